@@ -1,0 +1,26 @@
+"""The two kinds of failure a user can meet, and nothing else.
+
+Anything that is not one of these is a defect of d3gan and keeps its traceback.
+``d3gan.cli`` alone turns them into exit codes.
+"""
+
+
+class ConfigError(ValueError):
+    """A value the user gave is not usable: exit code 2.
+
+    The message is one line: the key or flag, the value, what is allowed.
+    """
+
+
+class WorldError(RuntimeError):
+    """Disk, network or a file is not as it must be: exit code 1.
+
+    The message says which file or host, what was expected there, and what to do next.
+    """
+
+
+class TrainingDivergedError(WorldError):
+    """An error of the training step is NaN or infinite: exit code 1.
+
+    The message names the step, the network and the last good checkpoint.
+    """
