@@ -1,14 +1,15 @@
-"""The two kinds of failure a user can meet, and nothing else.
+"""The kinds of failure a user can meet, and nothing else.
 
 Anything that is not one of these is a defect of d3gan and keeps its traceback.
 ``d3gan.cli`` alone turns them into exit codes.
 """
 
 
-class ConfigError(ValueError):
+class ConfigError(Exception):
     """A value the user gave is not usable: exit code 2.
 
-    The message is one line: the key or flag, the value, what is allowed.
+    The message is one line: the key or flag, the value, what is allowed. It is no ``ValueError`` because tyro
+    catches those while it builds a dataclass and prints them in a frame of its own.
     """
 
 

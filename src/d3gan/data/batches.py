@@ -1,0 +1,75 @@
+"""Shuffled batches of real images as a function of the step."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from d3gan.errors import ConfigError
+from d3gan.images import from_uint8
+from d3gan.randomness import stream
+
+# The largest part of a GPU's free memory that the images may take; the networks need the rest.
+RESIDENT_SHARE = 0.5
+
+
+class Batches:
+    """Real images in a new order each epoch; the batch of a step depends on the seed and the step alone.
+
+    Each epoch visits every image at most once: the last, incomplete batch is left out, so that all batches have one
+    size. On a GPU the images are kept in its memory where they fit in half of what is free; otherwise, and on the CPU,
+    they stay memory-mapped and each batch is gathered from there.
+
+    Args:
+        images: (M, C, S, S) uint8.
+        batch_size: images a batch, at most M.
+        channels: channels of the batches; grey images (C = 1) are repeated.
+        seed: decides the order.
+        device: where the batches are wanted.
+        dtype: floating type of the batches.
+
+    Raises:
+        ConfigError: fewer images than one batch.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        batch_size: int,
+        channels: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ):
+        if len(images) < batch_size:
+            raise ConfigError(f"batch_size = {batch_size}: must be at most {len(images)}, the number of training images")
+        self.steps_per_epoch = len(images) // batch_size
+        self._images = images
+        self._batch_size, self._channels, self._seed = batch_size, channels, seed
+        self._device, self._dtype = device, dtype
+        self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def _fits_on_device(self) -> bool:
+        if self._device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return self._images.nbytes < RESIDENT_SHARE * free
+
+    def at(self, step: int) -> Tensor:
+        """Batch (N, channels, S, S) in [-1, 1] of step ``step`` (from 0), on the device."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
+            self._order = order if self._resident is None else order.to(self._device)
+            self._epoch = epoch
+        indices = self._order[place * self._batch_size : (place + 1) * self._batch_size]
+        if self._resident is not None:
+            batch = self._resident.index_select(0, indices)
+        else:
+            batch = torch.from_numpy(self._images[indices.numpy()])
+            if self._device.type == "cuda":  # pinned memory alone is copied without the host waiting for it
+                batch = batch.pin_memory()
+            batch = batch.to(self._device, non_blocking=True)
+        return from_uint8(batch, self._dtype).expand(-1, self._channels, -1, -1)

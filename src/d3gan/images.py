@@ -1,0 +1,99 @@
+"""Value ranges, grids, animations and interpolations of images."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from torch import Tensor
+
+from d3gan.errors import ConfigError
+from d3gan.files import replace_file
+
+
+def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Maps uint8 0..255 linearly to [-1, 1]; the shape stays."""
+    return images.to(dtype).div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Maps [-1, 1] linearly to uint8 0..255, rounded to the nearest and clipped; the shape stays."""
+    return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: npt.NDArray[np.uint8], columns: int = 0, gap: int = 2) -> Image.Image:
+    """Lays images out row by row.
+
+    Args:
+        images: (N, C, H, W) uint8, C = 1 or 3, N >= 1.
+        columns: images a row; 0 makes the grid as square as it can be.
+        gap: pixels of black between images and around them.
+    """
+    count, channels, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    canvas = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
+
+
+def save_png(image: Image.Image, path: Path, text: dict[str, str] | None = None) -> None:
+    """Writes a PNG whole or not at all, with text entries such as the step it was made at."""
+    info = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value)
+    with replace_file(path) as file:
+        image.save(file, "png", pnginfo=info)
+
+
+def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
+    """The image enlarged ``scale`` times without smoothing, with a line of text on a strip below it."""
+    large = image.convert("RGB").resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    size = max(11, large.height // 22)
+    framed = Image.new("RGB", (large.width, large.height + size + 8), "black")
+    framed.paste(large)
+    ImageDraw.Draw(framed).text((6, large.height + 3), caption, "white", ImageFont.load_default(size))
+    return framed
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 200) -> None:
+    """Writes frames of one size as an endless animation, .gif or .webp by the path's suffix; the last one stays longer.
+
+    Raises:
+        ConfigError: another suffix.
+    """
+    if path.suffix.lower() not in (".gif", ".webp"):
+        raise ConfigError(f"--out {path}: an animation's name must end in .gif or .webp")
+    # No dither pattern flickers from frame to frame where all frames share the first one's palette.
+    durations = [milliseconds] * (len(frames) - 1) + [max(milliseconds, 1500)]
+    with replace_file(path) as file:
+        frames[0].save(
+            file, path.suffix[1:].lower(), save_all=True, append_images=frames[1:], duration=durations, loop=0
+        )
+
+
+def interpolate(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """Latents on the great-circle arc from one latent to another.
+
+    Gaussian latents of many dimensions lie near a sphere; a straight line would leave it in the middle
+    (White: Sampling Generative Networks, arXiv:1609.04468).
+
+    Args:
+        start: (R, nz).
+        end: (R, nz).
+        count: latents on each arc, both ends included, at least 2.
+
+    Returns:
+        (R, count, nz).
+    """
+    share = torch.linspace(0, 1, count, dtype=start.dtype)[None, :, None]
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
+    angle = cosine.acos().clamp(min=1e-4)[:, None, None]  # equal ends: sin(a s) / sin(a) -> s
+    first = torch.sin((1 - share) * angle) / angle.sin()
+    last = torch.sin(share * angle) / angle.sin()
+    return first * start[:, None] + last * end[:, None]

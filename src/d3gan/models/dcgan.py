@@ -1,0 +1,154 @@
+"""The DCGAN generator and discriminator at any power-of-two resolution, and K discriminators as one module.
+
+Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolutional GANs (arXiv:1511.06434). At
+32 x 32 the layers are those of the published D3GAN programs: 2,962,304 and 2,759,424 parameters with width 64 and
+three channels.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "mish": lambda: nn.Mish(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
+}
+
+
+def stage_multipliers(image_size: int) -> list[int]:
+    """Width multipliers from the image inwards, one for each halving of the resolution.
+
+    Every stage inwards doubles the width, up to 8 times. Up to 32 pixels the innermost map is 2 x 2, as published;
+    from 64 pixels on it is 4 x 4, as in the DCGAN paper.
+
+    Args:
+        image_size: side of the image in pixels: 16, 32, 64, 128 or 256.
+
+    Returns:
+        For 16: [1, 2, 4]; 32 and 64: [1, 2, 4, 8]; 128: [1, 2, 4, 8, 8]; 256: [1, 2, 4, 8, 8, 8].
+    """
+    return [min(2**i, 8) for i in range(int(math.log2(image_size // innermost_size(image_size))))]
+
+
+def innermost_size(image_size: int) -> int:
+    """Side in pixels of the smallest feature map."""
+    if image_size not in (16, 32, 64, 128, 256):
+        raise ValueError(f"image_size = {image_size}: must be 16, 32, 64, 128 or 256")
+    return 2 if image_size <= 32 else 4
+
+
+class Generator(nn.Module):
+    """Maps latents (N, nz) float to images (N, nc, S, S) float in [-1, 1]."""
+
+    def __init__(self, image_size: int = 32, nz: int = 100, ngf: int = 64, nc: int = 3, activation: str = "relu"):
+        super().__init__()
+        self.architecture = {
+            "image_size": image_size,
+            "nz": nz,
+            "ngf": ngf,
+            "nc": nc,
+            "activation": activation,
+        }
+        widths = [ngf * m for m in reversed(stage_multipliers(image_size))]
+        first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
+        layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
+        for inner, outer in zip(widths, widths[1:], strict=False):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
+            layers += [ACTIVATIONS[activation]()]
+        layers += [nn.ConvTranspose2d(widths[-1], nc, 4, 2, 1, bias=False), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images for latents (N, nz)."""
+        return cast(Tensor, self.layers(latents[:, :, None, None]))
+
+
+class Discriminator(nn.Module):
+    """Maps images (N, nc, S, S) float in [-1, 1] to logits (N,): positive means "real".
+
+    Its BatchNorm layers keep no running statistics: a discriminator only ever judges whole batches while it is
+    trained, so they would be written and never read. It therefore has parameters and no buffers.
+    """
+
+    def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3):
+        super().__init__()
+        widths = [ndf * m for m in stage_multipliers(image_size)]
+        layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+        for outer, inner in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
+        layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N,) for images (N, nc, S, S)."""
+        return cast(Tensor, self.layers(images)).flatten()
+
+
+class Discriminators(nn.Module):
+    """K discriminators of one architecture, called together."""
+
+    def __init__(self, members: Iterable[Discriminator]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def forward(self, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of every discriminator for the real and for the fake images.
+
+        The two batches go through BatchNorm separately, each normalised by its own statistics, as in DCGAN.
+
+        Args:
+            real_images: (N, nc, S, S) in [-1, 1].
+            fake_images: (N, nc, S, S) in [-1, 1].
+
+        Returns:
+            Real and fake logits, (K, N) each.
+        """
+        real_logits = torch.stack([discriminator(real_images) for discriminator in self.members])
+        fake_logits = torch.stack([discriminator(fake_images) for discriminator in self.members])
+        return real_logits, fake_logits
+
+    def judge(self, images: Tensor, selected: Tensor) -> Tensor:
+        """Logits (N,) of one discriminator, whose parameters take no gradient; the images do.
+
+        Args:
+            images: (N, nc, S, S) in [-1, 1].
+            selected: () int64, on the images' device: which discriminator. It is never read by the host on an
+                accelerator, where that would wait for all the work before it; its parameters are gathered instead.
+        """
+        if selected.device.type == "cpu":
+            parameters = dict(self.members[int(selected)].named_parameters())
+        else:
+            parameters = {
+                name: torch.stack([member.get_parameter(name) for member in self.members])
+                .index_select(0, selected[None])
+                .squeeze(0)
+                for name, _ in self.members[0].named_parameters()
+            }
+        detached = {name: parameter.detach() for name, parameter in parameters.items()}
+        return cast(Tensor, functional_call(self.members[0], detached, (images,)))
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draws a network's first weights: convolutions N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0.
+
+    DCGAN paper, section 4, and the published programs.
+
+    Args:
+        network: on the CPU, so that every device starts from the same weights.
+        generator: the CPU generator to draw from.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
+            nn.init.zeros_(module.bias)

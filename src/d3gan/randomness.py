@@ -1,0 +1,30 @@
+"""Random streams that depend on where they are used and on nothing that happened before.
+
+Every draw of a run is a function of the run's seed and of its place (purpose, step, epoch, …). So a resumed run needs
+no generator state, and two models with one seed start from the same weights, see the same order of images and the
+same latents.
+"""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for one purpose at one place, independent of all others.
+
+    Args:
+        seed: the run's seed, 0 to 2**63 - 1.
+        purpose: what is drawn: "generator", "discriminator", "order", "latents", …
+        place: numbers that tell draws of one purpose apart, such as the step.
+        device: where it draws. Devices of different kinds draw different numbers from one seed.
+    """
+    words = [seed, zlib.crc32(purpose.encode()), *place]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+def draw_latents(count: int, nz: int, seed: int, purpose: str, *place: int, device: torch.device | str) -> torch.Tensor:
+    """Latents (count, nz) float32 from N(0, 1); see ``stream`` for the other arguments."""
+    return torch.randn(count, nz, generator=stream(seed, purpose, *place, device=device), device=device)

@@ -1,0 +1,181 @@
+"""A run's folder: whose run it holds, who is writing to it, and what it was made with."""
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from d3gan.config import TrainConfig, config_text, load_config
+from d3gan.errors import ConfigError, WorldError
+from d3gan.files import write_text
+
+# What may change when a run goes on: it decides where and how long, not what is computed. A change of device or
+# precision hardware changes rounding; the loop says so when it sees one.
+FREE_KEYS = frozenset(
+    {"out", "data_dir", "max_steps", "checkpoint", "tick", "sample_every", "workers", "device", "tensorboard"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths of the files in a run's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as resolved."""
+        return self.path / "config.ini"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, data and the command of each session."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a tick."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Sample grids."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def generator(self) -> Path:
+        """The generator's weights, to share."""
+        return self.path / "generator.safetensors"
+
+    def sample(self, step: int) -> Path:
+        """The sample grid of a step."""
+        return self.samples / f"step-{step:08d}.png"
+
+    def sample_grids(self) -> list[tuple[int, Path]]:
+        """Step and path of the sample grids, in order of the step."""
+        return sorted((int(path.stem[5:]), path) for path in self.samples.glob("step-*.png"))
+
+
+@contextmanager
+def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
+    """Takes a run's folder for this process, for a new run or to go on with the one in it.
+
+    Raises:
+        ConfigError: the folder holds a run of another config, or something else.
+        WorldError: another process is training there, or the folder cannot be written.
+    """
+    # Imported here: filelock brings asyncio along, and `d3gan sample --help` needs neither.
+    from filelock import FileLock, Timeout
+
+    run = RunDirectory(config.run_directory)
+    _refuse_strangers(run, config)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorldError(f"{run.path}: another process is training in this folder; wait, or choose another --out") from error
+    except OSError as error:
+        raise WorldError(f"{run.path}: cannot be written: {error.strerror}; choose another folder with --out") from error
+    try:
+        write_text(run.config, config_text(config))
+        yield run
+    finally:
+        lock.release()
+
+
+def _refuse_strangers(run: RunDirectory, config: TrainConfig) -> None:
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"--out {run.path}: is a file; give a folder")
+    if not run.config.exists():
+        if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
+            raise ConfigError(f"--out {run.path}: is not empty and holds no run of d3gan; give another folder")
+        return
+    before = load_config(run.config)
+    free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
+    differing = [
+        f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in free and getattr(before, field.name) != getattr(config, field.name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"--out {run.path}: holds a run of another config ({'; '.join(differing)}); "
+            "give the same values to go on with it, or another --out"
+        )
+
+
+def find_run(path: str | Path) -> RunDirectory:
+    """The run directory at a path, for commands that read one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    run = RunDirectory(Path(path))
+    if not run.config.is_file():
+        raise ConfigError(f"{path}: holds no run of d3gan (no config.ini); give the folder that `d3gan train` named as --out")
+    return run
+
+
+def write_environment(run: RunDirectory, facts: dict[str, Any]) -> None:
+    """Adds this session to environment.json: versions, machine, command, and the caller's facts."""
+    import torch
+
+    from d3gan import __version__
+
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "d3gan": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        **facts,
+    }
+    sessions = read_environment(run)
+    write_text(run.environment, json.dumps({"sessions": [*sessions, session]}, indent=1) + "\n")
+
+
+def read_environment(run: RunDirectory) -> list[dict[str, Any]]:
+    """The sessions that worked on a run, oldest first; empty where environment.json is missing or damaged."""
+    try:
+        sessions: list[dict[str, Any]] = json.loads(run.environment.read_text())["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sessions
+
+
+def keep_lines_up_to(path: Path, last_step: int) -> None:
+    """Drops what a .jsonl file says of steps after ``last_step``, and a last line cut short by a crash.
+
+    Raises:
+        WorldError: the file cannot be written.
+    """
+
+    def wanted(line: str) -> bool:
+        try:
+            return bool(json.loads(line)["step"] <= last_step)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    if path.exists():
+        _rewrite(path, wanted)
+
+
+def _rewrite(path: Path, wanted: Callable[[str], bool]) -> None:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    kept = "".join(line for line in text.splitlines(keepends=True) if wanted(line))
+    if kept != text:
+        write_text(path, kept)

@@ -1,0 +1,211 @@
+"""What a run measures of itself: collected on the device, copied to the host once a tick, written to metrics.jsonl."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d3gan.errors import TrainingDivergedError, WorldError
+from d3gan.train_step import StepResult
+
+
+class Stopwatch:
+    """Seconds spent training and, of those, on data; what runs inside ``paused`` is not counted.
+
+    A GPU only queues work when it is called, so there data time is taken by events on the device, and training time
+    between moments at which the device has been waited for anyway.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._since = time.perf_counter()
+        self._data_seconds = 0.0
+        self._seconds = 0.0
+
+    @contextmanager
+    def data(self) -> Iterator[None]:
+        """Counts the block as data time."""
+        if self._device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            yield
+            end.record()
+            self._events.append((start, end))
+        else:
+            start_seconds = time.perf_counter()
+            yield
+            self._data_seconds += time.perf_counter() - start_seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops both clocks for the block."""
+        self._stop()
+        yield
+        self._since = time.perf_counter()
+
+    def _stop(self) -> None:
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
+        self._seconds += time.perf_counter() - self._since
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds of training and of data since the last lap, once the device has done all it was given."""
+        self._stop()
+        seconds, data_seconds = self._seconds, self._data_seconds
+        data_seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1000
+        self._events, self._seconds, self._data_seconds = [], 0.0, 0.0
+        self._since = time.perf_counter()
+        return seconds, data_seconds
+
+
+class Tracker:
+    """Collects the steps' results and turns each tick of them into one line of metrics.jsonl.
+
+    Args:
+        path: metrics.jsonl.
+        discriminators: K.
+        batch_size: images of all processes a step.
+        steps_per_epoch: steps an epoch.
+        device: where the results are.
+        show: called with each line's dict.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        discriminators: int,
+        batch_size: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        show: Callable[[dict[str, Any]], None],
+    ):
+        self._path, self._show, self._device = path, show, device
+        self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
+        self.stopwatch = Stopwatch(device)
+        self._rows: list[Tensor] = []
+        self._lap = [0.0, 0.0]
+        self._training_seconds = 0.0
+        self._logged_step = 0
+
+    def record(self, result: StepResult) -> None:
+        """Keeps a step's errors on the device; nothing is copied."""
+        scalars = torch.stack([result.generator_error.float(), result.selected.float()])
+        self._rows.append(torch.cat([scalars, result.real_errors.float(), result.fake_errors.float()]))
+
+    def tick(self, step: int, learning_rate: float, *, last: bool = False) -> None:
+        """Writes the mean of the steps since the last tick.
+
+        Args:
+            step: steps done.
+            learning_rate: of the last step.
+            last: the run ends here, maybe between two ticks. The steps are kept, so that a run that later goes on
+                from here writes the same lines as one that never stopped.
+
+        Raises:
+            TrainingDivergedError: an error is NaN or infinite.
+            WorldError: metrics.jsonl cannot be written.
+        """
+        self._take_lap()
+        rows = self._host_rows(step)
+        if not len(rows):
+            return
+        line = self._summary(step, rows, learning_rate)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise WorldError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
+        self._show(line)
+        if not last:
+            self._rows, self._lap, self._logged_step = [], [0.0, 0.0], step
+
+    def _take_lap(self) -> None:
+        seconds, data_seconds = self.stopwatch.lap()
+        self._lap = [self._lap[0] + seconds, self._lap[1] + data_seconds]
+        self._training_seconds += seconds
+
+    def _host_rows(self, step: int) -> Tensor:
+        """Rows (steps, 2 + 2K) float32 on the host, all finite."""
+        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, 2 + 2 * self._discriminators)
+        bad = (~rows.isfinite()).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise TrainingDivergedError(
+                f"step {step - len(rows) + row + 1}: {self._column_name(column)} is {rows[row, column].item()}"
+            )
+        return rows
+
+    def _column_name(self, column: int) -> str:
+        if column < 2:
+            return "the generator's error"
+        kind, discriminator = divmod(column - 2, self._discriminators)
+        return f"the {('real', 'fake')[kind]} error of discriminator {discriminator}"
+
+    def _summary(self, step: int, rows: Tensor, learning_rate: float) -> dict[str, Any]:
+        K, means = self._discriminators, rows.double().mean(dim=0).tolist()
+        seconds, data_seconds = self._lap
+        images = len(rows) * self._batch_size
+        return {
+            "step": step,
+            "images_seen": step * self._batch_size,
+            "epoch": round(step / self._steps_per_epoch, 6),
+            "generator_error": means[0],
+            "real_errors": means[2 : 2 + K],
+            "fake_errors": means[2 + K :],
+            "selected": [int((rows[:, 1] == k).sum()) for k in range(K)],
+            "learning_rate": learning_rate,
+            "images_per_second": round(images / seconds, 3),
+            "images_per_second_without_data": _rounded_ratio(images, seconds - data_seconds),
+            "training_seconds": round(self._training_seconds, 3),
+            "peak_memory_bytes": peak_memory(),
+            "peak_device_memory_bytes": _peak_device_memory(self._device),
+        }
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint keeps of the steps since the last tick.
+
+        Raises:
+            TrainingDivergedError: an error among them is NaN or infinite.
+        """
+        self._take_lap()
+        return {
+            "rows": self._host_rows(step),
+            "lap": list(self._lap),
+            "training_seconds": self._training_seconds,
+            "logged_step": self._logged_step,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint; ``logged_step`` is the last step that metrics.jsonl may speak of."""
+        self._rows = list(state["rows"].to(self._device))
+        self._lap = list(state["lap"])
+        self._training_seconds = state["training_seconds"]
+        self._logged_step = state["logged_step"]
+
+
+def _rounded_ratio(images: int, seconds: float) -> float | None:
+    return round(images / seconds, 3) if seconds > 0 and math.isfinite(seconds) else None
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _peak_device_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
