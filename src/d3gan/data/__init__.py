@@ -1,1 +1,10 @@
-"""Data sets: what each one is, where it comes from, how its files are read, and batches of it."""
+"""Data sets: what each one is, where it comes from, how its files are read, and batches of it.
+
+Importing this package imports neither torch nor NumPy: ``d3gan data list`` and ``--help`` are immediate.
+"""
+
+from d3gan.data.catalog import dataset_names
+from d3gan.data.image_sets import ImageSet, catalog_lines, data_folder, fetch, load_images
+from d3gan.data.verification import verify
+
+__all__ = ["ImageSet", "catalog_lines", "data_folder", "dataset_names", "fetch", "load_images", "verify"]

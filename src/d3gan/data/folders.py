@@ -1,0 +1,282 @@
+"""Any folder or .zip of images: found in a fixed order, identified by content, decoded into square uint8 images.
+
+PNG, JPEG and WebP, in class folders or without. Labels are not read: training here is unconditional. Every image
+becomes RGB (``channels = 3``) or ITU-R 601 luminance (``channels = 1``), whatever its own mode; transparency is laid
+on white; 16-bit grey is scaled to 8 bits; a photograph is turned as its EXIF says; of an animation the first frame
+counts.
+"""
+
+import hashlib
+import io
+import os
+import threading
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from d3gan.data.files import disk_errors, hash_file
+from d3gan.data.pixels import fit, ordered_map, to_array
+from d3gan.errors import WorldError
+
+Images = npt.NDArray[np.uint8]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+MAX_FILE_BYTES = 1 << 28
+"""256 MiB: a longer image file is taken for damage; each worker may hold several in memory."""
+
+_EXIF_ORIENTATION = 0x0112
+# EXIF 2.3, section 4.6.4 A: what undoes each orientation but the first, which is upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Collection(Protocol):
+    """Image files in one place, in a fixed order.
+
+    Attributes:
+        path: The folder or zip.
+        names: Their names inside it, sorted, with forward slashes.
+        ignored: How many files there are not images by their suffix, or are hidden.
+    """
+
+    path: Path
+    names: list[str]
+    ignored: int
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one image file; raises WorldError where it cannot be read."""
+        ...
+
+    def quick_key(self) -> str:
+        """Changes whenever the content does; found without reading the images."""
+        ...
+
+    def checksum(self) -> str:
+        """SHA-256 hex of names and contents: equal for copies."""
+        ...
+
+
+def _is_image(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts
+    return not hidden and name.lower().endswith(SUFFIXES)
+
+
+def _too_long(place: str, size: int) -> WorldError:
+    return WorldError(f"{place}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
+
+
+@contextmanager
+def open_collection(path: Path) -> Iterator[Collection]:
+    """Opens a folder or zip of images.
+
+    Raises:
+        WorldError: it cannot be read, is no zip, is encrypted, or holds no image.
+    """
+    with ExitStack() as opened:
+        collection: Collection
+        if path.is_dir():
+            collection = _Folder(path)
+        else:
+            try:
+                archive = opened.enter_context(zipfile.ZipFile(path))
+            except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                raise WorldError(f"{path}: cannot be opened as a zip ({error}); copy or make it again") from error
+            collection = _Zip(path, archive)
+        if not collection.names:
+            raise WorldError(
+                f"{path}: holds no image ({', '.join(SUFFIXES)}; {collection.ignored} other files ignored)"
+            )
+        yield collection
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ignored = 0
+        names = []
+        with disk_errors(path):
+            for name in self._walk():
+                if _is_image(name):
+                    names.append(name)
+                else:
+                    self.ignored += 1
+            self.names = sorted(names)
+            self._stats = [(path / name).stat() for name in self.names]
+
+    def _walk(self) -> Iterator[str]:
+        """The names of all files; links to folders are followed, each folder once."""
+        seen: set[tuple[int, int]] = set()
+        for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=_raise):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                subfolders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            # Links are met in a fixed order, so that the same one of two names of a folder wins each time.
+            subfolders.sort()
+            for file in files:
+                yield Path(folder, file).relative_to(self.path).as_posix()
+
+    def read(self, index: int) -> bytes:
+        place, size = self.path / self.names[index], self._stats[index].st_size
+        if size > MAX_FILE_BYTES:
+            raise _too_long(str(place), size)
+        with disk_errors(place):
+            return place.read_bytes()
+
+    def quick_key(self) -> str:
+        digest = hashlib.sha256(os.fsencode(self.path.resolve()))
+        for name, status in zip(self.names, self._stats, strict=True):
+            # The change time tells an edit whose size and modification time were put back.
+            stamp = f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0"
+            digest.update(os.fsencode(name) + stamp.encode())
+        return digest.hexdigest()
+
+    def checksum(self) -> str:
+        digest = hashlib.sha256()
+        for name in self.names:
+            with disk_errors(self.path / name):
+                content = hash_file(self.path / name, "sha256")
+            digest.update(os.fsencode(name) + f"\0{content}\0".encode())
+        return digest.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+class _Zip:
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self._archive = archive
+        files = [entry for entry in archive.infolist() if not entry.is_dir()]
+        images = [entry for entry in files if _is_image(entry.filename)]
+        # Kept as entries, not names: two entries may have one name, and both are images.
+        self._entries = sorted(images, key=lambda entry: (entry.filename, entry.header_offset))
+        self.names = [entry.filename for entry in self._entries]
+        self.ignored = len(files) - len(images)
+
+    def read(self, index: int) -> bytes:
+        entry = self._entries[index]
+        place = f"{self.path}: {entry.filename}"
+        if entry.flag_bits & 1:
+            raise WorldError(f"{place}: is encrypted; unpack it and name the folder instead")
+        if entry.file_size > MAX_FILE_BYTES:
+            raise _too_long(place, entry.file_size)
+        try:
+            return self._archive.read(entry)
+        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise WorldError(f"{place}: cannot be unpacked ({error}); copy or make the zip again") from error
+
+    def quick_key(self) -> str:
+        return self.checksum()
+
+    def checksum(self) -> str:
+        # The directory's CRC-32 of each file is checked when the file is read, so it stands for the content.
+        digest = hashlib.sha256()
+        for entry in self._entries:
+            line = f"{entry.filename}\0{entry.file_size} {entry.CRC:08x}\0"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Task:
+    place: str
+    data: bytes
+
+
+def decoded_images(collection: Collection, size: int, channels: int, workers: int) -> Iterator[Images]:
+    """Decodes every image in order, on ``workers`` threads; memory does not grow with their number.
+
+    Args:
+        collection: The image files.
+        size: Height and width to give them.
+        channels: 1 or 3.
+        workers: Number of decoding threads.
+
+    Yields:
+        uint8 arrays (1, channels, size, size), 0..255.
+
+    Raises:
+        WorldError: an image cannot be read; names it.
+    """
+    for result in _decode_all(collection, size, channels, workers):
+        if isinstance(result, WorldError):
+            raise result
+        yield result[None]
+
+
+def unreadable_images(collection: Collection, workers: int) -> Iterator[WorldError | None]:
+    """Opens every image in order and yields its error, or None where it is sound."""
+    for result in _decode_all(collection, 1, 3, workers):
+        yield result if isinstance(result, WorldError) else None
+
+
+def _decode_all(collection: Collection, size: int, channels: int, workers: int) -> Iterator[Images | WorldError]:
+    def tasks() -> Iterator[_Task | WorldError]:
+        # Read by this one thread: zipfile's reference counts are not made for several.
+        for index, name in enumerate(collection.names):
+            try:
+                yield _Task(f"{collection.path}: {name}", collection.read(index))
+            except WorldError as error:
+                yield error
+
+    def work(task: _Task | WorldError) -> Images | WorldError:
+        if isinstance(task, WorldError):
+            return task
+        # A damaged image can raise nearly anything inside Pillow; none of it is a defect of ours.
+        try:
+            return to_array(fit(_decode(task.data, channels), size))
+        except UnidentifiedImageError:
+            why = "is not one"
+        except Exception as error:
+            why = str(error) or type(error).__name__
+        return WorldError(f"{task.place}: cannot be read as PNG, JPEG or WebP ({why}); replace or remove it")
+
+    yield from ordered_map(work, tasks(), workers)
+
+
+_opening = threading.Lock()
+
+
+def _decode(data: bytes, channels: int) -> Image.Image:
+    """An upright grey (``L``) or ``RGB`` image, its transparency laid on white."""
+    # Pillow only warns about an image of more than 89 million pixels, and fails beyond twice that. Warning filters
+    # belong to the process, hence the lock; only headers are read under it.
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        # In a PNG whose EXIF does not precede the pixels, looking for it would decode the image under the lock.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        orientation = image.getexif().get(_EXIF_ORIENTATION) if has_exif else None
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    if image.mode.startswith("I"):
+        sixteen = np.asarray(image, dtype=np.int64).clip(0, 65535)
+        image = Image.fromarray(((sixteen * 255 + 32767) // 65535).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,89 @@
+"""The one kind of pickle that the CIFAR archives are, read without running what a pickle can run.
+
+A pickle is a program. This one is held to what the published archives use: containers, numbers, strings, and
+NumPy arrays of bytes, which are never built but kept as the raw bytes they hold. Everything else is refused
+before the unpickler starts.
+"""
+
+import io
+import pickle
+import pickletools
+from typing import Any
+
+_OPCODES = frozenset(
+    {
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+        *("INT", "BININT", "BININT1", "BININT2", "LONG1"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+        *("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    }
+)
+_MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+
+
+class PickledArray:
+    """What a pickled NumPy array holds, not made into one.
+
+    Attributes:
+        state: (version, shape, dtype, column-major?, raw bytes) once read; empty before.
+    """
+
+    def __init__(self, *_arguments: object) -> None:
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state if isinstance(state, tuple) else ()
+
+
+class PickledDtype:
+    """The name of a pickled dtype, such as ``u1``."""
+
+    def __init__(self, name: object = b"", *_arguments: object) -> None:
+        self.name = name.decode("latin1") if isinstance(name, bytes) else str(name)
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like: nothing that a one-byte type needs."""
+
+
+_GLOBALS = {
+    ("numpy.core.multiarray", "_reconstruct"): PickledArray,
+    ("numpy._core.multiarray", "_reconstruct"): PickledArray,
+    ("numpy", "ndarray"): PickledArray,
+    ("numpy", "dtype"): PickledDtype,
+}
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type:
+        try:
+            return _GLOBALS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"the forbidden global {module}.{name}") from None
+
+
+def load_restricted(data: bytes) -> object:
+    """Reads a pickle that may hold containers, numbers, strings and arrays of bytes.
+
+    Args:
+        data: The whole pickle; Python 2's strings come back as bytes.
+
+    Returns:
+        The object, each array in it as a `PickledArray`.
+
+    Raises:
+        Exception: of whatever kind a damaged pickle provokes; `pickle.UnpicklingError`, naming it, for a global
+            or an instruction that is not allowed. The caller knows the file's name and turns it into an error
+            for the user.
+    """
+    for opcode, argument, position in pickletools.genops(data):
+        if opcode.name not in _OPCODES:
+            raise pickle.UnpicklingError(f"the forbidden instruction {opcode.name} at byte {position}")
+        if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _GLOBALS:
+            raise pickle.UnpicklingError(f"the forbidden global {str(argument).replace(' ', '.')}")
+        # The unpickler sizes its memo by the largest index it meets: a wild one would take all memory.
+        if opcode.name in _MEMO_WRITES and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"memo index {argument} at byte {position}")
+    return _RestrictedUnpickler(io.BytesIO(data), encoding="bytes").load()
