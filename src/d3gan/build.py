@@ -31,7 +31,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device = {name!r}: must be auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device = {name!r}: this machine shows PyTorch {torch.cuda.device_count()} CUDA devices; use cpu")
+        raise ConfigError(
+            f"device = {name!r}: this machine shows PyTorch {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device = {name!r}: not available on this machine; use cpu")
     return device
@@ -54,7 +56,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # Underscored, but PyTorch has no public name for it; where it is gone we fall back to float32.
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         found = state["format"]
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WorldError(f"{path}: is no usable checkpoint ({reason}); delete it to go on from an older one") from error
+        raise WorldError(f"{path}: is no usable checkpoint ({reason})") from error
     if found != FORMAT:
         raise WorldError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
     return state
+
+
+def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be used, or None where there is none at all.
+
+    Damaged ones are set aside as ``NAME.damaged`` and ``say`` is told.
+
+    Raises:
+        WorldError: there are checkpoints and none can be used; training from the start would hide that.
+    """
+    reasons = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return path, load_checkpoint(path)
+        except WorldError as error:
+            reasons.append(str(error))
+            say(f"warning: {error}; trying an older one")
+            path.rename(path.with_name(path.name + ".damaged"))
+    if reasons:
+        raise WorldError(f"{folder}: no usable checkpoint is left; to train from the start, choose another --out")
+    return None

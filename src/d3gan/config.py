@@ -121,10 +121,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         object.__setattr__(self, "dataset", _DATASET_ALIASES.get(self.dataset, self.dataset))
-        for name, hint in _hints(type(self)).items():
-            _check_type(name, getattr(self, name), hint)
-        for name in _RANGES:
-            _check_range(name, getattr(self, name))
+        check_values(self, _RANGES)
         for name in ("dataset", "data_dir", "out", "device"):
             value = getattr(self, name)
             if any(mark in value for mark in ("\n", "\r", " #", " ;")) or value != value.strip():
@@ -151,7 +148,8 @@ class TrainConfig:
 
 
 # Smallest and largest (None: any) allowed value, or all the allowed values.
-_RANGES: dict[str, tuple[float, float | None] | frozenset[int]] = {
+Range = tuple[float, float | None] | frozenset[int]
+_RANGES: dict[str, Range] = {
     "image_size": frozenset({16, 32, 64, 128, 256}),
     "nc": frozenset({1, 3}),
     "batch_size": (2, None),  # BatchNorm over one 1 x 1 image has no variance
@@ -172,8 +170,19 @@ _RANGES: dict[str, tuple[float, float | None] | frozenset[int]] = {
 }
 
 
-def _check_range(name: str, value: Any) -> None:
-    allowed = _RANGES[name]
+def check_values(owner: Any, ranges: Mapping[str, Range]) -> None:
+    """Checks the fields of a dataclass object against their types, then against the ranges of those that have one.
+
+    Raises:
+        ConfigError: names the first field that does not fit, its value and what is allowed.
+    """
+    for name, hint in field_types(type(owner)).items():
+        _check_type(name, getattr(owner, name), hint)
+    for name, allowed in ranges.items():
+        _check_range(name, getattr(owner, name), allowed)
+
+
+def _check_range(name: str, value: Any, allowed: Range) -> None:
     if value == "model":
         return
     if isinstance(allowed, frozenset):
@@ -187,7 +196,7 @@ def _check_range(name: str, value: Any) -> None:
     raise ConfigError(f"{name} = {value}: must be {limits}")
 
 
-def _hints(owner: type) -> dict[str, Any]:
+def field_types(owner: type) -> dict[str, Any]:
     """Name -> type of each field, in the order they are written."""
     hints = get_type_hints(owner)
     return {f.name: hints[f.name] for f in dataclasses.fields(owner)}
@@ -278,7 +287,7 @@ def read_ini(path: str | Path) -> dict[str, Any]:
 
 
 def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:
-    hints = _hints(TrainConfig)
+    hints = field_types(TrainConfig)
     values: dict[str, Any] = {}
     for key, text in section.items():
         name = _ALIASES.get(key, key).replace("-", "_")

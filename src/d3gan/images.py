@@ -62,7 +62,7 @@ def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 200) -> None:
-    """Writes frames of one size as an endless animation, .gif or .webp by the path's suffix; the last one stays longer.
+    """Writes frames of one size as an endless animation, .gif or .webp by the suffix; the last stays longer.
 
     Raises:
         ConfigError: another suffix.

@@ -49,7 +49,7 @@ def own(fake_errors: Tensor) -> Tensor:
 
 
 def swapped(fake_errors: Tensor) -> Tensor:
-    """Discriminator k is given the fake error of discriminator k + 1 modulo K; D3GAN's swap at K = 2. (K,) -> (K,)."""
+    """Discriminator k is given the fake error of k + 1 modulo K; D3GAN's swap at K = 2. (K,) -> (K,)."""
     return fake_errors.roll(-1, dims=0)
 
 

@@ -25,6 +25,8 @@ def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "c
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def draw_latents(count: int, nz: int, seed: int, purpose: str, *place: int, device: torch.device | str) -> torch.Tensor:
+def draw_latents(
+    count: int, nz: int, seed: int, purpose: str, *place: int, device: torch.device | str
+) -> torch.Tensor:
     """Latents (count, nz) float32 from N(0, 1); see ``stream`` for the other arguments."""
     return torch.randn(count, nz, generator=stream(seed, purpose, *place, device=device), device=device)

@@ -78,29 +78,41 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     from filelock import FileLock, Timeout
 
     run = RunDirectory(config.run_directory)
-    _refuse_strangers(run, config)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run.path / ".lock")
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise WorldError(f"{run.path}: another process is training in this folder; wait, or choose another --out") from error
+        raise WorldError(
+            f"{run.path}: another process is training in this folder; wait, or choose another --out"
+        ) from error
     except OSError as error:
-        raise WorldError(f"{run.path}: cannot be written: {error.strerror}; choose another folder with --out") from error
+        raise WorldError(
+            f"{run.path}: cannot be written: {error.strerror}; choose another folder with --out"
+        ) from error
     try:
+        refuse_other_runs(config)
         write_text(run.config, config_text(config))
         yield run
     finally:
         lock.release()
 
 
-def _refuse_strangers(run: RunDirectory, config: TrainConfig) -> None:
+def refuse_other_runs(config: TrainConfig) -> None:
+    """Checks that the config's run directory is free, or holds a run that the config may go on with.
+
+    Raises:
+        ConfigError: it holds a run of another config, or something else.
+    """
+    run = RunDirectory(config.run_directory)
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
     if not run.config.exists():
         if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
             raise ConfigError(f"--out {run.path}: is not empty and holds no run of d3gan; give another folder")
         return
+    if not run.metrics.exists() and not run.checkpoints.exists():
+        return  # nothing was trained here yet
     before = load_config(run.config)
     free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
     differing = [
@@ -123,12 +135,14 @@ def find_run(path: str | Path) -> RunDirectory:
     """
     run = RunDirectory(Path(path))
     if not run.config.is_file():
-        raise ConfigError(f"{path}: holds no run of d3gan (no config.ini); give the folder that `d3gan train` named as --out")
+        raise ConfigError(
+            f"{path}: holds no run of d3gan (no config.ini); give the folder that `d3gan train` named as --out"
+        )
     return run
 
 
-def write_environment(run: RunDirectory, facts: dict[str, Any]) -> None:
-    """Adds this session to environment.json: versions, machine, command, and the caller's facts."""
+def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any]:
+    """Adds this session to environment.json: versions, machine, command, and the caller's facts; returns it."""
     import torch
 
     from d3gan import __version__
@@ -146,6 +160,7 @@ def write_environment(run: RunDirectory, facts: dict[str, Any]) -> None:
     }
     sessions = read_environment(run)
     write_text(run.environment, json.dumps({"sessions": [*sessions, session]}, indent=1) + "\n")
+    return session
 
 
 def read_environment(run: RunDirectory) -> list[dict[str, Any]]:

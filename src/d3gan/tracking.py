@@ -1,10 +1,10 @@
-"""What a run measures of itself: collected on the device, copied to the host once a tick, written to metrics.jsonl."""
+"""What a run measures of itself: kept on the device, copied to the host once a tick, written to metrics.jsonl."""
 
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,13 @@ class Stopwatch:
     def __init__(self, device: torch.device):
         self._device = device
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        self._since = time.perf_counter()
+        self._since: float | None = None  # None: stopped
         self._data_seconds = 0.0
         self._seconds = 0.0
+
+    def restart(self) -> None:
+        """Starts counting, now."""
+        self._since = time.perf_counter()
 
     @contextmanager
     def data(self) -> Iterator[None]:
@@ -46,23 +50,28 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stops both clocks for the block."""
+        """Counts nothing during the block."""
         self._stop()
         yield
-        self._since = time.perf_counter()
+        self.restart()
 
     def _stop(self) -> None:
+        if self._since is None:
+            return
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
         self._seconds += time.perf_counter() - self._since
+        self._since = None
 
     def lap(self) -> tuple[float, float]:
         """Seconds of training and of data since the last lap, once the device has done all it was given."""
+        running = self._since is not None
         self._stop()
         seconds, data_seconds = self._seconds, self._data_seconds
         data_seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1000
         self._events, self._seconds, self._data_seconds = [], 0.0, 0.0
-        self._since = time.perf_counter()
+        if running:
+            self.restart()
         return seconds, data_seconds
 
 
@@ -75,7 +84,6 @@ class Tracker:
         batch_size: images of all processes a step.
         steps_per_epoch: steps an epoch.
         device: where the results are.
-        show: called with each line's dict.
     """
 
     def __init__(
@@ -85,9 +93,8 @@ class Tracker:
         batch_size: int,
         steps_per_epoch: int,
         device: torch.device,
-        show: Callable[[dict[str, Any]], None],
     ):
-        self._path, self._show, self._device = path, show, device
+        self._path, self._device = path, device
         self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
@@ -100,8 +107,8 @@ class Tracker:
         scalars = torch.stack([result.generator_error.float(), result.selected.float()])
         self._rows.append(torch.cat([scalars, result.real_errors.float(), result.fake_errors.float()]))
 
-    def tick(self, step: int, learning_rate: float, *, last: bool = False) -> None:
-        """Writes the mean of the steps since the last tick.
+    def tick(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
+        """Writes the mean of the steps since the last tick, at least one.
 
         Args:
             step: steps done.
@@ -109,23 +116,23 @@ class Tracker:
             last: the run ends here, maybe between two ticks. The steps are kept, so that a run that later goes on
                 from here writes the same lines as one that never stopped.
 
+        Returns:
+            The line written to metrics.jsonl.
+
         Raises:
             TrainingDivergedError: an error is NaN or infinite.
             WorldError: metrics.jsonl cannot be written.
         """
         self._take_lap()
-        rows = self._host_rows(step)
-        if not len(rows):
-            return
-        line = self._summary(step, rows, learning_rate)
+        line = self._summary(step, self._host_rows(step), learning_rate)
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise WorldError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
-        self._show(line)
         if not last:
             self._rows, self._lap, self._logged_step = [], [0.0, 0.0], step
+        return line
 
     def _take_lap(self) -> None:
         seconds, data_seconds = self.stopwatch.lap()

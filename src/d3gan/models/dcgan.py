@@ -5,6 +5,7 @@ Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolut
 three channels.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -47,17 +48,12 @@ class Generator(nn.Module):
 
     def __init__(self, image_size: int = 32, nz: int = 100, ngf: int = 64, nc: int = 3, activation: str = "relu"):
         super().__init__()
-        self.architecture = {
-            "image_size": image_size,
-            "nz": nz,
-            "ngf": ngf,
-            "nc": nc,
-            "activation": activation,
-        }
+        self.nz = nz
+        self.architecture = dict(image_size=image_size, nz=nz, ngf=ngf, nc=nc, activation=activation)  # noqa: C408
         widths = [ngf * m for m in reversed(stage_multipliers(image_size))]
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
-        for inner, outer in zip(widths, widths[1:], strict=False):
+        for inner, outer in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
             layers += [ACTIVATIONS[activation]()]
         layers += [nn.ConvTranspose2d(widths[-1], nc, 4, 2, 1, bias=False), nn.Tanh()]
@@ -79,7 +75,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [ndf * m for m in stage_multipliers(image_size)]
         layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
-        for outer, inner in zip(widths, widths[1:], strict=False):
+        for outer, inner in itertools.pairwise(widths):
             layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
@@ -125,7 +121,7 @@ class Discriminators(nn.Module):
                 accelerator, where that would wait for all the work before it; its parameters are gathered instead.
         """
         if selected.device.type == "cpu":
-            parameters = dict(self.members[int(selected)].named_parameters())
+            parameters: dict[str, Tensor] = dict(self.members[int(selected)].named_parameters())
         else:
             parameters = {
                 name: torch.stack([member.get_parameter(name) for member in self.members])

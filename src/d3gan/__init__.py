@@ -1,0 +1,34 @@
+"""d3gan: train GANs with one, two or more discriminators, and find out whether the second one pays.
+
+``TrainConfig, train, load_generator, sample`` are the whole interface for programs; they are imported when they are
+first asked for, so that ``d3gan --help`` need not wait for torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from d3gan.config import TrainConfig
+    from d3gan.generator_file import load_generator, sample
+    from d3gan.loop import train
+
+__version__ = "0.1.0"
+__all__ = ["TrainConfig", "__version__", "load_generator", "sample", "train"]
+
+_HOMES = {
+    "TrainConfig": "d3gan.config",
+    "train": "d3gan.loop",
+    "load_generator": "d3gan.generator_file",
+    "sample": "d3gan.generator_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'd3gan' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,338 @@
+"""The command line. It alone decides exit codes: 0 done, 1 a fault in the world, 2 a bad value, 128 + n signal n.
+
+Nothing here imports torch before a command needs it.
+"""
+
+import dataclasses
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from d3gan.config import TrainConfig, check_values, describe_type, field_types, nearest, parse_value, read_ini
+from d3gan.errors import ConfigError, WorldError
+
+DEFAULT_CONFIG = "config.ini"
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train a GAN, or go on with the run found in its run directory. Flags beat the config file."""
+
+    config: str = ""
+    """The .ini file to read. Empty: config.ini in the current folder, where there is one."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Make images with a run's generator: a grid, an interpolation, an animation, or an array."""
+
+    run: str
+    """Run directory, or a generator.safetensors."""
+    num: int = 64
+    """Number of images."""
+    out: str = ""
+    """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
+    columns: int = 0
+    """Images a row. 0: as square as can be."""
+    interpolate: bool = False
+    """Each row goes from one random latent to another."""
+    animate: bool = False
+    """Show the run's sample grids one after the other, .gif or .webp by the name of --out."""
+    npz: str = ""
+    """Write the images as an array instead: arr_0 (num, H, W, C) uint8, and their latents (num, nz)."""
+    seed: int = 0
+    """Decides the latents."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        """Checks types and ranges."""
+        check_values(self, {"num": (1, 10_000_000), "columns": (0, None), "seed": (0, 2**63 - 1)})
+        chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
+        if len(chosen) > 1:
+            raise ConfigError(f"{' and '.join(chosen)}: give one of them at a time")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's generator as a file for other programs."""
+
+    run: str
+    """Run directory, or a generator.safetensors."""
+    format: Literal["safetensors", "onnx"] = "safetensors"
+    """onnx needs d3gan[onnx]; its batch size is free."""
+    out: str = ""
+    """File to write. Empty: generator-export.FORMAT in the run directory."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class DataList:
+    """List the known data sets, and whether their files are at hand."""
+
+    data_dir: str = ""
+    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class DataFetch:
+    """Fetch a data set's official files and check them."""
+
+    name: str
+    """A name that `d3gan data list` shows."""
+    data_dir: str = ""
+    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class DataVerify:
+    """Check every file of a data set, or every image of a folder or .zip."""
+
+    name: str
+    """A name that `d3gan data list` shows, or the path of a folder or .zip of images."""
+    data_dir: str = ""
+    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def run_train(flags: Train, command: str) -> int:
+    """Trains; see ``d3gan.loop``."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("WORLD_SIZE > 1: this version trains in one process; start it without torchrun")
+    from d3gan.display import terminal_display
+    from d3gan.loop import train
+
+    config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
+    outcome = train(config, terminal_display, lambda text: print(text, flush=True))
+    if outcome.interrupted_by is not None:
+        print(f"stopped by {outcome.interrupted_by.name} at step {outcome.step}; saved. Go on with: {command}")
+        return 128 + outcome.interrupted_by
+    if outcome.step > outcome.last_step:
+        print(f"{outcome.run} has {outcome.step} steps already; nothing was left to do")
+    print(f"done: {outcome.step} steps; samples in {outcome.run / 'samples'}; more with: d3gan sample {outcome.run}")
+    return 0
+
+
+def run_sample(flags: Sample, _command: str) -> int:
+    """Writes images; see ``d3gan.sampling``."""
+    from d3gan.sampling import write_animation, write_array, write_grid, write_interpolation
+
+    home = Path(flags.run).parent if flags.run.endswith(".safetensors") else Path(flags.run)
+    if flags.animate:
+        path = Path(flags.out or home / "animation.gif")
+        frames = write_animation(flags.run, path)
+        print(f"{path} ({frames} frames)")
+    elif flags.interpolate:
+        path = Path(flags.out or home / "interpolation.png")
+        write_interpolation(flags.run, path, flags.num, flags.columns, flags.seed, flags.device)
+        print(path)
+    elif flags.npz:
+        write_array(flags.run, Path(flags.npz), flags.num, flags.seed, flags.device)
+        print(flags.npz)
+    else:
+        path = Path(flags.out or home / "grid.png")
+        write_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device)
+        print(path)
+    return 0
+
+
+def run_export(flags: Export, _command: str) -> int:
+    """Writes the generator in another form; see ``d3gan.export``."""
+    from d3gan.export import export
+
+    print(export(flags.run, flags.format, flags.out))
+    return 0
+
+
+def run_data_list(flags: DataList, _command: str) -> int:
+    """Prints the catalog."""
+    from d3gan.data import catalog_lines
+
+    print("\n".join(catalog_lines(flags.data_dir or None)))
+    return 0
+
+
+def run_data_fetch(flags: DataFetch, _command: str) -> int:
+    """Fetches a data set."""
+    from d3gan.data import fetch
+
+    print(fetch(flags.name, data_dir=flags.data_dir or None, report=print, progress=True))
+    return 0
+
+
+def run_data_verify(flags: DataVerify, _command: str) -> int:
+    """Checks a data set."""
+    from d3gan.data import verify
+
+    verify(flags.name, data_dir=flags.data_dir or None, report=print)
+    print(f"{flags.name}: all is well")
+    return 0
+
+
+# What follows the program's name -> what holds its flags (its docstring is the help; fields without a default are
+# given by place), and what does the work.
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any, str], int]]] = {
+    "train": (Train, run_train),
+    "sample": (Sample, run_sample),
+    "export": (Export, run_export),
+    "data list": (DataList, run_data_list),
+    "data fetch": (DataFetch, run_data_fetch),
+    "data verify": (DataVerify, run_data_verify),
+}
+
+
+def run() -> None:
+    """The console script ``d3gan``."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str], program: str = "d3gan") -> int:
+    """Runs one command.
+
+    Args:
+        arguments: what follows the program's name.
+        program: the name that messages call it by.
+
+    Returns:
+        The exit code.
+    """
+    debug = "--debug" in arguments
+    try:
+        return _dispatch(list(arguments), program)
+    except (ConfigError, WorldError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        advice = (
+            "try a smaller --batch-size" if "out of memory" in str(error) else "--debug shows where; please report it"
+        )
+        reason = " ".join(str(error).split())[:500]
+        print(f"{program}: error: unexpected {type(error).__name__}: {reason}; {advice}", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str], program: str) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview("", program))
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        from d3gan import __version__
+
+        print(f"d3gan {__version__}")
+        return 0
+    words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)
+    if not words and any(name.startswith(f"{arguments[0]} ") for name in COMMANDS):
+        if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
+            raise _unknown_command(" ".join(arguments[:2]))
+        print(_overview(f"{arguments[0]} ", program))
+        return 0
+    if not words:
+        raise _unknown_command(arguments[0])
+    name = " ".join(arguments[:words])
+    owner, work = COMMANDS[name]
+    flags = parse_flags(owner, arguments[words:], f"{program} {name}")
+    return work(flags, shlex.join([*program.split(), *arguments]))
+
+
+def _unknown_command(name: str) -> ConfigError:
+    return ConfigError(f"{name}: unknown command{nearest(name, COMMANDS)}; allowed: {', '.join(COMMANDS)}")
+
+
+def _overview(prefix: str, program: str) -> str:
+    rows = [(n, (owner.__doc__ or "").split("\n")[0]) for n, (owner, _) in COMMANDS.items() if n.startswith(prefix)]
+    lines = [f"usage: {program} COMMAND [OPTIONS]", "", "Train GANs with one, two or more discriminators.", ""]
+    lines += [f"  {name:<12} {about}" for name, about in rows]
+    return "\n".join([*lines, "", f"Options of a command: {program} COMMAND --help"])
+
+
+def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
+    """Makes a command's dataclass from its arguments.
+
+    tyro does it, and the help. Before that the words are checked here, so that a mistake on the command line gets
+    one line, in the words that the same mistake in a config file gets.
+
+    Raises:
+        ConfigError: an unknown flag, a missing or a wrong value.
+    """
+    import tyro
+
+    default: Any = tyro.MISSING
+    if not {"-h", "--help"} & set(arguments):
+        arguments, given = check_words(owner, arguments, program)
+        if owner is Train:
+            path = given.get("config") or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
+            default = Train(**(read_ini(path) if path else {}), config=path)
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+    if default is tyro.MISSING:
+        return tyro.cli(owner, args=arguments, prog=program, config=config)
+    return tyro.cli(owner, args=arguments, prog=program, config=config, default=default)
+
+
+def check_words(owner: type[Any], arguments: list[str], program: str) -> tuple[list[str], dict[str, str]]:
+    """Checks a command's words against its fields.
+
+    Returns:
+        The same words, each flag joined to its value by ``=`` so that no value is taken for a flag; and the texts by
+        field name.
+
+    Raises:
+        ConfigError: as ``parse_flags``.
+    """
+    hints = field_types(owner)
+    places = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
+    words, given, left = [], {}, list(arguments)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--"):
+            name = next((place for place in places if place not in given), None)
+            if name is None or (word.startswith("-") and len(word) > 1):
+                raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
+            given[name] = word
+            continue
+        flag, has_value, text = word.partition("=")
+        name = flag[2:].replace("-", "_")
+        off = name.startswith("no_") and hints.get(name[3:]) is bool
+        name = name[3:] if off else name
+        if name not in hints or name in places:
+            known = ["--" + n.replace("_", "-") for n in hints if n not in places]
+            raise ConfigError(f"{flag}: unknown flag{nearest(flag, known)}; allowed: {', '.join(known)}")
+        if hints[name] is bool:
+            if has_value:
+                raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
+            words.append(f"--no-{name}" if off else f"--{name}")
+            continue
+        if not has_value:
+            if not left or left[0].startswith("--"):
+                raise ConfigError(f"{flag}: needs a value: {describe_type(hints[name])}")
+            text = left.pop(0)
+        parse_value(flag, text, hints[name])
+        given[name] = text
+        words.append(f"--{name}={text}")
+    if missing := [place for place in places if place not in given]:
+        raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
+    return words + [given[place] for place in places], given

@@ -1,0 +1,60 @@
+"""A run's generator for other programs."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from d3gan.errors import ConfigError
+from d3gan.files import replace_file
+from d3gan.generator_file import load_generator, read_header, save_generator
+from d3gan.models.dcgan import Generator
+
+
+def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Path:
+    """Writes the generator, in eval mode, as one file.
+
+    Args:
+        run: a run directory, or a generator.safetensors.
+        form: ``safetensors`` (weights, the architecture in the header) or ``onnx`` (input ``latents`` (N, nz)
+            float32, output ``images`` (N, nc, S, S) float32 in [-1, 1], N free).
+        out: the file; empty: generator-export.FORMAT beside the run's other files.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: no run there, or ONNX is not installed.
+        WorldError: the run's file is damaged, or the new one cannot be written.
+    """
+    source = Path(run)
+    home = source.parent if source.suffix == ".safetensors" else source
+    path = Path(out or home / f"generator-export.{form}")
+    generator = load_generator(run)
+    if form == "safetensors":
+        save_generator(generator, path, json.loads(read_header(run)["facts"]))
+    else:
+        with replace_file(path) as file:
+            file.write(_onnx_bytes(generator))
+    return path
+
+
+def _onnx_bytes(generator: Generator) -> bytes:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--format onnx: ONNX is not installed; pip install 'd3gan[onnx]'") from error
+    latents = torch.zeros(2, generator.nz)
+    program = torch.onnx.export(
+        generator,
+        (latents,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("N")},),
+        input_names=["latents"],
+        output_names=["images"],
+        verbose=False,
+    )
+    assert program is not None  # as documented for dynamo=True
+    return bytes(program.model_proto.SerializeToString())
