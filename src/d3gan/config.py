@@ -209,7 +209,8 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
-def _choices(hint: Any) -> list[str]:
+def choices(hint: Any) -> list[str]:
+    """The words a field of this type may be, beside numbers and free text."""
     return [str(c) for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
 
 
@@ -217,7 +218,7 @@ def describe_type(hint: Any) -> str:
     """What a value of this type looks like, for an error message: ``a whole number, or model``."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     parts = [words[option] for option in _options(hint) if option in words]
-    return ", or ".join(parts + ([", ".join(_choices(hint))] if _choices(hint) else []))
+    return ", or ".join(parts + ([", ".join(choices(hint))] if choices(hint) else []))
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -227,7 +228,7 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
                 return
         elif type(value) is option or (option is float and type(value) is int):
             return
-    raise ConfigError(f"{name} = {value!r}: must be {describe_type(hint)}{nearest(str(value), _choices(hint))}")
+    raise ConfigError(f"{name} = {value!r}: must be {describe_type(hint)}{nearest(str(value), choices(hint))}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -260,7 +261,7 @@ def parse_value(name: str, text: str, hint: Any) -> Any:
                 return option(text)
             except ValueError:
                 continue
-    raise ConfigError(f"{name} = {text!r}: must be {describe_type(hint)}{nearest(text, _choices(hint))}")
+    raise ConfigError(f"{name} = {text!r}: must be {describe_type(hint)}{nearest(text, choices(hint))}")
 
 
 def read_ini(path: str | Path) -> dict[str, Any]:

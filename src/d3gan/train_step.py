@@ -4,9 +4,10 @@ DCGAN is the case K = 1. docs/algorithm.md has the formulae.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -26,7 +27,7 @@ class GAN:
     """Fake errors (K,) -> the fake error that joins each discriminator's real error (K,)."""
     selection: Callable[[Tensor], Tensor]
     """Paired errors (K,) -> index of the discriminator that trains the generator, () int64."""
-    autocast: Callable[[], torch.autocast]
+    autocast: Callable[[], AbstractContextManager[Any]]
     """The precision that the networks are called in."""
 
 

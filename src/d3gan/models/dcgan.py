@@ -117,20 +117,25 @@ class Discriminators(nn.Module):
 
         Args:
             images: (N, nc, S, S) in [-1, 1].
-            selected: () int64, on the images' device: which discriminator. It is never read by the host on an
-                accelerator, where that would wait for all the work before it; its parameters are gathered instead.
+            selected: () int64, on the images' device: which discriminator. On an accelerator the host never reads
+                it, because that would wait for all the work before it.
         """
         if selected.device.type == "cpu":
-            parameters: dict[str, Tensor] = dict(self.members[int(selected)].named_parameters())
+            own = self.members[int(selected)].named_parameters()
+            parameters = {name: parameter.detach() for name, parameter in own}
         else:
-            parameters = {
-                name: torch.stack([member.get_parameter(name) for member in self.members])
-                .index_select(0, selected[None])
-                .squeeze(0)
-                for name, _ in self.members[0].named_parameters()
-            }
-        detached = {name: parameter.detach() for name, parameter in parameters.items()}
-        return cast(Tensor, functional_call(self.members[0], detached, (images,)))
+            parameters = self.gathered(selected)
+        return cast(Tensor, functional_call(self.members[0], parameters, (images,)))
+
+    def gathered(self, selected: Tensor) -> dict[str, Tensor]:
+        """Copies of one discriminator's parameters by name, detached, chosen on the device.
+
+        Args:
+            selected: () int64: which discriminator.
+        """
+        names = [name for name, _ in self.members[0].named_parameters()]
+        stacked = {name: torch.stack([d.get_parameter(name).detach() for d in self.members]) for name in names}
+        return {name: parameters.index_select(0, selected[None])[0] for name, parameters in stacked.items()}
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
