@@ -202,6 +202,7 @@ class _Fetching:
         self.report(f"{self.dataset.name}: {file.name}: trying {mirror}")
         path = self.own_folder / file.name
         part = path.with_name(path.name + ".part")
+        continued = part.exists()
         try:
             with (
                 disk_errors(part),
@@ -218,7 +219,8 @@ class _Fetching:
             # Kept, it would be taken for a beginning to continue.
             part.unlink()
             self.report(f"{self.dataset.name}: not used: {problem}")
-            return problem.removeprefix(f"{part}: ")
+            # The beginning that an earlier call left may be what was wrong.
+            return self._from_mirror(file, mirror) if continued else problem.removeprefix(f"{part}: ")
         self._put_aside(path)
         with disk_errors(path):
             replace(part, path)
