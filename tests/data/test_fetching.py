@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_mirror import Mirror, serving
-from published_formats import Published, load_and_say, md5, publish, sha256, tar_gz
 
 from d3gan.data import catalog_lines, fetch, load_images, verify
 from d3gan.data.catalog import DATASETS, NpmPackage
 from d3gan.errors import ConfigError, WorldError
+from tests.data.local_mirror import Mirror, serving
+from tests.data.published_formats import Published, load_and_say, md5, publish, sha256, tar_gz
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port, where nobody listens
 

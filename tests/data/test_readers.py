@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from published_formats import COUNT, FORMATS, Published, cifar_batch, idx, publish, python2_pickle
 
 from d3gan.data import load_images, verify
 from d3gan.data.catalog import Format
 from d3gan.data.contents import ContentStream
 from d3gan.data.readers import read_cifar, read_idx_images, read_images, read_labels
 from d3gan.errors import WorldError
+from tests.data.published_formats import COUNT, FORMATS, Published, cifar_batch, idx, publish, python2_pickle
 
 PUBLISHED = {kind: publish(kind) for kind in FORMATS}
 
@@ -90,7 +90,7 @@ def test_labels_start_at_zero(kind: Format) -> None:
     assert labels.dtype == np.int64
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FORMATS)
 @given(how=damage, which=st.integers(0, 1))
@@ -110,7 +110,7 @@ def test_a_reader_meets_damage_with_an_error_that_names_the_file(
         assert how[0] == "flip" or np.array_equal(images, published.images)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("kind", FORMATS)
 @given(how=damage)
 def test_damaged_files_never_become_wrong_pixels(kind: Format, how: tuple[str, float, bytes]) -> None:
