@@ -1,6 +1,8 @@
 """A run's generator for other programs."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -46,15 +48,18 @@ def _onnx_bytes(generator: Generator) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError("--format onnx: ONNX is not installed; pip install 'd3gan[onnx]'") from error
-    latents = torch.zeros(2, generator.nz)
-    program = torch.onnx.export(
-        generator,
-        (latents,),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-        input_names=["latents"],
-        output_names=["images"],
-        verbose=False,
-    )
+    # The exporter warns of torchvision's absence and of its own deprecations: nothing a user could act on.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            generator,
+            (torch.zeros(2, generator.nz),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            input_names=["latents"],
+            output_names=["images"],
+            verbose=False,
+        )
     assert program is not None  # as documented for dynamo=True
     return bytes(program.model_proto.SerializeToString())

@@ -97,6 +97,8 @@ def train(
         K = len(gan.discriminators)
         tracker = Tracker(run.metrics, K, config.batch_size, batches.steps_per_epoch, device)
         step = _resume(run, gan, tracker, image_set, say)
+        if step < last_step:
+            keep_lines_up_to(run.metrics, tracker.logged_step)
         _note_environment(run, device, precision, image_set, step, say)
         say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
         say(f"steps {step} to {last_step}, {batches.steps_per_epoch} an epoch; run directory {run.path}")
@@ -192,7 +194,6 @@ def _resume(run: RunDirectory, gan: GAN, tracker: Tracker, image_set: ImageSet, 
     """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one."""
     found = latest_checkpoint(run.checkpoints, say)
     if found is None:
-        keep_lines_up_to(run.metrics, 0)
         return 0
     path, state = found
     if state["data"] != image_set.checksum:
@@ -202,7 +203,6 @@ def _resume(run: RunDirectory, gan: GAN, tracker: Tracker, image_set: ImageSet, 
     for name, part in _stateful(gan).items():
         part.load_state_dict(state[name])
     tracker.load_state(state["tracker"])
-    keep_lines_up_to(run.metrics, state["tracker"]["logged_step"])
     say(f"going on from {path}")
     return int(state["step"])
 

@@ -100,7 +100,8 @@ class Tracker:
         self._rows: list[Tensor] = []
         self._lap = [0.0, 0.0]
         self._training_seconds = 0.0
-        self._logged_step = 0
+        self.logged_step = 0
+        """The last step that metrics.jsonl may speak of when the run goes on."""
 
     def record(self, result: StepResult) -> None:
         """Keeps a step's errors on the device; nothing is copied."""
@@ -131,7 +132,7 @@ class Tracker:
         except OSError as error:
             raise WorldError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
         if not last:
-            self._rows, self._lap, self._logged_step = [], [0.0, 0.0], step
+            self._rows, self._lap, self.logged_step = [], [0.0, 0.0], step
         return line
 
     def _take_lap(self) -> None:
@@ -187,15 +188,15 @@ class Tracker:
             "rows": self._host_rows(step),
             "lap": list(self._lap),
             "training_seconds": self._training_seconds,
-            "logged_step": self._logged_step,
+            "logged_step": self.logged_step,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint; ``logged_step`` is the last step that metrics.jsonl may speak of."""
+        """Goes on from what a checkpoint kept."""
         self._rows = list(state["rows"].to(self._device))
         self._lap = list(state["lap"])
         self._training_seconds = state["training_seconds"]
-        self._logged_step = state["logged_step"]
+        self.logged_step = state["logged_step"]
 
 
 def _rounded_ratio(images: int, seconds: float) -> float | None:
