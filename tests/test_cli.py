@@ -1,7 +1,6 @@
 """Commands as a person types them: exit codes, one line an error, what is written where."""
 
 import json
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import tiny_settings
 
 from d3gan import TrainConfig, __version__, load_generator, sample, train
 from d3gan.cli import COMMANDS, main
 from d3gan.config import load_config
+from tests.conftest import tiny_settings
 
 ROOT = Path(__file__).parents[1]
 Tiny = Callable[..., TrainConfig]

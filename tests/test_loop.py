@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import tiny_settings
 
 from d3gan import TrainConfig, load_generator, train
 from d3gan.checkpoint import checkpoint_path, checkpoints, load_checkpoint
 from d3gan.display import Silent
 from d3gan.errors import ConfigError, TrainingDivergedError, WorldError
 from d3gan.run_directory import RunDirectory
+from tests.conftest import tiny_settings
 
 Tiny = Callable[..., TrainConfig]
 TIMES = ("images_per_second", "images_per_second_without_data", "training_seconds", "peak_memory_bytes")

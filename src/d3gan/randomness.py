@@ -20,8 +20,9 @@ def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "c
         place: numbers that tell draws of one purpose apart, such as the step.
         device: where it draws. Devices of different kinds draw different numbers from one seed.
     """
-    words = [seed, zlib.crc32(purpose.encode()), *place]
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    # A spawn key, unlike more words of entropy, tells () from (0,).
+    sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *place))
+    state = sequence.generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 

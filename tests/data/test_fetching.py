@@ -57,7 +57,7 @@ def test_the_system_folder_comes_after_the_data_folder_and_before_mirrors(mirror
     tiny = publish("idx", mirrors=(mirror.url,), system_folders=((str(system), "a package"),))
     tiny.put(system)
     lines: list[str] = []
-    fetch(tiny.dataset, data_dir=tmp_path / "data", report=lines.append)
+    assert fetch(tiny.dataset, data_dir=tmp_path / "data", report=lines.append) == system
     assert f"tiny-idx: tiny-images.gz: found in {system}, checksum correct" in lines
     tiny.put(tmp_path / "data")
     fetch(tiny.dataset, data_dir=tmp_path / "data", report=lines.append)

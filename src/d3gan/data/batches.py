@@ -42,7 +42,9 @@ class Batches:
         dtype: torch.dtype = torch.float32,
     ):
         if len(images) < batch_size:
-            raise ConfigError(f"batch_size = {batch_size}: must be at most {len(images)}, the number of training images")
+            raise ConfigError(
+                f"batch_size = {batch_size}: must be at most {len(images)}, the number of training images"
+            )
         self.steps_per_epoch = len(images) // batch_size
         self._images = images
         self._batch_size, self._channels, self._seed = batch_size, channels, seed

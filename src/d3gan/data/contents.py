@@ -31,6 +31,14 @@ class Found:
     path: Path
     packed: bool
 
+    @property
+    def folder(self) -> Path:
+        """The folder it lies in."""
+        return self.path.parent if self.packed else self.path
+
+    def __str__(self) -> str:
+        return f"{self.file.name}: found {'in' if self.packed else 'unpacked in'} {self.folder}"
+
 
 class ContentStream:
     """A content file read from its first byte to its last, whose faults name file and byte offset."""

@@ -227,7 +227,7 @@ def fetch(
     """Sees to it that every official file of a published set is at hand, and says where each came from.
 
     Returns:
-        The set's folder inside the data folder; files found elsewhere stay where they are.
+        The folder that holds the files; the set's own folder inside the data folder where they lie in several.
 
     Raises:
         ConfigError: ``dataset`` is not a published set.
@@ -240,8 +240,9 @@ def fetch(
         raise ConfigError(f"dataset = {dataset}: is a path, so there is nothing to fetch; check it with: data verify")
     folder = data_folder(data_dir)
     names = [content.name for file in source.files for content in file.contents]
-    obtain(source, names, folder, report=report or silent, progress=progress)
-    return folder / source.name
+    found = obtain(source, names, folder, report=report or silent, progress=progress)
+    folders = {copy.folder for copy in found.values()}
+    return folders.pop() if len(folders) == 1 else folder / source.name
 
 
 def catalog_lines(data_dir: str | Path | None = None) -> list[str]:

@@ -162,8 +162,7 @@ class _Fetching:
             problem = problem_of(found, self.wanted, self.dataset.name)
             if problem is None:
                 self.rejected.pop(key, None)
-                how = f"found in {found.path.parent}" if found.packed else f"found unpacked in {found.path}"
-                self.report(f"{self.dataset.name}: {file.name}: {how}, checksum correct")
+                self.report(f"{self.dataset.name}: {found}, checksum correct")
                 return found
             if self.rejected.get(key) != problem:
                 self.report(f"{self.dataset.name}: not used: {problem}")

@@ -66,7 +66,7 @@ def _sound_copy(dataset: Dataset, file_name: str, folder: Path, report: Report) 
     for copy in copies(dataset, file, names, folder):
         problem = problem_of(copy, names, dataset.name) or _packed_problem(copy)
         if problem is None:
-            report(f"{dataset.name}: {copy.path}: {file.name}: checksum correct")
+            report(f"{dataset.name}: {copy}, checksum correct")
             return copy
         report(f"{dataset.name}: {problem}")
         problems.append(problem)

@@ -1,0 +1,57 @@
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from d3gan import display
+
+LINE: dict[str, Any] = dict(
+    step=50,
+    images_seen=6400,
+    epoch=0.1067,
+    generator_error=1.25,
+    real_errors=[0.5, 0.25],
+    fake_errors=[0.75, 1.0],
+    selected=[20, 30],
+    images_per_second=1280.0,
+)
+
+
+def test_a_tick_in_words() -> None:
+    text = display.summary(LINE)
+    assert text == (
+        "epoch 0.11  G 1.250  D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
+        "  1,280 images/s"
+    )
+    assert "chosen" not in display.summary(LINE | dict(real_errors=[1.0], fake_errors=[1.0], selected=[50]))
+
+
+def test_plain_lines_tell_the_time_left_and_come_seldom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    lines = display.PlainLines(total_steps=10_050)
+    lines.show(LINE)  # 10,000 steps of 128 images at 1,280 images/s: 1,000 s
+    now += 1
+    lines.show(LINE | {"step": 60})
+    now += 10
+    lines.show(LINE | {"step": 70})
+    lines.show(LINE | {"step": 10_050, "images_seen": 128 * 10_050})
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in output] == ["50/10050", "70/10050", "10050/10050"]
+    assert output[0].endswith("0:16:40 left")
+    assert output[-1].endswith("0:00:00 left")
+
+
+def test_the_bar_shows_steps_and_figures() -> None:
+    console = Console(force_terminal=True, width=200, record=True)
+    with Progress(console=console) as progress:
+        bar = display.Bar(progress, 100, 10)
+        bar.advance(50)
+        bar.show(LINE)
+        bar.say("[bold]as it is[/bold]")
+        assert progress.tasks[0].completed == 50
+        assert "1,280 images/s" in progress.tasks[0].description
+    assert "[bold]as it is[/bold]" in console.export_text()

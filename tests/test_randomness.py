@@ -1,0 +1,21 @@
+import torch
+
+from d3gan.randomness import draw_latents, stream
+
+
+def test_streams_depend_on_seed_purpose_and_place_alone() -> None:
+    def first(seed: int, purpose: str, *place: int) -> int:
+        return int(torch.randint(2**62, (), generator=stream(seed, purpose, *place)))
+
+    draws = [first(s, p, *place) for s in (0, 1) for p in ("a", "b") for place in ((), (0,), (1,), (0, 1), (1, 0))]
+    assert len(set(draws)) == len(draws)
+    assert draws[7] == first(0, "b", 1)
+    assert first(2**63 - 1, "a") >= 0
+
+
+def test_latents_are_standard_normal() -> None:
+    latents = draw_latents(2000, 50, 0, "latents", 3, device="cpu")
+    assert latents.shape == (2000, 50)
+    assert abs(latents.mean().item()) < 0.01
+    assert abs(latents.std().item() - 1) < 0.01
+    assert not torch.equal(latents, draw_latents(2000, 50, 0, "latents", 4, device="cpu"))
