@@ -50,6 +50,7 @@ class PlainLoop:
         self.loss = nn.BCEWithLogitsLoss()
 
     def step(self, real_images: Tensor, latents: Tensor) -> None:
+        """One step; arguments as for ``d3gan.train_step.train_step``."""
         ones = torch.ones(len(real_images), device=real_images.device)
         with self.autocast():
             fake_images = self.generator(latents)
@@ -75,7 +76,7 @@ class PlainLoop:
 
 def make_rows(
     config: TrainConfig, precision: Any, batches: Batches, device: torch.device
-) -> dict[str, Callable[[int], None]]:
+) -> dict[str, Callable[[int], object]]:
     """What is timed, by name: each call does step ``i``."""
     gan = build_gan(config, device, precision)
     plain = PlainLoop(config, device, gan.autocast)
@@ -90,13 +91,13 @@ def make_rows(
 
     fixed_images, fixed_latents = batches.at(0), latents(0)
     return {
-        "d3gan step": lambda _: train_step(gan, fixed_images, fixed_latents) and None,
+        "d3gan step": lambda _: train_step(gan, fixed_images, fixed_latents),
         "plain step": lambda _: plain.step(fixed_images, fixed_latents),
         "data": data,
     }
 
 
-def seconds_a_step(row: Callable[[int], None], steps: int, start: int, device: torch.device) -> float:
+def seconds_a_step(row: Callable[[int], object], steps: int, start: int, device: torch.device) -> float:
     """Wall time of one call, once the device has done all of them."""
     synchronise(device)
     begin = time.perf_counter()
@@ -119,7 +120,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     records = []
     for model in ("d3gan", "dcgan"):
         for precision in options.precisions.split(","):
-            config = TrainConfig(model=model, batch_size=options.batch_size)  # type: ignore[arg-type]
+            config = TrainConfig(model=model, batch_size=options.batch_size)
             batches = Batches(pixels, config.batch_size, config.nc, 0, device, network_dtype(precision))
             rows = make_rows(config, precision, batches, device)
             record = {"model": model, "precision": precision, "seconds": {name: [] for name in rows}, "rows": rows}
@@ -171,9 +172,8 @@ def main() -> None:
     options = parser.parse_args()
     records = measure(options)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {resolve_device(options.device)}")
-    print(
-        f"batch {options.batch_size}, {options.rounds} rounds of {options.steps} steps: median (smallest to largest)\n"
-    )
+    print(f"batch {options.batch_size}, {options.rounds} rounds of {options.steps} steps")
+    print("median (smallest to largest)\n")
     print(table(records, options.batch_size))
     if options.json:
         options.json.write_text(json.dumps({"batch_size": options.batch_size, "records": records}, indent=1))

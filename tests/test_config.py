@@ -52,14 +52,14 @@ def test_presets_can_be_read(path: Path) -> None:
 
 configs = st.builds(
     TrainConfig,
-    model=st.sampled_from(sorted(MODELS)),  # type: ignore[arg-type]
+    model=st.sampled_from(sorted(MODELS)),
     dataset=st.sampled_from(["mnist", "some folder/of images", "a%b.zip", "stl"]),
     out=st.sampled_from(["", "runs/x", "a=b", "[x]"]),
     batch_size=st.integers(2, 10**6),
     lr=st.floats(0, 10),
     beta1=st.floats(0, 0.99),
-    discriminators=st.one_of(st.just("model"), st.integers(1, 64)),  # type: ignore[arg-type]
-    pairing=st.sampled_from(["model", "own", "swapped"]),  # type: ignore[arg-type]
+    discriminators=st.one_of(st.just("model"), st.integers(1, 64)),
+    pairing=st.sampled_from(["model", "own", "swapped"]),
     tensorboard=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
 )

@@ -31,7 +31,7 @@ def test_plain_lines_tell_the_time_left_and_come_seldom(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    monkeypatch.setattr("d3gan.display.time.monotonic", lambda: now)
     lines = display.PlainLines(total_steps=10_050)
     lines.show(LINE)  # 10,000 steps of 128 images at 1,280 images/s: 1,000 s
     now += 1

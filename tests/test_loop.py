@@ -19,6 +19,7 @@ from d3gan.checkpoint import checkpoint_path, checkpoints, load_checkpoint
 from d3gan.display import Silent
 from d3gan.errors import ConfigError, TrainingDivergedError, WorldError
 from d3gan.run_directory import RunDirectory
+from d3gan.train_step import train_step
 from tests.conftest import tiny_settings
 
 Tiny = Callable[..., TrainConfig]
@@ -271,19 +272,16 @@ def test_two_processes_do_not_share_a_run(pictures: Path, tiny: Tiny, tmp_path: 
 def test_divergence_names_step_and_network_and_the_last_good_checkpoint(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import d3gan.loop
-
     step_of = {"now": 0}
-    original = d3gan.loop.train_step
 
     def poisoned(gan: Any, real_images: torch.Tensor, latents: torch.Tensor) -> Any:
         step_of["now"] += 1
         if step_of["now"] == 8:
             with torch.no_grad():
                 next(gan.discriminators.members[1].parameters())[0, 0, 0, 0] = float("nan")
-        return original(gan, real_images, latents)
+        return train_step(gan, real_images, latents)
 
-    monkeypatch.setattr(d3gan.loop, "train_step", poisoned)
+    monkeypatch.setattr("d3gan.loop.train_step", poisoned)
     config = tiny()
     with pytest.raises(TrainingDivergedError) as caught:
         train(config)
@@ -294,17 +292,13 @@ def test_divergence_names_step_and_network_and_the_last_good_checkpoint(
 
 
 def test_weights_that_are_not_finite_are_never_saved(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    import d3gan.loop
-
-    original = d3gan.loop.train_step
-
     def poisoned(gan: Any, *batch: torch.Tensor) -> Any:
-        result = original(gan, *batch)
+        result = train_step(gan, *batch)
         with torch.no_grad():
             next(gan.generator.parameters()).fill_(float("inf"))
         return result
 
-    monkeypatch.setattr(d3gan.loop, "train_step", poisoned)
+    monkeypatch.setattr("d3gan.loop.train_step", poisoned)
     config = tiny(max_steps=1)
     with pytest.raises(TrainingDivergedError, match=r"weight of the generator is not finite.*no checkpoint yet"):
         train(config)

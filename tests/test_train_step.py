@@ -114,9 +114,8 @@ def test_six_steps_equal_the_reference(K: int) -> None:
         assert result.selected.item() == selected
         assert result.generator_error.item() == pytest.approx(generator_error, rel=1e-9)
         chosen.add(selected)
-    pairs = [(gan.generator, reference.generator)]
-    pairs += list(zip(gan.discriminators.members, reference.discriminators, strict=True))
-    for network, weights in pairs:
+    networks = [gan.generator, *gan.discriminators.members]
+    for network, weights in zip(networks, [reference.generator, *reference.discriminators], strict=True):
         for parameter, expected in zip(network.parameters(), weights, strict=True):
             torch.testing.assert_close(parameter.detach(), expected.detach(), rtol=1e-9, atol=1e-9)
     assert K == 1 or len(chosen) > 1, "the steps must not all select the same discriminator, or selection is untested"
@@ -125,8 +124,8 @@ def test_six_steps_equal_the_reference(K: int) -> None:
 def test_running_statistics_of_the_generator_see_each_fake_batch_once() -> None:
     gan = small_gan(2)
     latents = batch(0)[1]
-    norm = gan.generator.layers[1]
-    hidden = gan.generator.layers[0](latents[:, :, None, None])
+    norm = gan.generator.get_submodule("layers.1")
+    hidden = gan.generator.get_submodule("layers.0")(latents[:, :, None, None])
     expected = 0.1 * hidden.mean(dim=(0, 2, 3))  # momentum 0.1, from running mean 0
     train_step(gan, *batch(0))
     torch.testing.assert_close(norm.running_mean, expected.detach())
@@ -189,8 +188,8 @@ def test_the_host_reads_nothing_back(selection: str, pairing: str) -> None:
     gan = small_gan(3, "float32", selection=selection, pairing=pairing)
     gan.generator.to("meta")
     gan.discriminators.to("meta")
-    optimizers = [torch.optim.Adam(n.parameters(), foreach=False) for n in (gan.generator, gan.discriminators)]
-    meta = GAN(gan.generator, gan.discriminators, *optimizers, gan.pairing, gan.selection, nullcontext)
+    first, second = (torch.optim.Adam(n.parameters(), foreach=False) for n in (gan.generator, gan.discriminators))
+    meta = GAN(gan.generator, gan.discriminators, first, second, gan.pairing, gan.selection, nullcontext)
     real_images, latents = batch(0, torch.float32)
     result = train_step(meta, real_images.to("meta"), latents.to("meta"))
     assert result.selected.device.type == "meta"
@@ -209,7 +208,8 @@ def test_equal_discriminators_select_the_lowest_index() -> None:
 def test_bf16_follows_float64_closely() -> None:
     """One step's errors agree to bf16's resolution (8 bits of mantissa)."""
     exact = train_step(small_gan(2, "float64"), *batch(0))
-    coarse = train_step(small_gan(2, "bf16"), *batch(0, torch.float32))
+    real_images, latents = batch(0)
+    coarse = train_step(small_gan(2, "bf16"), real_images.float(), latents.float())
     torch.testing.assert_close(coarse.errors.double(), exact.errors, rtol=2e-2, atol=2e-2)
     assert coarse.errors.dtype == torch.float32
 

@@ -17,8 +17,8 @@ class Batches:
     """Real images in a new order each epoch; the batch of a step depends on the seed and the step alone.
 
     Each epoch visits every image at most once: the last, incomplete batch is left out, so that all batches have one
-    size. On a GPU the images are kept in its memory where they fit in half of what is free; otherwise, and on the CPU,
-    they stay memory-mapped and each batch is gathered from there.
+    size. On a GPU the images are kept in its memory where they fit in half of what is free; otherwise, and on
+    the CPU, they stay memory-mapped and each batch is gathered from there.
 
     Args:
         images: (M, C, S, S) uint8.
