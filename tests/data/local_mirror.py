@@ -1,6 +1,7 @@
 """A mirror on this machine that can break off, refuse and answer ranges."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ class Mirror:
     Attributes:
         breaks_after: For the next answer to each name, how many bytes to send before closing the connection.
         ranges: Whether it honours Range.
+        pause: Seconds to wait before each answer.
     """
 
     url: str = ""
@@ -22,6 +24,7 @@ class Mirror:
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     breaks_after: dict[str, int] = field(default_factory=dict)
     ranges: bool = True
+    pause: float = 0.0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -32,6 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, wanted = self.path.lstrip("/"), self.headers.get("Range")
         self._mirror.asked.append((name, wanted))
+        time.sleep(self._mirror.pause)
         data = self._mirror.files.get(name)
         if data is None:
             self.send_error(404)

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,6 +246,24 @@ def test_two_processes_on_a_cold_cache_fetch_once_and_agree(
     assert [name for name, _ in mirror.asked] == ["tiny-images.gz"]
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_two_that_want_one_file_for_different_images_fetch_it_once(
+    published: Published, mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.pause = 0.3
+    lines: list[str] = []
+
+    def load(size: int) -> tuple[int, ...]:
+        shape: tuple[int, ...] = load_images(
+            published.dataset, image_size=size, data_dir=tmp_path, report=lines.append
+        ).images.shape
+        return shape
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(load, (16, 28))) == [(6, 1, 16, 16), (6, 1, 28, 28)]
+    assert len(mirror.asked) == 1
+    assert "tiny-idx: another process is at work on it; waiting" in lines
 
 
 def test_verify_finds_a_damaged_member_of_an_archive(tmp_path: Path) -> None:

@@ -193,6 +193,15 @@ def test_a_pickle_that_would_run_a_command_is_refused_by_name(protocol: int, tmp
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_instruction_that_the_archives_do_not_use_is_refused() -> None:
+    data = b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"."
+    with pytest.raises(WorldError, match="expected a CIFAR batch"):
+        read_cifar(stream_of(data), COUNT, "labels")
+    extension = b"\x80\x02\x82\x01."  # a global looked up in copyreg's table
+    with pytest.raises(WorldError, match="the forbidden instruction EXT1 at byte 2"):
+        read_cifar(stream_of(extension), COUNT, "labels")
+
+
 def test_a_memo_index_cannot_ask_for_memory() -> None:
     data = b"\x80\x02}r\xff\xff\xff\x7f."
     with pytest.raises(WorldError, match="memo index 2147483647"):
