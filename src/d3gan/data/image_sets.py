@@ -115,11 +115,15 @@ def load_images(
     folder = data_folder(data_dir)
     if isinstance(source, Path):
         return _load_collection(source, image_size, channels, folder, workers, say, progress)
-    wanted = next((s for s in source.splits if s.name == split), None)
-    if wanted is None:
-        names = ", ".join(s.name for s in source.splits)
-        raise ConfigError(f"split = {split}: {source.name} has {names}")
+    wanted = _split_called(split, source)
     return _load_published(source, wanted, image_size, channels, folder, workers, say, progress)
+
+
+def _split_called(name: str, dataset: Dataset) -> Split:
+    for split in dataset.splits:
+        if split.name == name:
+            return split
+    raise ConfigError(f"split = {name}: {dataset.name} has {', '.join(split.name for split in dataset.splits)}")
 
 
 def _checksum(**parts: object) -> str:
