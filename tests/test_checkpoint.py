@@ -32,7 +32,7 @@ def test_the_last_two_are_kept_in_order_of_their_steps(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_process_are_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".step-00000003.pt.abc.part").write_bytes(b"half")
+    (tmp_path / "step-00000003.pt.tmp").write_bytes(b"half")
     save_checkpoint(tmp_path, 4, STATE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000004.pt"]
 
@@ -109,7 +109,7 @@ def test_a_failed_save_leaves_the_older_ones_alone(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WorldError, match=r"step-00000002\.pt: cannot be written: No space left on device"):
+    with pytest.raises(WorldError, match=r"step-00000002\.pt: No space left on device; free some space there"):
         save_checkpoint(tmp_path, 2, STATE)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before

@@ -83,7 +83,7 @@ def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None
         ("trian", "trian: unknown command (did you mean 'train'?)"),
         ("data fetsh mnist", "data fetsh: unknown command (did you mean 'data fetch'?)"),
         ("data fetch", "NAME is missing: d3gan data fetch NAME [OPTIONS]"),
-        ("data fetch minst", "did you mean mnist"),
+        ("data fetch minst", "did you mean 'mnist'"),
         ("sample", "RUN is missing"),
         ("sample nowhere", "nowhere: holds no run of d3gan"),
         ("sample RUN --num 0", "num = 0: must be from 1"),

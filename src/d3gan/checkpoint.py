@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         torch.save({"format": FORMAT, "step": step, **state}, file)
     for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
         old.unlink(missing_ok=True)
-    for leftover in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
+    for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
     return path
 

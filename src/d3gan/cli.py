@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from d3gan.config import TrainConfig, check_values, describe_type, field_types, nearest, parse_value, read_ini
-from d3gan.errors import ConfigError, WorldError
+from d3gan.config import TrainConfig, check_values, describe_type, field_types, parse_value, read_ini
+from d3gan.errors import ConfigError, WorldError, nearest
 
 DEFAULT_CONFIG = "config.ini"
 

@@ -5,15 +5,14 @@ Importing this module imports no torch, so that ``d3gan --help`` answers at once
 
 import configparser
 import dataclasses
-import difflib
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from d3gan.errors import ConfigError
+from d3gan.errors import ConfigError, nearest
 
 Pairing = Literal["swapped", "own"]
 Selection = Literal["argmax", "argmin"]
@@ -229,12 +228,6 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         elif type(value) is option or (option is float and type(value) is int):
             return
     raise ConfigError(f"{name} = {value!r}: must be {describe_type(hint)}{nearest(str(value), choices(hint))}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped word: `` (did you mean 'batch_size'?)``, or nothing where no known word is like it."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def parse_value(name: str, text: str, hint: Any) -> Any:

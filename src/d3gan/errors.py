@@ -4,6 +4,9 @@ Anything that is not one of these is a defect of d3gan and keeps its traceback.
 ``d3gan.cli`` alone turns them into exit codes.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConfigError(Exception):
     """A value the user gave is not usable: exit code 2.
@@ -25,3 +28,9 @@ class TrainingDivergedError(WorldError):
 
     The message names the step, the network and the last good checkpoint.
     """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped word: `` (did you mean 'batch_size'?)``, or nothing where no known word is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]!r}?)" if found else ""

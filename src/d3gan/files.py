@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all; every fault of the disk is told with its path and a way out."""
 
+import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,48 +9,58 @@ from typing import IO, Any
 
 from d3gan.errors import WorldError
 
+ANOTHER_FOLDER = "choose another folder"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[IO[Any]]:
-    """Opens a binary file beside ``path``; when the block ends well it is flushed to disk and takes that name.
+def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
+    """Turns an operating-system error inside the block into a WorldError that names ``path`` and a way out."""
+    try:
+        yield
+    except OSError as error:
+        first = "free some space there" if error.errno in _NO_SPACE else "check that it is there and permitted"
+        raise WorldError(f"{path}: {error.strerror or error}; {first}, or {way_out}") from error
 
-    Whatever happens, ``path`` holds either its old content or all of the new.
+
+def replace(part: Path, path: Path) -> None:
+    """Gives a finished, flushed ``part`` its final name, so that it outlives a power cut; lets OSError through."""
+    part.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def replace_file(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[IO[Any]]:
+    """A binary file that takes the name ``path`` once the block ends well, and vanishes otherwise.
+
+    Whatever happens, ``path`` holds either its old content or all of the new. The name it is written under is fixed,
+    so what a killed process left is overwritten: where two processes may write one path, hold a lock.
+
+    Args:
+        path: its folder is made where it is missing.
+        way_out: for the error: what else the user could do.
 
     Raises:
-        WorldError: the folder cannot be written, or the disk is full.
+        WorldError: the disk is full, or the folder cannot be written.
     """
-    part: Path | None = None
-    try:
+    part = path.with_name(path.name + ".tmp")
+    with disk_errors(path, way_out):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        part = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        part.replace(path)
-        part = None
-        sync_folder(path.parent)
-    except OSError as error:
-        raise WorldError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space or choose another folder"
-        ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder outlast a power cut, where the system lets a folder be synced."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    try:
+        with disk_errors(path, way_out):
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from d3gan.config import TrainConfig, config_text, load_config
 from d3gan.errors import ConfigError, WorldError
-from d3gan.files import write_text
+from d3gan.files import disk_errors, write_text
 
 # What may change when a run goes on: it decides where and how long, not what is computed. A change of device or
 # precision hardware changes rounding; the loop says so when it sees one.
@@ -78,18 +78,15 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     from filelock import FileLock, Timeout
 
     run = RunDirectory(config.run_directory)
-    try:
+    lock = FileLock(run.path / ".lock")
+    with disk_errors(run.path, "choose another folder with --out"):
         run.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.path / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise WorldError(
-            f"{run.path}: another process is training in this folder; wait, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise WorldError(
-            f"{run.path}: cannot be written: {error.strerror}; choose another folder with --out"
-        ) from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise WorldError(
+                f"{run.path}: another process is training in this folder; wait, or choose another --out"
+            ) from error
     try:
         refuse_other_runs(config)
         write_text(run.config, config_text(config))

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d3gan.errors import TrainingDivergedError, WorldError
+from d3gan.errors import TrainingDivergedError
+from d3gan.files import disk_errors
 from d3gan.train_step import StepResult
 
 
@@ -126,11 +127,8 @@ class Tracker:
         """
         self._take_lap()
         line = self._summary(step, self._host_rows(step), learning_rate)
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise WorldError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
+        with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         if not last:
             self._rows, self._lap, self.logged_step = [], [0.0, 0.0], step
         return line

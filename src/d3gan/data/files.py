@@ -1,14 +1,12 @@
-"""Files on disk: hashed, locked, written beside and renamed; every fault is told with its path and a way out."""
+"""Data files: hashed and locked; every fault is told with its path and a way out."""
 
-import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
-from d3gan.errors import WorldError
+from d3gan import files
 
 CHUNK = 1 << 20
 """Bytes read or written at once."""
@@ -18,28 +16,19 @@ Report = Callable[[str], None]
 
 ANOTHER_FOLDER = "choose another folder with --data-dir or $D3GAN_DATA"
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 
 def silent(_line: str) -> None:
     """A report that nobody reads."""
 
 
-def world_error(path: Path, error: OSError) -> WorldError:
-    """The one line that tells ``error``, met at ``path``, and what to do about it."""
-    why = error.strerror or str(error)
-    if error.errno in _NO_SPACE:
-        return WorldError(f"{path}: {why}; free some space there, or {ANOTHER_FOLDER}")
-    return WorldError(f"{path}: {why}; check that it is there and permitted, or {ANOTHER_FOLDER}")
+def disk_errors(path: Path) -> AbstractContextManager[None]:
+    """As `d3gan.files.disk_errors`, with the ways to choose another data folder."""
+    return files.disk_errors(path, ANOTHER_FOLDER)
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns an operating-system error inside the block into a WorldError that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        raise world_error(path, error) from error
+def write_beside(path: Path) -> AbstractContextManager[IO[Any]]:
+    """As `d3gan.files.replace_file`, with the ways to choose another data folder; hold `locked` meanwhile."""
+    return files.replace_file(path, ANOTHER_FOLDER)
 
 
 def make_folder(folder: Path) -> Path:
@@ -70,39 +59,6 @@ def hash_file(path: Path, algorithm: str) -> str:
     """The hex digest of the file at ``path``; lets OSError through."""
     with path.open("rb") as file:
         return hash_stream(file, algorithm)
-
-
-def replace(part: Path, path: Path) -> None:
-    """Gives a finished, flushed ``part`` its final name, so that it outlives a power cut."""
-    part.replace(path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def write_beside(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the name ``path`` once the block ends well, and vanishes otherwise.
-
-    The name it is written under is fixed, so what a killed process left is overwritten: hold `locked` meanwhile.
-
-    Raises:
-        WorldError: the disk is full, or the folder cannot be written.
-    """
-    part = path.with_name(path.name + ".tmp")
-    try:
-        with disk_errors(path):
-            with part.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

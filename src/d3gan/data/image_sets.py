@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from d3gan.data.catalog import DATASETS, Dataset, Split, dataset_names, find_dataset
 from d3gan.data.files import Report, locked, silent, write_beside
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, WorldError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,11 +66,10 @@ def resolve(dataset: str | Path | Dataset) -> Dataset | Path:
     path = Path(dataset).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return path
-    nearest = difflib.get_close_matches(str(dataset).lower(), dataset_names(), n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
     what = "a file, but no .zip" if path.is_file() else "neither a known name nor a path that exists"
+    names = dataset_names()
     raise ConfigError(
-        f"dataset = {dataset}: is {what}; {hint}allowed: {', '.join(dataset_names())}, "
+        f"dataset = {dataset}: is {what}{nearest(str(dataset).lower(), names)}; allowed: {', '.join(names)}, "
         "or the path of a folder or .zip of PNG, JPEG or WebP images"
     )
 

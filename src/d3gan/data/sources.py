@@ -20,11 +20,11 @@ from d3gan.data.files import (
     hash_stream,
     locked,
     make_folder,
-    replace,
     write_beside,
 )
 from d3gan.data.progress import progress_bar
 from d3gan.errors import WorldError
+from d3gan.files import replace
 
 NPM_SECONDS = 180
 """How long npm may take for a package of 11 MB."""
