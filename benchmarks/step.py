@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan, network_dtype, resolve_device
+from d3gan.build import build_gan, network_dtype, resolve_device, resolve_precision
 from d3gan.data.batches import Batches
 from d3gan.models.dcgan import Discriminator, Generator, initialise
 from d3gan.randomness import draw_latents, stream
@@ -36,30 +36,34 @@ class PlainLoop:
     """
 
     def __init__(
-        self, config: TrainConfig, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]
+        self,
+        config: TrainConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: Callable[[], AbstractContextManager[Any]],
     ):
-        self.autocast = autocast
+        self.autocast, self.dtype = autocast, dtype
         self.generator = Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
         K = config.recipe.discriminators
         self.discriminators = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(K)]
         for i, network in enumerate((self.generator, *self.discriminators)):
             initialise(network, stream(0, "benchmark", i))
-            network.to(device)
+            network.to(device, dtype)
         self.generator_adam = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=(0.5, 0.999))
         self.adams = [torch.optim.Adam(d.parameters(), lr=config.lr, betas=(0.5, 0.999)) for d in self.discriminators]
         self.loss = nn.BCEWithLogitsLoss()
 
     def step(self, real_images: Tensor, latents: Tensor) -> None:
         """One step; arguments as for ``d3gan.train_step.train_step``."""
-        ones = torch.ones(len(real_images), device=real_images.device)
+        ones = torch.ones(len(real_images), device=real_images.device, dtype=self.dtype)
         with self.autocast():
             fake_images = self.generator(latents)
         real_errors, fake_errors = [], []
         for discriminator, adam in zip(self.discriminators, self.adams, strict=True):
             with self.autocast():
                 real_logits, fake_logits = discriminator(real_images), discriminator(fake_images.detach())
-            real_errors.append(self.loss(real_logits.float(), ones))
-            fake_errors.append(self.loss(fake_logits.float(), 0 * ones))
+            real_errors.append(self.loss(real_logits.to(self.dtype), ones))
+            fake_errors.append(self.loss(fake_logits.to(self.dtype), 0 * ones))
             adam.zero_grad()
             (real_errors[-1] + fake_errors[-1]).backward()
             adam.step()
@@ -69,7 +73,7 @@ class PlainLoop:
         with self.autocast():
             logits = discriminator(fake_images)
         self.generator_adam.zero_grad()
-        self.loss(logits.float(), ones).backward()
+        self.loss(logits.to(self.dtype), ones).backward()
         self.generator_adam.step()
         discriminator.requires_grad_(True)
 
@@ -79,8 +83,8 @@ def make_rows(
 ) -> dict[str, Callable[[int], object]]:
     """What is timed, by name: each call does step ``i``."""
     gan = build_gan(config, device, precision)
-    plain = PlainLoop(config, device, gan.autocast)
     dtype = network_dtype(precision)
+    plain = PlainLoop(config, device, dtype, gan.autocast)
 
     def latents(i: int) -> Tensor:
         return draw_latents(config.batch_size, config.nz, 0, "latents", i, device=device).to(dtype)
@@ -119,11 +123,17 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
     records = []
     for model in ("d3gan", "dcgan"):
-        for precision in options.precisions.split(","):
+        for name in options.precisions.split(","):
+            precision = resolve_precision(name, device)
             config = TrainConfig(model=model, batch_size=options.batch_size)
             batches = Batches(pixels, config.batch_size, config.nc, 0, device, network_dtype(precision))
             rows = make_rows(config, precision, batches, device)
-            record = {"model": model, "precision": precision, "seconds": {name: [] for name in rows}, "rows": rows}
+            record: dict[str, Any] = {
+                "model": model,
+                "precision": precision,
+                "seconds": {name: [] for name in rows},
+                "rows": rows,
+            }
             for row in rows.values():
                 seconds_a_step(row, 2, 0, device)  # warm-up
             records.append(record)
@@ -166,7 +176,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="steps of each row in each round")
-    parser.add_argument("--precisions", default="bf16,float32", help="bf16, float32, separated by commas")
+    parser.add_argument(
+        "--precisions", default="bf16,float32", help="bf16, float32, float64, auto, separated by commas"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="write every measured time here")
     options = parser.parse_args()

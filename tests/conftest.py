@@ -41,7 +41,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tiny_settings(dataset: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def tiny_settings(dataset: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
     """A run of 22 steps (two epochs of 11) that takes a second."""
     settings = dict(
         dataset=str(dataset),

@@ -94,11 +94,24 @@ def test_a_damaged_one_is_set_aside_for_an_older_one(tmp_path: Path) -> None:
     assert (tmp_path / "step-00000002.pt.damaged").read_bytes() == b"damaged"
 
 
-def test_none_usable_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
+def test_none_usable_is_an_error_however_often_it_is_asked_and_none_at_all_is_not(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path, print) is None
-    save_checkpoint(tmp_path, 1, STATE).write_bytes(b"damaged")
-    with pytest.raises(WorldError, match="no usable checkpoint is left"):
-        latest_checkpoint(tmp_path, lambda _: None)
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, STATE)
+    for path in checkpoints(tmp_path):
+        path.write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(WorldError, match="no usable checkpoint is left"):
+            latest_checkpoint(tmp_path, lambda _: None)
+    assert steps(tmp_path) == [1, 2], "nothing is renamed where nothing can take its place"
+
+
+def test_a_checkpoint_of_another_version_stops_the_run_and_stays(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, STATE)
+    torch.save({"format": 99, "step": 2}, tmp_path / "step-00000002.pt")
+    with pytest.raises(WorldError, match="format 99"):
+        latest_checkpoint(tmp_path, print)
+    assert steps(tmp_path) == [1, 2]
 
 
 def test_a_failed_save_leaves_the_older_ones_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

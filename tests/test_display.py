@@ -1,8 +1,8 @@
+import io
 from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
 from d3gan import display
 
@@ -45,13 +45,27 @@ def test_plain_lines_tell_the_time_left_and_come_seldom(
     assert output[-1].endswith("0:00:00 left")
 
 
-def test_the_bar_shows_steps_and_figures() -> None:
-    console = Console(force_terminal=True, width=200, record=True)
-    with Progress(console=console) as progress:
-        bar = display.Bar(progress, 100, 10)
-        bar.advance(50)
-        bar.show(LINE)
-        bar.say("[bold]as it is[/bold]")
-        assert progress.tasks[0].completed == 50
-        assert "1,280 images/s" in progress.tasks[0].description
-    assert "[bold]as it is[/bold]" in console.export_text()
+def test_on_a_terminal_of_80_columns_there_are_a_bar_steps_time_left_and_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(force_terminal=True, width=80, record=True, file=io.StringIO())
+    monkeypatch.setattr("d3gan.display.Console", lambda: console)
+    with display.terminal_display(100, 10) as screen:
+        screen.advance(50)
+        screen.show(LINE)
+    first, second = console.export_text().splitlines()[-2:]
+    assert "50/100" in first
+    assert "left" in first
+    assert second.startswith("epoch 0.11  G 1.250  D0 real 0.500 fake 0.750")
+    assert len(second) <= 80
+
+
+def test_where_nobody_reads_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    silenced: list[bool] = []
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr(display, "silence_output", lambda: silenced.append(True))
+    display.PlainLines(100).show(LINE)
+    assert silenced

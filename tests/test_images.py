@@ -80,6 +80,13 @@ def test_interpolation_keeps_its_ends_and_its_length() -> None:
     torch.testing.assert_close(unit.norm(dim=2), torch.ones(3, 7, dtype=torch.float64))
 
 
+def test_interpolation_between_opposite_latents_stays_bounded() -> None:
+    start = torch.randn(3, 1, dtype=torch.float64)
+    arc = interpolate(start, -2 * start, 5)
+    assert (arc.abs() <= 2 * start.abs()[:, None] + 1e-9).all()
+    torch.testing.assert_close(arc[:, -1], -2 * start)
+
+
 def test_interpolation_between_equal_latents_stays_there() -> None:
     start = torch.randn(1, 8, dtype=torch.float64)
     torch.testing.assert_close(interpolate(start, start, 4), start[:, None].expand(1, 4, 8))

@@ -300,9 +300,137 @@ def test_weights_that_are_not_finite_are_never_saved(tiny: Tiny, monkeypatch: py
 
     monkeypatch.setattr("d3gan.loop.train_step", poisoned)
     config = tiny(max_steps=1)
-    with pytest.raises(TrainingDivergedError, match=r"weight of the generator is not finite.*no checkpoint yet"):
+    with pytest.raises(TrainingDivergedError, match=r"the state of the generator is not finite.*no checkpoint yet"):
         train(config)
     assert not checkpoints(config.run_directory / "checkpoints")
+
+
+def test_running_statistics_that_are_not_finite_are_never_saved(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poisoned(gan: Any, *batch: torch.Tensor) -> Any:
+        result = train_step(gan, *batch)
+        gan.generator.get_buffer("layers.1.running_var").fill_(float("nan"))
+        return result
+
+    monkeypatch.setattr("d3gan.loop.train_step", poisoned)
+    with pytest.raises(TrainingDivergedError, match="the state of the generator is not finite"):
+        train(tiny(max_steps=1))
+
+
+def test_the_callers_settings_of_cudnn_are_left_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = torch.backends.cudnn
+    before = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    during = []
+
+    def noting(gan: Any, *batch: torch.Tensor) -> Any:
+        during.append((cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
+        return train_step(gan, *batch)
+
+    monkeypatch.setattr("d3gan.loop.train_step", noting)
+    train(tiny("free", max_steps=1, deterministic=False))
+    train(tiny("bound", max_steps=1))
+    assert during == [(True, False, False), (False, True, False)]
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+def test_a_generator_older_than_the_last_checkpoint_is_written_again(tiny: Tiny) -> None:
+    """As a crash between the two files leaves it, on a run that is finished."""
+    run = train(tiny(max_steps=4)).run
+    old = (run / "generator.safetensors").read_bytes()
+    train(tiny(max_steps=8))
+    new = (run / "generator.safetensors").read_bytes()
+    assert old != new
+    for content in (old, b"damaged", None):
+        if content is None:
+            (run / "generator.safetensors").unlink()
+        else:
+            (run / "generator.safetensors").write_bytes(content)
+        train(tiny(max_steps=8))
+        assert (run / "generator.safetensors").read_bytes() == new
+
+
+def test_damaged_checkpoints_never_restart_a_run(tiny: Tiny) -> None:
+    run = train(tiny(max_steps=8)).run
+    before = metrics(run)
+    for path in checkpoints(run / "checkpoints"):
+        path.write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(WorldError, match="no usable checkpoint is left"):
+            train(tiny())
+    assert metrics(run) == before
+
+
+def test_a_config_that_is_no_runs_is_never_overwritten(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    own = tmp_path / "mine" / "config.ini"
+    own.write_text("# my notes\n[parameters]\nlr = 0.1\n")
+    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        train(tiny("mine"))
+    assert own.read_text().startswith("# my notes")
+    assert [p.name for p in own.parent.iterdir()] == ["config.ini"]
+
+
+def test_a_damaged_config_in_the_run_is_a_fault_of_the_world(tiny: Tiny) -> None:
+    path = RunDirectory(train(tiny(max_steps=2)).run).config
+    path.write_text(path.read_text().replace("batch_size = 4", "batch_size = four"))
+    with pytest.raises(WorldError, match=r"config\.ini: is damaged .*batch_size.*mend it, or choose another --out"):
+        train(tiny())
+
+
+def test_images_may_be_called_otherwise_when_a_run_goes_on(
+    tiny: Tiny, pictures: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+) -> None:
+    run = train(tiny(max_steps=7)).run
+    monkeypatch.chdir(pictures.parent)
+    train(tiny(dataset=f"./{pictures.name}/"))
+    assert_same_run(uninterrupted, run)
+
+
+def test_a_run_inside_its_own_images_is_refused(pictures: Path, tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="lies inside the folder of images"):
+        train(tiny(out=str(pictures / "runs" / "x")))
+    assert not (pictures / "runs").exists()
+
+
+def test_default_names_of_runs(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
+    names = [TrainConfig(dataset=d).run_directory.name for d in ("mnist", "a/faces.v2.zip", ".", "a/faces.v2")]
+    assert names == [f"{n}-d3gan-b128-s0" for n in ("mnist", "faces.v2", pictures.name, "faces.v2")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_is_told_as_one(pictures: Path, tmp_path: Path) -> None:
+    """The limit stops the first checkpoint half-way; what is smaller is written before it."""
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in tiny_settings(pictures, tmp_path / "run").items()]
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        f"from d3gan.cli import main; sys.exit(main(['train', *{flags!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "step-00000005.pt: File too large; free some space there" in done.stderr
+    assert not checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_a_reader_who_leaves_does_not_stop_the_run(pictures: Path, tmp_path: Path) -> None:
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in tiny_settings(pictures, tmp_path / "run", epochs=60).items()]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "d3gan", "train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while "step 3/" not in process.stdout.readline():
+            pass
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 141)
+    assert checkpoints(tmp_path / "run" / "checkpoints")[-1] == checkpoint_path(tmp_path / "run/checkpoints", 660)
 
 
 def test_another_machine_is_warned_of(tiny: Tiny) -> None:

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from d3gan import config
-from d3gan.config import MODELS, field_types
+from d3gan.config import MODELS, Recipe, TrainConfig
 from d3gan.models.dcgan import ACTIVATIONS
 from d3gan.objectives import PAIRINGS, SELECTIONS, argmax, argmin, fake_error, own, real_error, swapped
+from d3gan.values import choices, field_types
 
 
 def test_errors_are_binary_cross_entropy_over_the_last_dimension() -> None:
@@ -45,13 +45,13 @@ def test_selections_take_the_lowest_index_of_equal_errors(errors: list[float], l
     ("key", "names"), [("pairing", PAIRINGS), ("selection", SELECTIONS), ("activation", ACTIVATIONS)]
 )
 def test_every_name_the_config_allows_is_there(key: str, names: dict[str, object]) -> None:
-    allowed = set(config.choices(field_types(config.TrainConfig)[key]))
+    allowed = set(choices(field_types(TrainConfig)[key]))
     assert allowed == {*names, "model"}
 
 
 def test_models_reproduce_the_published_programs_and_the_controlled_pair_differs_in_k_alone() -> None:
-    assert MODELS["dcgan"] == config.Recipe(1, "swapped", "argmax", "relu", "linear")
-    assert MODELS["d3gan"] == config.Recipe(2, "swapped", "argmax", "mish", "constant")
+    assert MODELS["dcgan"] == Recipe(1, "swapped", "argmax", "relu", "linear")
+    assert MODELS["d3gan"] == Recipe(2, "swapped", "argmax", "mish", "constant")
     single, dual = MODELS["dcgan-controlled"], MODELS["d3gan-controlled"]
     assert (single.discriminators, dual.discriminators) == (1, 2)
     assert {**vars(single), "discriminators": 2} == vars(dual)

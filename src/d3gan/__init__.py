@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from d3gan.config import TrainConfig
-    from d3gan.generator_file import load_generator, sample
+    from d3gan.generator_file import load_generator
     from d3gan.loop import train
+    from d3gan.sampling import sample
 
 __version__ = "0.1.0"
 __all__ = ["TrainConfig", "__version__", "load_generator", "sample", "train"]
@@ -18,7 +19,7 @@ _HOMES = {
     "TrainConfig": "d3gan.config",
     "train": "d3gan.loop",
     "load_generator": "d3gan.generator_file",
-    "sample": "d3gan.generator_file",
+    "sample": "d3gan.sampling",
 }
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: written whole, numbered by step, verified before they are believed."""
 
+import io
 import re
 import zipfile
 from collections.abc import Callable
@@ -9,7 +10,12 @@ from typing import Any
 import torch
 
 from d3gan.errors import WorldError
-from d3gan.files import replace_file
+from d3gan.files import disk_errors, replace_file
+
+
+class DamagedCheckpointError(WorldError):
+    """A checkpoint's content is not what was written."""
+
 
 FORMAT = 1
 KEPT = 2
@@ -39,8 +45,11 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         WorldError: the disk is full or read-only; older checkpoints are untouched.
     """
     path = checkpoint_path(folder, step)
+    # Through memory: where the disk is full, PyTorch's own writer raises an error that no longer says so.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "step": step, **state}, buffer)
     with replace_file(path) as file:
-        torch.save({"format": FORMAT, "step": step, **state}, file)
+        file.write(buffer.getbuffer())
     for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
         old.unlink(missing_ok=True)
     for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
@@ -52,18 +61,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint to the CPU and verifies every byte of it; no code in it is run.
 
     Raises:
-        WorldError: damaged, unreadable, or of a format that this version does not know.
+        DamagedCheckpointError: its content is not what was written.
+        WorldError: it cannot be read, or has a format that this version does not know.
     """
+    with disk_errors(path):
+        content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the checksums of the records
+        with zipfile.ZipFile(content) as archive:  # torch.load itself does not compare the checksums of the records
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content.seek(0)
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         found = state["format"]
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WorldError(f"{path}: is no usable checkpoint ({reason})") from error
+        raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({reason})") from error
     if found != FORMAT:
         raise WorldError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
     return state
@@ -72,19 +87,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that can be used, or None where there is none at all.
 
-    Damaged ones are set aside as ``NAME.damaged`` and ``say`` is told.
+    Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, and ``say`` is told.
 
     Raises:
-        WorldError: there are checkpoints and none can be used; training from the start would hide that.
+        WorldError: there are checkpoints and none can be used (training from the start would hide that), or one
+            cannot be read or was written by another version; nothing is changed.
     """
-    reasons = []
-    for path in reversed(checkpoints(folder)):
+    found = checkpoints(folder)
+    damaged: list[Path] = []
+    for path in reversed(found):
         try:
-            return path, load_checkpoint(path)
-        except WorldError as error:
-            reasons.append(str(error))
+            state = load_checkpoint(path)
+        except DamagedCheckpointError as error:
             say(f"warning: {error}; trying an older one")
-            path.rename(path.with_name(path.name + ".damaged"))
-    if reasons:
+            damaged.append(path)
+            continue
+        with disk_errors(folder):
+            for bad in damaged:
+                bad.rename(bad.with_name(bad.name + ".damaged"))
+        return path, state
+    if found:
         raise WorldError(f"{folder}: no usable checkpoint is left; to train from the start, choose another --out")
     return None

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from d3gan.config import TrainConfig, check_values, describe_type, field_types, parse_value, read_ini
+from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
-
-DEFAULT_CONFIG = "config.ini"
+from d3gan.flags import parse_flags
+from d3gan.values import check_values
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,10 @@ class DataVerify:
 
 def run_train(flags: Train, command: str) -> int:
     """Trains; see ``d3gan.loop``."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("WORLD_SIZE > 1: this version trains in one process; start it without torchrun")
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise ConfigError(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: this version trains in one process; start it without torchrun"
+        )
     from d3gan.display import terminal_display
     from d3gan.loop import train
 
@@ -130,9 +132,10 @@ def run_train(flags: Train, command: str) -> int:
 
 def run_sample(flags: Sample, _command: str) -> int:
     """Writes images; see ``d3gan.sampling``."""
+    from d3gan.run_directory import home_of
     from d3gan.sampling import write_animation, write_array, write_grid, write_interpolation
 
-    home = Path(flags.run).parent if flags.run.endswith(".safetensors") else Path(flags.run)
+    home = home_of(flags.run)
     if flags.animate:
         path = Path(flags.out or home / "animation.gif")
         frames = write_animation(flags.run, path)
@@ -196,6 +199,10 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, str], int]]] = {
 }
 
 
+# What PyTorch's allocators say, of a GPU and of the host.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
 def run() -> None:
     """The console script ``d3gan``."""
     sys.exit(main(sys.argv[1:]))
@@ -213,7 +220,9 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
     """
     debug = "--debug" in arguments
     try:
-        return _dispatch(list(arguments), program)
+        code = _dispatch(list(arguments), program)
+        sys.stdout.flush()  # here, where a closed pipe is still caught
+        return code
     except (ConfigError, WorldError) as error:
         if debug:
             traceback.print_exc()
@@ -223,16 +232,18 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        from d3gan.display import silence_output
+
+        silence_output()
         return 141
     except Exception as error:
         if debug:
             raise
-        advice = (
-            "try a smaller --batch-size" if "out of memory" in str(error) else "--debug shows where; please report it"
-        )
-        reason = " ".join(str(error).split())[:500]
-        print(f"{program}: error: unexpected {type(error).__name__}: {reason}; {advice}", file=sys.stderr)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            print(f"{program}: error: not enough memory ({reason}); ask for fewer or smaller images", file=sys.stderr)
+        else:
+            print(f"{program}: error: unexpected {reason}; --debug shows where; please report it", file=sys.stderr)
         return 1
 
 
@@ -268,71 +279,3 @@ def _overview(prefix: str, program: str) -> str:
     lines = [f"usage: {program} COMMAND [OPTIONS]", "", "Train GANs with one, two or more discriminators.", ""]
     lines += [f"  {name:<12} {about}" for name, about in rows]
     return "\n".join([*lines, "", f"Options of a command: {program} COMMAND --help"])
-
-
-def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
-    """Makes a command's dataclass from its arguments.
-
-    tyro does it, and the help. Before that the words are checked here, so that a mistake on the command line gets
-    one line, in the words that the same mistake in a config file gets.
-
-    Raises:
-        ConfigError: an unknown flag, a missing or a wrong value.
-    """
-    import tyro
-
-    default: Any = tyro.MISSING
-    if not {"-h", "--help"} & set(arguments):
-        arguments, given = check_words(owner, arguments, program)
-        if owner is Train:
-            path = given.get("config") or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
-            default = Train(**(read_ini(path) if path else {}), config=path)
-    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
-    if default is tyro.MISSING:
-        return tyro.cli(owner, args=arguments, prog=program, config=config)
-    return tyro.cli(owner, args=arguments, prog=program, config=config, default=default)
-
-
-def check_words(owner: type[Any], arguments: list[str], program: str) -> tuple[list[str], dict[str, str]]:
-    """Checks a command's words against its fields.
-
-    Returns:
-        The same words, each flag joined to its value by ``=`` so that no value is taken for a flag; and the texts by
-        field name.
-
-    Raises:
-        ConfigError: as ``parse_flags``.
-    """
-    hints = field_types(owner)
-    places = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
-    words, given, left = [], {}, list(arguments)
-    while left:
-        word = left.pop(0)
-        if not word.startswith("--"):
-            name = next((place for place in places if place not in given), None)
-            if name is None or (word.startswith("-") and len(word) > 1):
-                raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
-            given[name] = word
-            continue
-        flag, has_value, text = word.partition("=")
-        name = flag[2:].replace("-", "_")
-        off = name.startswith("no_") and hints.get(name[3:]) is bool
-        name = name[3:] if off else name
-        if name not in hints or name in places:
-            known = ["--" + n.replace("_", "-") for n in hints if n not in places]
-            raise ConfigError(f"{flag}: unknown flag{nearest(flag, known)}; allowed: {', '.join(known)}")
-        if hints[name] is bool:
-            if has_value:
-                raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
-            words.append(f"--no-{name}" if off else f"--{name}")
-            continue
-        if not has_value:
-            if not left or left[0].startswith("--"):
-                raise ConfigError(f"{flag}: needs a value: {describe_type(hints[name])}")
-            text = left.pop(0)
-        parse_value(flag, text, hints[name])
-        given[name] = text
-        words.append(f"--{name}={text}")
-    if missing := [place for place in places if place not in given]:
-        raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
-    return words + [given[place] for place in places], given

@@ -5,14 +5,14 @@ Importing this module imports no torch, so that ``d3gan --help`` answers at once
 
 import configparser
 import dataclasses
-import math
-import types
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from d3gan.errors import ConfigError, nearest
+from d3gan.values import Range, check_values, field_types, parse_value
 
 Pairing = Literal["swapped", "own"]
 Selection = Literal["argmax", "argmin"]
@@ -42,9 +42,10 @@ MODELS: dict[str, Recipe] = {
 }
 
 SECTION = "parameters"
+# What would not read back: control characters, halves of characters (undecodable bytes of a file name), comments.
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
 # The seed's names that we read under another name.
-_ALIASES = {"type": "dataset"}
-_DATASET_ALIASES = {"stl": "stl10"}
+ALIASES = {"type": "dataset"}
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,19 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "float32", "float64"] = "auto"
     """Arithmetic of the networks; auto is bf16 autocast where the hardware has it, else float32."""
     deterministic: bool = True
-    """Use only algorithms that repeat bit for bit. Off lets a GPU pick faster ones."""
+    """Have cuDNN use only algorithms that repeat bit for bit. Off lets it pick faster ones on a GPU."""
     tensorboard: bool = False
     """Write TensorBoard events into the run directory too (needs d3gan[tensorboard])."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
-        object.__setattr__(self, "dataset", _DATASET_ALIASES.get(self.dataset, self.dataset))
         check_values(self, _RANGES)
         for name in ("dataset", "data_dir", "out", "device"):
             value = getattr(self, name)
-            if any(mark in value for mark in ("\n", "\r", " #", " ;")) or value != value.strip():
+            if value != value.strip() or _UNWRITABLE.search(value):
                 raise ConfigError(
-                    f"{name} = {value!r}: must hold no line break, ' #', ' ;' or space at an end (.ini files)"
+                    f"{name} = {value!r}: cannot be kept in an .ini file; it must be UTF-8 text without line breaks, "
+                    "spaces at its ends, or a word that starts with # or ;"
                 )
         if not self.dataset:
             raise ConfigError(
@@ -143,18 +144,20 @@ class TrainConfig:
         """Where the run is kept: ``out``, or a name made of what tells runs apart most."""
         if self.out:
             return Path(self.out)
-        return Path("runs") / f"{Path(self.dataset).stem}-{self.model}-b{self.batch_size}-s{self.seed}"
+        path = Path(self.dataset).expanduser()
+        name = path.resolve().name if path.is_dir() else path.stem if path.suffix.lower() == ".zip" else path.name
+        return Path("runs") / f"{name}-{self.model}-b{self.batch_size}-s{self.seed}"
 
 
-# Smallest and largest (None: any) allowed value, or all the allowed values.
-Range = tuple[float, float | None] | frozenset[int]
+# Smallest and largest (None: any) allowed value, or all the allowed values. The largest ones stop slips of the
+# hand before they ask for terabytes; they are no limits of the method.
 _RANGES: dict[str, Range] = {
     "image_size": frozenset({16, 32, 64, 128, 256}),
     "nc": frozenset({1, 3}),
-    "batch_size": (2, None),  # BatchNorm over one 1 x 1 image has no variance
-    "nz": (1, None),
-    "ngf": (1, None),
-    "ndf": (1, None),
+    "batch_size": (2, 1_000_000),  # BatchNorm over one image would compare it with itself
+    "nz": (1, 1_000_000),
+    "ngf": (1, 10_000),
+    "ndf": (1, 10_000),
     "lr": (0.0, None),
     "beta1": (0.0, 0.999999),
     "beta2": (0.0, 0.999999),
@@ -167,94 +170,6 @@ _RANGES: dict[str, Range] = {
     "workers": (1, 256),
     "seed": (0, 2**63 - 1),
 }
-
-
-def check_values(owner: Any, ranges: Mapping[str, Range]) -> None:
-    """Checks the fields of a dataclass object against their types, then against the ranges of those that have one.
-
-    Raises:
-        ConfigError: names the first field that does not fit, its value and what is allowed.
-    """
-    for name, hint in field_types(type(owner)).items():
-        _check_type(name, getattr(owner, name), hint)
-    for name, allowed in ranges.items():
-        _check_range(name, getattr(owner, name), allowed)
-
-
-def _check_range(name: str, value: Any, allowed: Range) -> None:
-    if value == "model":
-        return
-    if isinstance(allowed, frozenset):
-        if value not in allowed:
-            raise ConfigError(f"{name} = {value}: must be one of {', '.join(map(str, sorted(allowed)))}")
-        return
-    low, high = allowed
-    if math.isfinite(value) and value >= low and (high is None or value <= high):
-        return
-    limits = f"at least {low}" if high is None else f"from {low} to {high}"
-    raise ConfigError(f"{name} = {value}: must be {limits}")
-
-
-def field_types(owner: type) -> dict[str, Any]:
-    """Name -> type of each field, in the order they are written."""
-    hints = get_type_hints(owner)
-    return {f.name: hints[f.name] for f in dataclasses.fields(owner)}
-
-
-def _options(hint: Any) -> list[Any]:
-    """The plain types and Literals a field's type is made of."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return [part for option in get_args(hint) for part in _options(option)]
-    return [hint]
-
-
-def choices(hint: Any) -> list[str]:
-    """The words a field of this type may be, beside numbers and free text."""
-    return [str(c) for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
-
-
-def describe_type(hint: Any) -> str:
-    """What a value of this type looks like, for an error message: ``a whole number, or model``."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    parts = [words[option] for option in _options(hint) if option in words]
-    return ", or ".join(parts + ([", ".join(choices(hint))] if choices(hint) else []))
-
-
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    for option in _options(hint):
-        if get_origin(option) is Literal:
-            if isinstance(value, str) and value in get_args(option):
-                return
-        elif type(value) is option or (option is float and type(value) is int):
-            return
-    raise ConfigError(f"{name} = {value!r}: must be {describe_type(hint)}{nearest(str(value), choices(hint))}")
-
-
-def parse_value(name: str, text: str, hint: Any) -> Any:
-    """Reads the text of an .ini value or a flag as a field's type.
-
-    Args:
-        name: the key or flag, for the error message.
-        text: what the user wrote.
-        hint: the field's type: int, float, bool, str, Path, a Literal of strings, or a union of those.
-
-    Raises:
-        ConfigError: the text is no such value.
-    """
-    text = text.strip()
-    for option in _options(hint):
-        if get_origin(option) is Literal:
-            if text in get_args(option):
-                return text
-        elif option is bool:
-            if text.lower() in configparser.ConfigParser.BOOLEAN_STATES:
-                return configparser.ConfigParser.BOOLEAN_STATES[text.lower()]
-        elif option is not type(None):
-            try:
-                return option(text)
-            except ValueError:
-                continue
-    raise ConfigError(f"{name} = {text!r}: must be {describe_type(hint)}{nearest(text, choices(hint))}")
 
 
 def read_ini(path: str | Path) -> dict[str, Any]:
@@ -284,7 +199,7 @@ def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:
     hints = field_types(TrainConfig)
     values: dict[str, Any] = {}
     for key, text in section.items():
-        name = _ALIASES.get(key, key).replace("-", "_")
+        name = ALIASES.get(key, key).replace("-", "_")
         if name not in hints:
             raise ConfigError(f"{source}: unknown key {key!r}{nearest(name, hints)}; allowed: {', '.join(hints)}")
         if name in values:
@@ -309,9 +224,13 @@ def load_config(path: str | Path) -> TrainConfig:
         raise ConfigError(f"{path}: {error}") from error
 
 
+# The first line of a run's config.ini, by which a run directory is told from a folder that holds some other config.
+RUN_MARK = "# Written by d3gan: the config of the run in this folder."
+
+
 def config_text(config: TrainConfig) -> str:
-    """The config as an .ini file that ``load_config`` reads back to an equal config; the recipe as a comment."""
-    lines = [f"[{SECTION}]"]
+    """The config as a run's config.ini: ``load_config`` reads back an equal one; a comment tells the recipe."""
+    lines = [RUN_MARK, f"[{SECTION}]"]
     lines += [f"{f.name} = {getattr(config, f.name)}".rstrip() for f in dataclasses.fields(config)]
     recipe = ", ".join(f"{f.name} = {getattr(config.recipe, f.name)}" for f in dataclasses.fields(Recipe))
     return "\n".join([*lines, f"# with the model's own values: {recipe}", ""])

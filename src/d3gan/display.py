@@ -1,22 +1,23 @@
 """What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 # Off a terminal a line at most this often, so that a log of a fast run stays readable.
 SECONDS_BETWEEN_LINES = 5.0
 
 
 class Display(Protocol):
-    """Where a run reports to."""
-
-    def say(self, text: str) -> None:
-        """Shows a line for good."""
+    """Where a run's progress goes."""
 
     def show(self, line: dict[str, Any]) -> None:
         """Shows a tick, as written to metrics.jsonl."""
@@ -28,9 +29,6 @@ class Display(Protocol):
 class Silent:
     """Shows nothing: for programs that call ``d3gan.train`` themselves."""
 
-    def say(self, text: str) -> None:
-        """Nothing."""
-
     def show(self, line: dict[str, Any]) -> None:
         """Nothing."""
 
@@ -39,46 +37,49 @@ class Silent:
 
 
 class PlainLines:
-    """Lines for a log file or a pipe."""
+    """Lines for a log file or a pipe. Where nobody reads them any more, the run goes on in silence."""
 
-    def __init__(self, total_steps: int, say: Any = print):
-        self._total_steps, self._say = total_steps, say
+    def __init__(self, total_steps: int):
+        self._total_steps = total_steps
         self._last = -SECONDS_BETWEEN_LINES
-
-    def say(self, text: str) -> None:
-        """A line."""
-        self._say(text, flush=True)
 
     def show(self, line: dict[str, Any]) -> None:
         """A line, unless the last one was a moment ago and the run goes on."""
         now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_LINES or line["step"] == self._total_steps:
-            self._last = now
-            left = (self._total_steps - line["step"]) * line["images_seen"] / line["step"] / line["images_per_second"]
-            self.say(f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left")
+        if now - self._last < SECONDS_BETWEEN_LINES and line["step"] < self._total_steps:
+            return
+        self._last = now
+        left = (self._total_steps - line["step"]) * line["images_seen"] / line["step"] / line["images_per_second"]
+        text = f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left"
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            silence_output()
 
     def advance(self, step: int) -> None:
         """Nothing: ticks are enough."""
 
 
 class Bar:
-    """A live bar, with lasting lines above it."""
+    """A live bar, and the last tick's figures below it."""
 
-    def __init__(self, progress: Progress, total_steps: int, start: int):
-        self._progress = progress
+    def __init__(self, live: Live, progress: Progress, total_steps: int, start: int):
+        self._live, self._progress = live, progress
         self._task = progress.add_task("", total=total_steps, completed=start)
 
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     def show(self, line: dict[str, Any]) -> None:
-        """The tick's figures beside the bar."""
-        self._progress.update(self._task, description=summary(line))
+        """The tick's figures, cut off where the terminal ends."""
+        text = Text(summary(line), overflow="ellipsis", no_wrap=True)
+        self._live.update(Group(self._progress, text))
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
         self._progress.update(self._task, completed=step)
+
+
+def silence_output() -> None:
+    """Sends standard output nowhere from now on, so that Python does not complain of a closed pipe when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def summary(line: dict[str, Any]) -> str:
@@ -106,9 +107,11 @@ def terminal_display(total_steps: int, start: int) -> Iterator[Display]:
     if not console.is_terminal:
         yield PlainLines(total_steps)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        yield Bar(progress, total_steps, start)
+    progress = Progress(
+        BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    )
+    with Live(progress, console=console, refresh_per_second=4) as live:
+        yield Bar(live, progress, total_steps, start)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The kinds of failure a user can meet, and nothing else.
 
-Anything that is not one of these is a defect of d3gan and keeps its traceback.
-``d3gan.cli`` alone turns them into exit codes.
+Anything that is not one of these is a defect of d3gan. ``d3gan.cli`` alone turns errors into exit codes, and shows
+tracebacks with ``--debug``.
 """
 
 import difflib

@@ -1,6 +1,5 @@
 """A run's generator for other programs."""
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -10,8 +9,9 @@ import torch
 
 from d3gan.errors import ConfigError
 from d3gan.files import replace_file
-from d3gan.generator_file import load_generator, read_header, save_generator
+from d3gan.generator_file import load_generator, read_facts, save_generator
 from d3gan.models.dcgan import Generator
+from d3gan.run_directory import home_of
 
 
 def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Path:
@@ -30,12 +30,10 @@ def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Pat
         ConfigError: no run there, or ONNX is not installed.
         WorldError: the run's file is damaged, or the new one cannot be written.
     """
-    source = Path(run)
-    home = source.parent if source.suffix == ".safetensors" else source
-    path = Path(out or home / f"generator-export.{form}")
+    path = Path(out or home_of(run) / f"generator-export.{form}")
     generator = load_generator(run)
     if form == "safetensors":
-        save_generator(generator, path, json.loads(read_header(run)["facts"]))
+        save_generator(generator, path, read_facts(run))
     else:
         with replace_file(path) as file:
             file.write(_onnx_bytes(generator))

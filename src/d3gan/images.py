@@ -69,7 +69,6 @@ def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int 
     """
     if path.suffix.lower() not in (".gif", ".webp"):
         raise ConfigError(f"--out {path}: an animation's name must end in .gif or .webp")
-    # No dither pattern flickers from frame to frame where all frames share the first one's palette.
     durations = [milliseconds] * (len(frames) - 1) + [max(milliseconds, 1500)]
     with replace_file(path) as file:
         frames[0].save(
@@ -91,9 +90,11 @@ def interpolate(start: Tensor, end: Tensor, count: int) -> Tensor:
     Returns:
         (R, count, nz).
     """
+    # On nearly parallel or opposite latents the arc is not defined well; there the straight line serves.
     share = torch.linspace(0, 1, count, dtype=start.dtype)[None, :, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
-    angle = cosine.acos().clamp(min=1e-4)[:, None, None]  # equal ends: sin(a s) / sin(a) -> s
-    first = torch.sin((1 - share) * angle) / angle.sin()
-    last = torch.sin(share * angle) / angle.sin()
+    angle = cosine.acos()[:, None, None]
+    straight = angle.sin() < 1e-3
+    first = torch.where(straight, 1 - share, torch.sin((1 - share) * angle) / angle.sin())
+    last = torch.where(straight, share, torch.sin(share * angle) / angle.sin())
     return first * start[:, None] + last * end[:, None]

@@ -1,6 +1,5 @@
 """A training run from its config to its last checkpoint."""
 
-import dataclasses
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +17,7 @@ from d3gan.data.batches import Batches
 from d3gan.display import Display, silent_display
 from d3gan.errors import ConfigError, TrainingDivergedError
 from d3gan.events import open_events, require_tensorboard
-from d3gan.generator_file import sample, save_generator
+from d3gan.generator_file import save_generator
 from d3gan.images import grid, save_png
 from d3gan.randomness import draw_latents
 from d3gan.run_directory import (
@@ -29,6 +28,7 @@ from d3gan.run_directory import (
     refuse_other_runs,
     write_environment,
 )
+from d3gan.sampling import sample
 from d3gan.stopping import stop_requests
 from d3gan.tracking import Tracker
 from d3gan.train_step import GAN, train_step
@@ -70,8 +70,6 @@ def train(
     # What to compute with.
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    torch.backends.cudnn.deterministic = config.deterministic
-    torch.backends.cudnn.benchmark = not config.deterministic
     if config.tensorboard:
         require_tensorboard()
     refuse_other_runs(config)  # before minutes go into fetching data
@@ -84,7 +82,7 @@ def train(
         data_dir=config.data_dir or None,
         workers=config.workers,
         report=say,
-        progress=True,
+        progress=display is not silent_display,
     )
     dtype = network_dtype(precision)
     batches = Batches(image_set.images, config.batch_size, config.nc, config.seed, device, dtype)
@@ -96,7 +94,7 @@ def train(
         gan = build_gan(config, device, precision)
         K = len(gan.discriminators)
         tracker = Tracker(run.metrics, K, config.batch_size, batches.steps_per_epoch, device)
-        step = _resume(run, gan, tracker, image_set, say)
+        step = _resume(run, config, gan, tracker, image_set, say)
         if step < last_step:
             keep_lines_up_to(run.metrics, tracker.logged_step)
         _note_environment(run, device, precision, image_set, step, say)
@@ -105,9 +103,10 @@ def train(
 
         with (
             _naming_last_checkpoint(run),
+            _algorithms(config.deterministic),
             stop_requests() as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard, run, step) as events,
+            open_events(config.tensorboard, run, tracker.logged_step) as events,
         ):
             if step == 0:
                 _save_samples(run, gan, config.seed, step)
@@ -156,6 +155,16 @@ def _naming_last_checkpoint(run: RunDirectory) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _algorithms(deterministic: bool) -> Iterator[None]:
+    """The settings of cuDNN during the run; whoever called ``train`` finds their own again."""
+    # TF32 off: who asks for float32 gets it, and who wants speed gets bf16.
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
+    ):
+        yield
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -177,20 +186,38 @@ def _stateful(gan: GAN) -> dict[str, Any]:
 
 
 def _save(run: RunDirectory, config: TrainConfig, gan: GAN, tracker: Tracker, image_set: ImageSet, step: int) -> None:
-    """Writes a checkpoint and the generator's weights, unless one of them is not finite."""
-    for network in (gan.generator, gan.discriminators):
-        if not torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all():
-            raise TrainingDivergedError(
-                f"step {step}: a weight of the {type(network).__name__.lower()} is not finite"
-            )
-    state = {name: part.state_dict() for name, part in _stateful(gan).items()}
-    state |= {"tracker": tracker.state(step), "data": image_set.checksum, "config": dataclasses.asdict(config)}
+    """Writes a checkpoint and the generator's weights, unless a number in them is not finite."""
+    state: dict[str, Any] = {name: part.state_dict() for name, part in _stateful(gan).items()}
+    for name, part in state.items():
+        if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
+            raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
+    state |= {"tracker": tracker.state(step), "data": image_set.checksum}
     save_checkpoint(run.checkpoints, step, state)
+    _save_generator(run, config, gan, image_set, step)
+
+
+def _save_generator(run: RunDirectory, config: TrainConfig, gan: GAN, image_set: ImageSet, step: int) -> None:
     facts = {"model": config.model, "dataset": image_set.name, "step": step, "seed": config.seed}
     save_generator(gan.generator, run.generator, facts)
 
 
-def _resume(run: RunDirectory, gan: GAN, tracker: Tracker, image_set: ImageSet, say: Callable[[str], None]) -> int:
+def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
+    """The floating-point tensors at any depth of a state_dict, all on the first one's device."""
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _float_tensors(value)
+
+
+def _resume(
+    run: RunDirectory,
+    config: TrainConfig,
+    gan: GAN,
+    tracker: Tracker,
+    image_set: ImageSet,
+    say: Callable[[str], None],
+) -> int:
     """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one."""
     found = latest_checkpoint(run.checkpoints, say)
     if found is None:
@@ -203,6 +230,8 @@ def _resume(run: RunDirectory, gan: GAN, tracker: Tracker, image_set: ImageSet, 
     for name, part in _stateful(gan).items():
         part.load_state_dict(state[name])
     tracker.load_state(state["tracker"])
+    # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
+    _save_generator(run, config, gan, image_set, int(state["step"]))
     say(f"going on from {path}")
     return int(state["step"])
 

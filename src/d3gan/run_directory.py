@@ -10,14 +10,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from d3gan.config import TrainConfig, config_text, load_config
+from d3gan.config import RUN_MARK, TrainConfig, config_text, load_config
 from d3gan.errors import ConfigError, WorldError
 from d3gan.files import disk_errors, write_text
 
-# What may change when a run goes on: it decides where and how long, not what is computed. A change of device or
-# precision hardware changes rounding; the loop says so when it sees one.
+# What may change when a run goes on: it decides where and how long, not what is computed. Another device rounds
+# otherwise, and the loop says so. The dataset is compared by its images' checksum, whatever it is called.
 FREE_KEYS = frozenset(
-    {"out", "data_dir", "max_steps", "checkpoint", "tick", "sample_every", "workers", "device", "tensorboard"}
+    {
+        "dataset",
+        "out",
+        "data_dir",
+        "max_steps",
+        "checkpoint",
+        "tick",
+        "sample_every",
+        "workers",
+        "device",
+        "tensorboard",
+    }
 )
 
 
@@ -63,7 +74,16 @@ class RunDirectory:
 
     def sample_grids(self) -> list[tuple[int, Path]]:
         """Step and path of the sample grids, in order of the step."""
-        return sorted((int(path.stem[5:]), path) for path in self.samples.glob("step-*.png"))
+        found = ((path.stem.removeprefix("step-"), path) for path in self.samples.glob("step-*.png"))
+        return sorted((int(step), path) for step, path in found if step.isdecimal())
+
+    def is_ours(self) -> bool:
+        """Whether the folder holds a run: a config.ini with the first line that only a run's has."""
+        try:
+            with self.config.open(encoding="utf-8", errors="replace") as file:
+                return file.readline().strip() == RUN_MARK
+        except OSError:
+            return False
 
 
 @contextmanager
@@ -104,13 +124,19 @@ def refuse_other_runs(config: TrainConfig) -> None:
     run = RunDirectory(config.run_directory)
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
-    if not run.config.exists():
+    source = Path(config.dataset).expanduser()
+    if source.is_dir() and run.path.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
+    if not run.is_ours():
         if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
             raise ConfigError(f"--out {run.path}: is not empty and holds no run of d3gan; give another folder")
         return
     if not run.metrics.exists() and not run.checkpoints.exists():
         return  # nothing was trained here yet
-    before = load_config(run.config)
+    try:
+        before = load_config(run.config)
+    except ConfigError as error:
+        raise WorldError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
     free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
     differing = [
         f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
@@ -131,15 +157,19 @@ def find_run(path: str | Path) -> RunDirectory:
         ConfigError: there is none.
     """
     run = RunDirectory(Path(path))
-    if not run.config.is_file():
-        raise ConfigError(
-            f"{path}: holds no run of d3gan (no config.ini); give the folder that `d3gan train` named as --out"
-        )
+    if not run.is_ours():
+        raise ConfigError(f"{path}: holds no run of d3gan; give the folder that `d3gan train` named as --out")
     return run
+
+
+def home_of(run: str) -> Path:
+    """The folder of a run, given the run directory or the generator.safetensors in one."""
+    return Path(run).parent if run.endswith(".safetensors") else Path(run)
 
 
 def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any]:
     """Adds this session to environment.json: versions, machine, command, and the caller's facts; returns it."""
+    import psutil
     import torch
 
     from d3gan import __version__
@@ -152,6 +182,8 @@ def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
         "threads": torch.get_num_threads(),
         **facts,
     }

@@ -1,20 +1,57 @@
-"""Files of samples from a finished or running run: grids, interpolations, animations, arrays."""
+"""Samples of a generator, and files of them: grids, interpolations, animations, arrays."""
 
 import math
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from d3gan.errors import ConfigError, WorldError
 from d3gan.files import replace_file
-from d3gan.generator_file import load_generator, sample
-from d3gan.images import captioned, grid, interpolate, save_animation, save_png
+from d3gan.generator_file import load_generator
+from d3gan.images import captioned, grid, interpolate, save_animation, save_png, to_uint8
+from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
 from d3gan.run_directory import find_run
 
 # An animation is enlarged to about this many pixels a side, so that 32 x 32 images can be seen.
 ANIMATION_SIDE = 500
+# Images made at once: few enough for any device, enough to keep it busy.
+CHUNK = 256
+
+
+# A grid of more images than this is no picture any more.
+LARGEST_GRID = 10_000
+
+
+def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor | None = None) -> Tensor:
+    """Images from a generator, a chunk at a time.
+
+    Args:
+        generator: called in eval mode; its mode is as before when the call returns.
+        num: how many; ignored where latents are given.
+        seed: decides the latents, the same ones on every device.
+        latents: (N, nz) to use instead.
+
+    Returns:
+        (N, nc, S, S) uint8, on the CPU.
+    """
+    if latents is None:
+        latents = draw_latents(num, generator.nz, seed, "samples", device="cpu")
+    size = generator.image_size
+    images = torch.empty((len(latents), generator.nc, size, size), dtype=torch.uint8)
+    parameter = next(generator.parameters())
+    was_training = generator.training
+    generator.eval()
+    try:
+        with torch.inference_mode():
+            for i in range(0, len(latents), CHUNK):
+                images[i : i + CHUNK] = to_uint8(generator(latents[i : i + CHUNK].to(parameter)))
+    finally:
+        generator.train(was_training)
+    return images
 
 
 def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: str) -> None:
@@ -24,7 +61,7 @@ def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: 
         ConfigError: no run there, or the path's name is not .png.
         WorldError: the generator's file is damaged, or the PNG cannot be written.
     """
-    _require_png(path)
+    _require_picture(path, num)
     images = sample(load_generator(run, device), num, seed)
     save_png(grid(images.numpy(), columns), path)
 
@@ -36,7 +73,7 @@ def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int,
         ConfigError: no run there, the path's name is not .png, or fewer than two images a row.
         WorldError: the generator's file is damaged, or the PNG cannot be written.
     """
-    _require_png(path)
+    _require_picture(path, num)
     columns = columns or max(2, math.isqrt(num))
     if columns < 2 or num < columns:
         raise ConfigError(f"--num {num} --columns {columns}: an interpolation needs at least two images a row")
@@ -88,6 +125,8 @@ def write_animation(run: str, path: Path) -> int:
     return len(frames)
 
 
-def _require_png(path: Path) -> None:
+def _require_picture(path: Path, num: int) -> None:
+    if num > LARGEST_GRID:
+        raise ConfigError(f"--num {num}: a picture shows at most {LARGEST_GRID:,} images; --npz FILE.npz takes more")
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--out {path}: the name must end in .png")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -40,9 +41,9 @@ class Stopwatch:
         """Counts the block as data time."""
         if self._device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+            start.record(torch.cuda.current_stream(self._device))
             yield
-            end.record()
+            end.record(torch.cuda.current_stream(self._device))
             self._events.append((start, end))
         else:
             start_seconds = time.perf_counter()
@@ -182,12 +183,19 @@ class Tracker:
             TrainingDivergedError: an error among them is NaN or infinite.
         """
         self._take_lap()
+        self._sync()
         return {
             "rows": self._host_rows(step),
             "lap": list(self._lap),
             "training_seconds": self._training_seconds,
             "logged_step": self.logged_step,
         }
+
+    def _sync(self) -> None:
+        """Has metrics.jsonl on the disk before a checkpoint says that it is."""
+        if self._path.exists():
+            with disk_errors(self._path), self._path.open("a") as file:
+                os.fsync(file.fileno())
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes on from what a checkpoint kept."""

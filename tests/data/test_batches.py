@@ -62,6 +62,15 @@ def test_colour_channels_are_kept_apart() -> None:
     assert (Batches(images, 6, 3, 0, CPU).at(0)[:, 1] > 0.5).all()
 
 
+def test_images_kept_on_the_device_give_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), np.uint8)
+    mapped = Batches(images, 6, 3, 5, CPU)
+    monkeypatch.setattr(Batches, "_fits_on_device", lambda _: True)
+    resident = Batches(images, 6, 3, 5, CPU)
+    for step in range(7):
+        assert torch.equal(mapped.at(step), resident.at(step))
+
+
 def test_fewer_images_than_a_batch_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size = 9: must be at most 8"):
         Batches(numbered(8), 9, 1, 0, CPU)

@@ -64,14 +64,18 @@ class Batches:
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
-            self._order = order if self._resident is None else order.to(self._device)
+            # Pinned, so that the host need not wait for the copy.
+            self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
             self._epoch = epoch
         indices = self._order[place * self._batch_size : (place + 1) * self._batch_size]
         if self._resident is not None:
             batch = self._resident.index_select(0, indices)
         else:
             batch = torch.from_numpy(self._images[indices.numpy()])
-            if self._device.type == "cuda":  # pinned memory alone is copied without the host waiting for it
-                batch = batch.pin_memory()
-            batch = batch.to(self._device, non_blocking=True)
+            batch = _pinned(batch).to(self._device, non_blocking=True)
         return from_uint8(batch, self._dtype).expand(-1, self._channels, -1, -1)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """The tensor in page-locked memory, from which a GPU copies without the host waiting; as it is without one."""
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor

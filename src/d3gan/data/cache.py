@@ -1,4 +1,8 @@
-"""Prepared images kept as memory-mapped .npy files: made once, found again by checksum, rebuilt when damaged."""
+"""Prepared images kept as memory-mapped .npy files: made once, found again by the checksum of their source.
+
+A file whose header or length is wrong is made again. Its pixels are not hashed at each start; to have them made anew,
+delete the file.
+"""
 
 import io
 import shutil

@@ -47,9 +47,9 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     chosen = str(data_dir) if data_dir is not None else os.environ.get("D3GAN_DATA", "")
     if chosen:
         return Path(chosen).expanduser()
-    import pooch
+    import platformdirs
 
-    return Path(pooch.os_cache("d3gan"))
+    return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
 
 
 def resolve(dataset: str | Path | Dataset) -> Dataset | Path:

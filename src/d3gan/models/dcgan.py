@@ -48,7 +48,7 @@ class Generator(nn.Module):
 
     def __init__(self, image_size: int = 32, nz: int = 100, ngf: int = 64, nc: int = 3, activation: str = "relu"):
         super().__init__()
-        self.nz = nz
+        self.nz, self.nc, self.image_size = nz, nc, image_size
         self.architecture = dict(image_size=image_size, nz=nz, ngf=ngf, nc=nc, activation=activation)
         widths = [ngf * m for m in reversed(stage_multipliers(image_size))]
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)

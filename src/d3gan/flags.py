@@ -1,0 +1,93 @@
+"""From the words of a command line to the dataclass of a command."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from d3gan.config import ALIASES, TrainConfig, read_ini
+from d3gan.errors import ConfigError, nearest
+from d3gan.values import describe_type, field_types, parse_value
+
+DEFAULT_CONFIG = "config.ini"
+
+
+def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
+    """Makes a command's dataclass from its arguments; fields without a default are given by place.
+
+    tyro does it, and the help. Before that the words are checked here, so that a mistake on the command line gets
+    one line, in the words that the same mistake in a config file gets.
+
+    Raises:
+        ConfigError: an unknown flag, a missing or a wrong value.
+    """
+    options: dict[str, Any] = {"prog": program, "config": (tyro.conf.PositionalRequiredArgs,)}
+    if {"-h", "--help"} & set(arguments):
+        return tyro.cli(owner, args=arguments, **options)
+    words, given = _checked(owner, arguments, program)
+    if issubclass(owner, TrainConfig):
+        options["default"] = _over_the_file(owner, given)
+    return tyro.cli(owner, args=words, **options)
+
+
+def _over_the_file(owner: type[Any], given: dict[str, Any]) -> Any:
+    """The command's dataclass with the config file's values, and the given ones over them."""
+    path = given.get("config") or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
+    values = read_ini(path) if path else {}
+    try:
+        return owner(**(values | given | {"config": path}))
+    except ConfigError as error:
+        key = str(error).split(" ")[0]
+        raise ConfigError(f"{path}: {error}" if key in values and key not in given else str(error)) from error
+
+
+def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list[str], dict[str, Any]]:
+    """Checks a command's words against its fields.
+
+    Returns:
+        The same words, each flag joined to its value by ``=`` so that no value is taken for a flag, and the values by
+        field name.
+    """
+    hints = field_types(owner)
+    places = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
+    flags = {name: hint for name, hint in hints.items() if name not in places}
+    words: list[str] = []
+    given: dict[str, Any] = {}
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        if word.startswith("--"):
+            name, value, canonical = _flag(word, left, flags)
+            words.append(canonical)
+        else:
+            name = next((place for place in places if place not in given), "")
+            if not name or (word.startswith("-") and len(word) > 1):
+                raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
+            value = word
+        given[name] = value
+    if missing := [place for place in places if place not in given]:
+        raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
+    return words + [given[place] for place in places], given
+
+
+def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, str]:
+    """Reads one flag, taking its value off ``left`` where it follows; returns name, value, and the word for tyro."""
+    flag, has_value, text = word.partition("=")
+    name = flag[2:].replace("-", "_")
+    if ALIASES.get(name) in flags:
+        name = ALIASES[name]
+    off = name.startswith("no_") and flags.get(name[3:]) is bool
+    name = name[3:] if off else name
+    if name not in flags:
+        known = ["--" + n.replace("_", "-") for n in flags]
+        raise ConfigError(f"{flag}: unknown flag{nearest(flag, known)}; allowed: {', '.join(known)}")
+    if flags[name] is bool:
+        if has_value:
+            raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
+        return name, not off, f"--no-{name}" if off else f"--{name}"
+    if not has_value:
+        if not left or left[0].startswith("--"):
+            raise ConfigError(f"{flag}: needs a value: {describe_type(flags[name])}")
+        text = left.pop(0)
+    return name, parse_value(flag, text, flags[name]), f"--{name}={text}"

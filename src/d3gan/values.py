@@ -1,0 +1,104 @@
+"""Values a user gives, checked against the types and ranges of a dataclass's fields, with one line for each mistake.
+
+The config file, the command line and Python callers get the same words for the same mistake.
+"""
+
+import configparser
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from d3gan.errors import ConfigError, nearest
+
+Range = tuple[float, float | None] | frozenset[int]
+"""Smallest and largest allowed value (None: any), or all the allowed values."""
+
+
+def check_values(owner: Any, ranges: Mapping[str, Range]) -> None:
+    """Checks the fields of a dataclass object against their types, then against the ranges of those that have one.
+
+    Raises:
+        ConfigError: names the first field that does not fit, its value and what is allowed.
+    """
+    for name, hint in field_types(type(owner)).items():
+        _check_type(name, getattr(owner, name), hint)
+    for name, allowed in ranges.items():
+        _check_range(name, getattr(owner, name), allowed)
+
+
+def _check_range(name: str, value: Any, allowed: Range) -> None:
+    if value == "model":
+        return
+    if isinstance(allowed, frozenset):
+        if value not in allowed:
+            raise ConfigError(f"{name} = {value}: must be one of {', '.join(map(str, sorted(allowed)))}")
+        return
+    low, high = allowed
+    if math.isfinite(value) and value >= low and (high is None or value <= high):
+        return
+    limits = f"at least {low}" if high is None else f"from {low} to {high}"
+    raise ConfigError(f"{name} = {value}: must be {limits}")
+
+
+def field_types(owner: type) -> dict[str, Any]:
+    """Name -> type of each field, in the order they are written."""
+    hints = get_type_hints(owner)
+    return {f.name: hints[f.name] for f in dataclasses.fields(owner)}
+
+
+def _options(hint: Any) -> list[Any]:
+    """The plain types and Literals a field's type is made of."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return [part for option in get_args(hint) for part in _options(option)]
+    return [hint]
+
+
+def choices(hint: Any) -> list[str]:
+    """The words a field of this type may be, beside numbers and free text."""
+    return [str(c) for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
+
+
+def describe_type(hint: Any) -> str:
+    """What a value of this type looks like, for an error message: ``a whole number, or model``."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    parts = [words[option] for option in _options(hint) if option in words]
+    return ", or ".join(parts + ([", ".join(choices(hint))] if choices(hint) else []))
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    for option in _options(hint):
+        if get_origin(option) is Literal:
+            if isinstance(value, str) and value in get_args(option):
+                return
+        elif type(value) is option or (option is float and type(value) is int):
+            return
+    raise ConfigError(f"{name} = {value!r}: must be {describe_type(hint)}{nearest(str(value), choices(hint))}")
+
+
+def parse_value(name: str, text: str, hint: Any) -> Any:
+    """Reads the text of an .ini value or a flag as a field's type.
+
+    Args:
+        name: the key or flag, for the error message.
+        text: what the user wrote.
+        hint: the field's type: int, float, bool, str, a Literal of strings, or a union of those.
+
+    Raises:
+        ConfigError: the text is no such value.
+    """
+    text = text.strip()
+    for option in _options(hint):
+        if get_origin(option) is Literal:
+            if text in get_args(option):
+                return text
+        elif option is bool:
+            if text.lower() in configparser.ConfigParser.BOOLEAN_STATES:
+                return configparser.ConfigParser.BOOLEAN_STATES[text.lower()]
+        elif option is not type(None):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    raise ConfigError(f"{name} = {text!r}: must be {describe_type(hint)}{nearest(text, choices(hint))}")
