@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	@echo "2 of 2: DCGAN, one discriminator"
 	@$(RUN) d3gan train --config presets/mnist-demo.ini --model dcgan --out runs/demo-dcgan
 	@for model in d3gan dcgan; do \
-		$(RUN) d3gan sample runs/demo-$$model > /dev/null && \
+		$(RUN) d3gan sample runs/demo-$$model --scale 4 > /dev/null && \
 		$(RUN) d3gan sample runs/demo-$$model --animate > /dev/null || exit 1; done
 	@echo
 	@echo "Digits drawn by the generators, and how they came to draw them:"

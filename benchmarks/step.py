@@ -1,4 +1,4 @@
-"""Measures a training step, and the share of it spent on data, beside a plain eager loop of the same arithmetic.
+"""Measures a training step and the data's share of it, beside a plain eager loop of the same arithmetic; and start-up.
 
     python benchmarks/step.py [--batch-size 128] [--rounds 7] [--steps 4] [--precisions bf16,float32] [--json FILE]
 
@@ -9,6 +9,8 @@ figures are medians over the rounds with the smallest and the largest. Ratios ar
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -145,6 +147,16 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{key: value for key, value in record.items() if key != "rows"} for record in records]
 
 
+def seconds_to_help(rounds: int) -> list[float]:
+    """Wall time of ``d3gan --help`` from nothing, in each round."""
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "d3gan", "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
 def spread(values: list[float], form: str) -> str:
     """Median (smallest to largest)."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
@@ -187,8 +199,12 @@ def main() -> None:
     print(f"batch {options.batch_size}, {options.rounds} rounds of {options.steps} steps")
     print("median (smallest to largest)\n")
     print(table(records, options.batch_size))
+    startup = seconds_to_help(options.rounds)
+    print(f"\nd3gan --help: {spread(startup, '.3f')} s")
     if options.json:
-        options.json.write_text(json.dumps({"batch_size": options.batch_size, "records": records}, indent=1))
+        options.json.write_text(
+            json.dumps({"batch_size": options.batch_size, "records": records, "help_seconds": startup}, indent=1)
+        )
 
 
 if __name__ == "__main__":

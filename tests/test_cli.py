@@ -233,6 +233,10 @@ def test_sample_writes_the_same_grid_again(run: Path, tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes() != paths[2].read_bytes()
     with Image.open(paths[0]) as image:
         assert image.size == (3 * 18 + 2, 2 * 18 + 2)
+        small = np.asarray(image)
+    assert main(["sample", str(run), "--num=6", "--columns=3", "--seed=1", f"--out={paths[1]}", "--scale=3"]) == 0
+    with Image.open(paths[1]) as image:
+        assert np.array_equal(np.asarray(image), small.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_sample_npz_holds_images_and_their_latents(run: Path, tmp_path: Path) -> None:

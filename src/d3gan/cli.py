@@ -41,6 +41,8 @@ class Sample:
     """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
     columns: int = 0
     """Images a row. 0: as square as can be."""
+    scale: int = 1
+    """Show each pixel of a grid as this many by this many."""
     interpolate: bool = False
     """Each row goes from one random latent to another."""
     animate: bool = False
@@ -56,7 +58,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Checks types and ranges."""
-        check_values(self, {"num": (1, 10_000_000), "columns": (0, None), "seed": (0, 2**63 - 1)})
+        check_values(self, {"num": (1, 10_000_000), "columns": (0, None), "scale": (1, 64), "seed": (0, 2**63 - 1)})
         chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)}: give one of them at a time")
@@ -142,14 +144,14 @@ def run_sample(flags: Sample, _command: str) -> int:
         print(f"{path} ({frames} frames)")
     elif flags.interpolate:
         path = Path(flags.out or home / "interpolation.png")
-        write_interpolation(flags.run, path, flags.num, flags.columns, flags.seed, flags.device)
+        write_interpolation(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
         print(path)
     elif flags.npz:
         write_array(flags.run, Path(flags.npz), flags.num, flags.seed, flags.device)
         print(flags.npz)
     else:
         path = Path(flags.out or home / "grid.png")
-        write_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device)
+        write_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
         print(path)
     return 0
 

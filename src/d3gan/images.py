@@ -51,9 +51,14 @@ def save_png(image: Image.Image, path: Path, text: dict[str, str] | None = None)
         image.save(file, "png", pnginfo=info)
 
 
+def enlarged(image: Image.Image, scale: int) -> Image.Image:
+    """The image ``scale`` times as large, without smoothing."""
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
 def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
-    """The image enlarged ``scale`` times without smoothing, with a line of text on a strip below it."""
-    large = image.convert("RGB").resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    """The image enlarged ``scale`` times, with a line of text on a strip below it."""
+    large = enlarged(image.convert("RGB"), scale)
     size = max(11, large.height // 22)
     framed = Image.new("RGB", (large.width, large.height + size + 8), "black")
     framed.paste(large)

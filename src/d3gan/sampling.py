@@ -11,7 +11,7 @@ from torch import Tensor
 from d3gan.errors import ConfigError, WorldError
 from d3gan.files import replace_file
 from d3gan.generator_file import load_generator
-from d3gan.images import captioned, grid, interpolate, save_animation, save_png, to_uint8
+from d3gan.images import captioned, enlarged, grid, interpolate, save_animation, save_png, to_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
 from d3gan.run_directory import find_run
@@ -54,8 +54,8 @@ def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor |
     return images
 
 
-def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: str) -> None:
-    """Writes ``num`` images as one PNG.
+def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: str, scale: int = 1) -> None:
+    """Writes ``num`` images as one PNG, each pixel shown ``scale`` times in both directions.
 
     Raises:
         ConfigError: no run there, or the path's name is not .png.
@@ -63,11 +63,13 @@ def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: 
     """
     _require_picture(path, num)
     images = sample(load_generator(run, device), num, seed)
-    save_png(grid(images.numpy(), columns), path)
+    save_png(enlarged(grid(images.numpy(), columns), scale), path)
 
 
-def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int, device: str) -> None:
-    """Writes rows of images, each row from one random latent to another; ``num`` images in all, at least one row.
+def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int, device: str, scale: int = 1) -> None:
+    """Writes rows of images, each row from one random latent to another; ``num`` images in all.
+
+    Arguments as for ``write_grid``.
 
     Raises:
         ConfigError: no run there, the path's name is not .png, or fewer than two images a row.
@@ -82,7 +84,7 @@ def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int,
         draw_latents(num // columns, generator.nz, seed, "interpolation", k, device="cpu") for k in range(2)
     )
     images = sample(generator, latents=interpolate(start, end, columns).flatten(0, 1))
-    save_png(grid(images.numpy(), columns), path)
+    save_png(enlarged(grid(images.numpy(), columns), scale), path)
 
 
 def write_array(run: str, path: Path, num: int, seed: int, device: str) -> None:
