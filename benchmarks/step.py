@@ -1,4 +1,4 @@
-"""Measures a training step and the data's share of it, beside a plain eager loop of the same arithmetic; and start-up.
+"""Measures a training step beside a plain eager loop of the same arithmetic, the data's share of it, and start-up.
 
     python benchmarks/step.py [--batch-size 128] [--rounds 7] [--steps 4] [--precisions bf16,float32] [--json FILE]
 
