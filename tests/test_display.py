@@ -21,8 +21,8 @@ LINE: dict[str, Any] = dict(
 def test_a_tick_in_words() -> None:
     text = display.summary(LINE)
     assert text == (
-        "epoch 0.11  G 1.250  D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
-        "  1,280 images/s"
+        "epoch 0.11  1,280 images/s  G 1.250  "
+        "D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
     )
     assert "chosen" not in display.summary(LINE | dict(real_errors=[1.0], fake_errors=[1.0], selected=[50]))
 
@@ -56,7 +56,7 @@ def test_on_a_terminal_of_80_columns_there_are_a_bar_steps_time_left_and_figures
     first, second = console.export_text().splitlines()[-2:]
     assert "50/100" in first
     assert "left" in first
-    assert second.startswith("epoch 0.11  G 1.250  D0 real 0.500 fake 0.750")
+    assert second.startswith("epoch 0.11  1,280 images/s  G 1.250  D0 real 0.500 fake 0.750")
     assert len(second) <= 80
 
 

@@ -85,13 +85,17 @@ def silence_output() -> None:
 def summary(line: dict[str, Any]) -> str:
     """A tick in one line of text."""
     steps = max(sum(line["selected"]), 1)
-    parts = [f"epoch {line['epoch']:.2f}", f"G {line['generator_error']:.3f}"]
+    parts = [
+        f"epoch {line['epoch']:.2f}",
+        f"{line['images_per_second']:,.0f} images/s",
+        f"G {line['generator_error']:.3f}",
+    ]
     for k, (real, fake, times) in enumerate(
         zip(line["real_errors"], line["fake_errors"], line["selected"], strict=True)
     ):
         share = f" chosen {times / steps:.0%}" if len(line["selected"]) > 1 else ""
         parts.append(f"D{k} real {real:.3f} fake {fake:.3f}{share}")
-    return "  ".join([*parts, f"{line['images_per_second']:,.0f} images/s"])
+    return "  ".join(parts)
 
 
 def duration(seconds: float) -> str:
