@@ -316,6 +316,23 @@ def test_running_statistics_that_are_not_finite_are_never_saved(tiny: Tiny, monk
         train(tiny(max_steps=1))
 
 
+def test_every_step_has_latents_and_images_of_its_own(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def noting(gan: Any, *batch: torch.Tensor) -> Any:
+        seen.append(tuple(tensor.clone() for tensor in batch))
+        return train_step(gan, *batch)
+
+    monkeypatch.setattr("d3gan.loop.train_step", noting)
+    train(tiny("d3gan"))
+    assert len(seen) == 22
+    for kind in zip(*seen, strict=True):
+        assert len({tensor.numpy().tobytes() for tensor in kind}) == 22
+    first, seen = seen, []
+    train(tiny("dcgan", model="dcgan"))
+    assert_same(first, seen, "models with one seed see the same batches")
+
+
 def test_the_callers_settings_of_cudnn_are_left_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = torch.backends.cudnn
     before = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)

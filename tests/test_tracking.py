@@ -49,6 +49,20 @@ def test_the_first_value_that_is_not_finite_is_named(step: int, bad: StepResult,
         tracker.state(6)
 
 
+def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None:
+    first, second = (Tracker(tmp_path / "m.jsonl", 1, 10, 4, CPU) for _ in range(2))
+    first.stopwatch.restart()
+    first.record(result(1.0, [1.0], [1.0], 0))
+    time.sleep(0.2)
+    second.load_state(first.state(1))
+    second.stopwatch.restart()
+    second.record(result(3.0, [1.0], [1.0], 0))
+    line = second.tick(2, 0.01)
+    assert (line["generator_error"], line["selected"]) == (2.0, [2])
+    assert line["training_seconds"] >= 0.2
+    assert line["images_per_second"] <= 2 * 10 / 0.2, "both steps' images over both steps' time"
+
+
 def test_the_stopwatch_leaves_out_pauses_and_counts_data() -> None:
     watch = Stopwatch(CPU)
     watch.restart()
