@@ -156,6 +156,18 @@ def test_a_signal_saves_and_the_same_call_goes_on(number: signal.Signals, uninte
     assert_same_run(uninterrupted, outcome.run)
 
 
+def test_a_second_signal_does_not_wait_for_the_step(tiny: Tiny, uninterrupted: Path) -> None:
+    class Twice(SignalAt):
+        def advance(self, step: int) -> None:
+            super().advance(step)
+            super().advance(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), Twice(8, signal.SIGINT))
+    outcome = train(tiny())
+    assert_same_run(uninterrupted, outcome.run)
+
+
 def start(pictures: Path, out: Path, **changes: Any) -> "subprocess.Popen[str]":
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in tiny_settings(pictures, out, **changes).items()]
     return subprocess.Popen(
