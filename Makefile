@@ -10,6 +10,9 @@ INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow check clean
 
+# One thread: networks this small gain little from a second one, and where another program wants a core, two threads
+# that wait for each other at every layer are many times slower than one (docs/performance.md).
+demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.demo
 	@echo "1 of 2: D3GAN, two discriminators"
 	@$(RUN) d3gan train --config presets/mnist-demo.ini --model d3gan --out runs/demo-d3gan
