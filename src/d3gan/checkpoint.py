@@ -45,16 +45,21 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         WorldError: the disk is full or read-only; older checkpoints are untouched.
     """
     path = checkpoint_path(folder, step)
-    # Through memory: where the disk is full, PyTorch's own writer raises an error that no longer says so.
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "step": step, **state}, buffer)
-    with replace_file(path) as file:
-        file.write(buffer.getbuffer())
+    write_checkpoint(path, step, state)
     for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
         old.unlink(missing_ok=True)
     for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
     return path
+
+
+def write_checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
+    """Writes one checkpoint, whole or not at all; arguments and errors as for ``save_checkpoint``."""
+    # Through memory: where the disk is full, PyTorch's own writer raises an error that no longer says so.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "step": step, **state}, buffer)
+    with replace_file(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
+from d3gan.evaluation.options import Evaluate
 from d3gan.flags import parse_flags
 from d3gan.values import check_values
 
@@ -132,6 +133,19 @@ def run_train(flags: Train, command: str) -> int:
     return 0
 
 
+def run_evaluate(flags: Evaluate, _command: str) -> int:
+    """Measures; see ``d3gan.evaluation``."""
+    import json
+
+    from d3gan.evaluation.afterwards import measure, measure_text
+
+    # With --json standard output holds the object alone.
+    record = measure(flags, lambda text: print(text, file=sys.stderr if flags.json else sys.stdout, flush=True), True)
+    if record is not None:
+        print(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
+    return 0
+
+
 def run_sample(flags: Sample, _command: str) -> int:
     """Writes images; see ``d3gan.sampling``."""
     from d3gan.run_directory import home_of
@@ -193,6 +207,7 @@ def run_data_verify(flags: DataVerify, _command: str) -> int:
 # given by place), and what does the work.
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, str], int]]] = {
     "train": (Train, run_train),
+    "evaluate": (Evaluate, run_evaluate),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "data list": (DataList, run_data_list),

@@ -41,6 +41,9 @@ MODELS: dict[str, Recipe] = {
     "dcgan-controlled": Recipe(1, "swapped", "argmax", "relu", "constant"),
 }
 
+# What an evaluation can compute.
+METRICS = ("fid", "is", "kid", "prdc")
+
 SECTION = "parameters"
 # What would not read back: control characters, halves of characters (undecodable bytes of a file name), comments.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
@@ -115,13 +118,31 @@ class TrainConfig:
     """Arithmetic of the networks; auto is bf16 autocast where the hardware has it, else float32."""
     deterministic: bool = True
     """Have cuDNN use only algorithms that repeat bit for bit. Off lets it pick faster ones on a GPU."""
+    ema: float = 0.0
+    """Decay a step of a moving average of the generator's weights, such as 0.999. 0: none is kept."""
+    evaluate_every: int = 0
+    """Steps between evaluations of the generator, beside one at the end. 0: never evaluate."""
+    num_samples: int = 10_000
+    """Fake images an evaluation."""
+    metrics: str = "fid,is"
+    """What an evaluation computes: fid, is, kid and prdc (precision, recall, density, coverage), with commas."""
+    reference: str = "train"
+    """Real images to evaluate against: a split of the data set (train, test), NAME:SPLIT, a folder, .zip or .npz."""
+    features: str = "auto"
+    """inception, efficientnet-lite0, a file (TorchScript, ExportedProgram), or auto: inception if it can be had."""
+    inception_weights: str = ""
+    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth. Empty: look for it, or fetch it."""
+    generator: Literal["auto", "ema", "raw"] = "auto"
+    """Weights to evaluate: ema (the moving average), raw (the last step's), auto (ema where one is kept)."""
+    protocol: Literal["standard", "published"] = "standard"
+    """published adds the published programs' own FID (64 features, one batch) beside the right one."""
     tensorboard: bool = False
     """Write TensorBoard events into the run directory too (needs d3gan[tensorboard])."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         check_values(self, _RANGES)
-        for name in ("dataset", "data_dir", "out", "device"):
+        for name in ("dataset", "data_dir", "out", "device", "metrics", "reference", "features", "inception_weights"):
             value = getattr(self, name)
             if value != value.strip() or _UNWRITABLE.search(value):
                 raise ConfigError(
@@ -132,6 +153,9 @@ class TrainConfig:
             raise ConfigError(
                 "dataset is empty; give a name that `d3gan data list` shows, or a folder or .zip of images"
             )
+        check_metrics(self.metrics)
+        if self.generator == "ema" and not self.ema:
+            raise ConfigError("generator = ema: no moving average is kept; set ema too, such as ema = 0.999")
 
     @property
     def recipe(self) -> Recipe:
@@ -167,9 +191,28 @@ _RANGES: dict[str, Range] = {
     "checkpoint": (1, None),
     "tick": (1, None),
     "sample_every": (0, None),
+    "ema": (0.0, 0.999999),
+    "evaluate_every": (0, None),
+    "num_samples": (2, 10_000_000),
     "workers": (1, 256),
     "seed": (0, 2**63 - 1),
 }
+
+
+def check_metrics(text: str) -> tuple[str, ...]:
+    """The metrics that a list such as ``fid,is`` names, in the order of ``METRICS``.
+
+    Raises:
+        ConfigError: none is named, or an unknown one.
+    """
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in METRICS:
+            known = f"{nearest(word, METRICS)}; allowed: {','.join(METRICS)}"
+            raise ConfigError(f"metrics = {text}: {word!r} is unknown{known}")
+    if not words:
+        raise ConfigError("metrics is empty; allowed: fid,is,kid,prdc, or some of them")
+    return tuple(metric for metric in METRICS if metric in words)
 
 
 def read_ini(path: str | Path) -> dict[str, Any]:

@@ -25,6 +25,9 @@ class Display(Protocol):
     def advance(self, step: int) -> None:
         """Steps done so far."""
 
+    def note(self, text: str) -> None:
+        """Shows an evaluation, or that one is under way."""
+
 
 class Silent:
     """Shows nothing: for programs that call ``d3gan.train`` themselves."""
@@ -33,6 +36,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, step: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
 
@@ -50,31 +56,44 @@ class PlainLines:
             return
         self._last = now
         left = (self._total_steps - line["step"]) * line["images_seen"] / line["step"] / line["images_per_second"]
-        text = f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left"
+        self.note(f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left")
+
+    def advance(self, step: int) -> None:
+        """Nothing: ticks are enough."""
+
+    def note(self, text: str) -> None:
+        """A line."""
         try:
             print(text, flush=True)
         except BrokenPipeError:
             silence_output()
 
-    def advance(self, step: int) -> None:
-        """Nothing: ticks are enough."""
-
 
 class Bar:
-    """A live bar, and the last tick's figures below it."""
+    """A live bar, and below it the last tick's figures and the last evaluation's."""
 
     def __init__(self, live: Live, progress: Progress, total_steps: int, start: int):
         self._live, self._progress = live, progress
         self._task = progress.add_task("", total=total_steps, completed=start)
+        self._tick, self._note = "", ""
 
     def show(self, line: dict[str, Any]) -> None:
         """The tick's figures, cut off where the terminal ends."""
-        text = Text(summary(line), overflow="ellipsis", no_wrap=True)
-        self._live.update(Group(self._progress, text))
+        self._tick = summary(line)
+        self._update()
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
         self._progress.update(self._task, completed=step)
+
+    def note(self, text: str) -> None:
+        """The text, below the tick's figures, until the next one."""
+        self._note = text
+        self._update()
+
+    def _update(self) -> None:
+        lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in (self._tick, self._note) if text]
+        self._live.update(Group(self._progress, *lines), refresh=True)
 
 
 def silence_output() -> None:

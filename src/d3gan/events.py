@@ -22,7 +22,7 @@ class TensorBoardEvents:
         self._writer = writer
 
     def write(self, line: dict[str, Any]) -> None:
-        """One tick, as in metrics.jsonl."""
+        """One tick as in metrics.jsonl, or one evaluation's figures, with their step."""
         for name, value in line.items():
             if name == "step" or value is None:
                 continue

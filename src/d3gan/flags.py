@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -50,7 +50,8 @@ def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list
         field name.
     """
     hints = field_types(owner)
-    places = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
+    required = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
+    places = required + [name for name in _marked_positional(owner) if name not in required]
     flags = {name: hint for name, hint in hints.items() if name not in places}
     words: list[str] = []
     given: dict[str, Any] = {}
@@ -66,9 +67,16 @@ def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list
                 raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
             value = word
         given[name] = value
-    if missing := [place for place in places if place not in given]:
+    if missing := [place for place in required if place not in given]:
         raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
-    return words + [given[place] for place in places], given
+    return words + [given[place] for place in places if place in given], given
+
+
+def _marked_positional(owner: type[Any]) -> list[str]:
+    """Names of the fields that are given by place although they have a default."""
+    hints = get_type_hints(owner, include_extras=True)
+    marker = tyro.conf.Positional[str].__metadata__[0]  # type: ignore[attr-defined]
+    return [name for name, hint in hints.items() if marker in getattr(hint, "__metadata__", ())]
 
 
 def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, str]:

@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from d3gan.build import build_gan, learning_rate, network_dtype, resolve_device, resolve_precision
-from d3gan.checkpoint import checkpoints, latest_checkpoint, save_checkpoint
+from d3gan.checkpoint import checkpoints
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet, load_images
 from d3gan.data.batches import Batches
 from d3gan.display import Display, silent_display
-from d3gan.errors import ConfigError, TrainingDivergedError
-from d3gan.events import open_events, require_tensorboard
-from d3gan.generator_file import save_generator
-from d3gan.images import grid, save_png
+from d3gan.errors import TrainingDivergedError
+from d3gan.evaluation.figures import figures_of, one_line
+from d3gan.evaluation.following import Follower
+from d3gan.events import NoEvents, TensorBoardEvents, open_events, require_tensorboard
+from d3gan.moving_average import MovingAverage
 from d3gan.randomness import draw_latents
 from d3gan.run_directory import (
     RunDirectory,
@@ -28,12 +28,10 @@ from d3gan.run_directory import (
     refuse_other_runs,
     write_environment,
 )
-from d3gan.sampling import sample
+from d3gan.saving import Training, resume, save, save_samples
 from d3gan.stopping import stop_requests
 from d3gan.tracking import Tracker
 from d3gan.train_step import GAN, train_step
-
-SAMPLES = 64  # images of a sample grid
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,21 @@ def train(
     steps_in_run = config.epochs * batches.steps_per_epoch
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
+    # What to measure the generator with.
+    showing = display is not silent_display
+    follower = Follower(config, image_set, device, say, showing) if config.evaluate_every else None
+
     with open_run(config) as run:
         # Networks with their first weights, or as the last checkpoint has them.
         gan = build_gan(config, device, precision)
+        average = MovingAverage(gan.generator, config.ema) if config.ema else None
         K = len(gan.discriminators)
         tracker = Tracker(run.metrics, K, config.batch_size, batches.steps_per_epoch, device)
-        step = _resume(run, config, gan, tracker, image_set, say)
+        training = Training(run, config, gan, average, tracker, image_set)
+        step = resume(training, say)
         if step < last_step:
             keep_lines_up_to(run.metrics, tracker.logged_step)
+            keep_lines_up_to(run.evaluations, step)
         _note_environment(run, device, precision, image_set, step, say)
         say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
         say(f"steps {step} to {last_step}, {batches.steps_per_epoch} an epoch; run directory {run.path}")
@@ -109,7 +114,7 @@ def train(
             open_events(config.tensorboard, run, tracker.logged_step) as events,
         ):
             if step == 0:
-                _save_samples(run, gan, config.seed, step)
+                save_samples(training, step)
             tracker.stopwatch.restart()
             while step < last_step:
                 # One step.
@@ -120,6 +125,8 @@ def train(
                 _set_learning_rate(gan, rate)
                 tracker.record(train_step(gan, real_images, latents.to(real_images.dtype)))
                 step += 1
+                if average is not None:
+                    average.update(gan.generator, step)
                 screen.advance(step)
                 stopping = bool(stop)
                 ending = stopping or step == last_step
@@ -130,13 +137,17 @@ def train(
                     screen.show(line)
                     events.write(line)
 
-                # What it makes, and what is kept of it.
+                # What it makes, how good that is, and what is kept of it.
                 if step == last_step or _due(step, batches.steps_per_epoch) or _due(step, config.sample_every):
                     with tracker.stopwatch.paused():
-                        _save_samples(run, gan, config.seed, step)
-                if ending or _due(step, config.checkpoint):
+                        save_samples(training, step)
+                best = False
+                if follower is not None and (step == last_step or _due(step, config.evaluate_every)):
                     with tracker.stopwatch.paused():
-                        _save(run, config, gan, tracker, image_set, step)
+                        best = _evaluate(follower, training, step, screen, events)
+                if best or ending or _due(step, config.checkpoint):
+                    with tracker.stopwatch.paused():
+                        save(training, step, best=best)
                 if stopping:
                     break
     return Outcome(run.path, step, last_step, stop.signal if step < last_step else None)
@@ -175,65 +186,17 @@ def _set_learning_rate(gan: GAN, rate: float) -> None:
             group["lr"] = rate
 
 
-def _stateful(gan: GAN) -> dict[str, Any]:
-    """What of a GAN a checkpoint keeps, by the name it has there."""
-    return {
-        "generator": gan.generator,
-        "discriminators": gan.discriminators,
-        "generator_optimizer": gan.generator_optimizer,
-        "discriminator_optimizer": gan.discriminator_optimizer,
-    }
-
-
-def _save(run: RunDirectory, config: TrainConfig, gan: GAN, tracker: Tracker, image_set: ImageSet, step: int) -> None:
-    """Writes a checkpoint and the generator's weights, unless a number in them is not finite."""
-    state: dict[str, Any] = {name: part.state_dict() for name, part in _stateful(gan).items()}
-    for name, part in state.items():
-        if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
-            raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
-    state |= {"tracker": tracker.state(step), "data": image_set.checksum}
-    save_checkpoint(run.checkpoints, step, state)
-    _save_generator(run, config, gan, image_set, step)
-
-
-def _save_generator(run: RunDirectory, config: TrainConfig, gan: GAN, image_set: ImageSet, step: int) -> None:
-    facts = {"model": config.model, "dataset": image_set.name, "step": step, "seed": config.seed}
-    save_generator(gan.generator, run.generator, facts)
-
-
-def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
-    """The floating-point tensors at any depth of a state_dict, all on the first one's device."""
-    if isinstance(state, torch.Tensor) and state.is_floating_point():
-        yield state
-    elif isinstance(state, dict):
-        for value in state.values():
-            yield from _float_tensors(value)
-
-
-def _resume(
-    run: RunDirectory,
-    config: TrainConfig,
-    gan: GAN,
-    tracker: Tracker,
-    image_set: ImageSet,
-    say: Callable[[str], None],
-) -> int:
-    """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one."""
-    found = latest_checkpoint(run.checkpoints, say)
-    if found is None:
-        return 0
-    path, state = found
-    if state["data"] != image_set.checksum:
-        raise ConfigError(
-            f"{path}: was trained on other images than {image_set.name} holds now; choose another --out"
-        )
-    for name, part in _stateful(gan).items():
-        part.load_state_dict(state[name])
-    tracker.load_state(state["tracker"])
-    # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
-    _save_generator(run, config, gan, image_set, int(state["step"]))
-    say(f"going on from {path}")
-    return int(state["step"])
+def _evaluate(
+    follower: Follower, training: Training, step: int, screen: Display, events: NoEvents | TensorBoardEvents
+) -> bool:
+    """Evaluates the generator, writes and shows the figures; returns whether it is the best one so far."""
+    weights, generator = training.evaluated_generator()
+    screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
+    line = follower.evaluate(generator, step, training.tracker.training_seconds(), weights)
+    best = follower.write(training.run.evaluations, line)
+    screen.note(f"evaluated step {step}: {one_line(line)}{' (best so far)' if best else ''}")
+    events.write({"step": step} | figures_of(line))
+    return best
 
 
 def _note_environment(
@@ -261,8 +224,3 @@ def _note_environment(
         changed = [f"{key} {earlier[-1].get(key)} -> {now[key]}" for key in keys if earlier[-1].get(key) != now[key]]
         if changed:
             say(f"warning: {', '.join(changed)} since the last session: the run goes on, but not bit for bit")
-
-
-def _save_samples(run: RunDirectory, gan: GAN, seed: int, step: int) -> None:
-    images = sample(gan.generator, SAMPLES, seed)
-    save_png(grid(images.numpy()), run.sample(step), {"step": str(step)})

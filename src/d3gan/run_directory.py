@@ -28,6 +28,15 @@ FREE_KEYS = frozenset(
         "workers",
         "device",
         "tensorboard",
+        # How the generator is evaluated; each line of evaluations.jsonl says it.
+        "evaluate_every",
+        "num_samples",
+        "metrics",
+        "reference",
+        "features",
+        "inception_weights",
+        "generator",
+        "protocol",
     }
 )
 
@@ -54,6 +63,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """One JSON object an evaluation."""
+        return self.path / "evaluations.jsonl"
+
+    @property
     def samples(self) -> Path:
         """Sample grids."""
         return self.path / "samples"
@@ -67,6 +81,21 @@ class RunDirectory:
     def generator(self) -> Path:
         """The generator's weights, to share."""
         return self.path / "generator.safetensors"
+
+    @property
+    def averaged_generator(self) -> Path:
+        """The moving average of the generator's weights, where one is kept."""
+        return self.path / "generator-ema.safetensors"
+
+    @property
+    def best_generator(self) -> Path:
+        """The evaluated generator of the lowest Fréchet distance so far."""
+        return self.path / "generator-best.safetensors"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the lowest Fréchet distance so far."""
+        return self.checkpoints / "best.pt"
 
     def sample(self, step: int) -> Path:
         """The sample grid of a step."""

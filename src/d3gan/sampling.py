@@ -42,13 +42,26 @@ def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor |
         latents = draw_latents(num, generator.nz, seed, "samples", device="cpu")
     size = generator.image_size
     images = torch.empty((len(latents), generator.nc, size, size), dtype=torch.uint8)
-    parameter = next(generator.parameters())
+    for i in range(0, len(latents), CHUNK):
+        images[i : i + CHUNK] = to_uint8(raw_sample(generator, latents[i : i + CHUNK]))
+    return images
+
+
+def raw_sample(generator: Generator, latents: Tensor) -> Tensor:
+    """Images as the generator gives them, all at once.
+
+    Args:
+        generator: called in eval mode; its mode is as before when the call returns.
+        latents: (N, nz), on any device.
+
+    Returns:
+        (N, nc, S, S) in [-1, 1], on the generator's device.
+    """
     was_training = generator.training
     generator.eval()
     try:
         with torch.inference_mode():
-            for i in range(0, len(latents), CHUNK):
-                images[i : i + CHUNK] = to_uint8(generator(latents[i : i + CHUNK].to(parameter)))
+            images: Tensor = generator(latents.to(next(generator.parameters())))
     finally:
         generator.train(was_training)
     return images

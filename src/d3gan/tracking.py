@@ -134,6 +134,11 @@ class Tracker:
             self._rows, self._lap, self.logged_step = [], [0.0, 0.0], step
         return line
 
+    def training_seconds(self) -> float:
+        """Seconds of training so far, this call of ``train`` and earlier ones."""
+        self._take_lap()
+        return self._training_seconds
+
     def _take_lap(self) -> None:
         seconds, data_seconds = self.stopwatch.lap()
         self._lap = [self._lap[0] + seconds, self._lap[1] + data_seconds]

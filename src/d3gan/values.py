@@ -29,7 +29,7 @@ def check_values(owner: Any, ranges: Mapping[str, Range]) -> None:
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
-    if value == "model":
+    if isinstance(value, str):  # a word such as "model", which the type allows
         return
     if isinstance(allowed, frozenset):
         if value not in allowed:

@@ -226,13 +226,29 @@ def decoded_images(collection: Collection, size: int, channels: int, workers: in
         yield result[None]
 
 
+def side_of_first(collection: Collection) -> int:
+    """The shorter side, in pixels, of the first image.
+
+    Raises:
+        WorldError: it cannot be read.
+    """
+    first = next(_decode_all(collection, None, 3, 1))
+    if isinstance(first, WorldError):
+        raise first
+    return int(min(first.shape[1:]))
+
+
 def unreadable_images(collection: Collection, workers: int) -> Iterator[WorldError | None]:
     """Opens every image in order and yields its error, or None where it is sound."""
     for result in _decode_all(collection, 1, 3, workers):
         yield result if isinstance(result, WorldError) else None
 
 
-def _decode_all(collection: Collection, size: int, channels: int, workers: int) -> Iterator[Images | WorldError]:
+def _decode_all(
+    collection: Collection, size: int | None, channels: int, workers: int
+) -> Iterator[Images | WorldError]:
+    """Every image in order, square with ``size`` pixels a side or, for None, as it is; or its error."""
+
     def tasks() -> Iterator[_Task | WorldError]:
         # Read by this one thread: zipfile's reference counts are not made for several.
         for index, name in enumerate(collection.names):
@@ -246,7 +262,8 @@ def _decode_all(collection: Collection, size: int, channels: int, workers: int) 
             return task
         # A damaged image can raise nearly anything inside Pillow; none of it is a defect of ours.
         try:
-            return to_array(fit(_decode(task.data, channels), size))
+            image = _decode(task.data, channels)
+            return to_array(image if size is None else fit(image, size))
         except UnidentifiedImageError:
             why = "is not one"
         except Exception as error:

@@ -1,0 +1,129 @@
+"""Evaluations during training: evaluations.jsonl, and which one was the best."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d3gan.config import TrainConfig, check_metrics
+from d3gan.data import ImageSet
+from d3gan.distributed import Group
+from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
+from d3gan.evaluation.features import choose
+from d3gan.evaluation.figures import PUBLISHED_FID
+from d3gan.evaluation.published import published_fid, require_inception
+from d3gan.evaluation.reference import ImageFinder, Images, find_reference
+from d3gan.files import disk_errors
+from d3gan.models.dcgan import Generator
+
+
+class Follower:
+    """Evaluates a run's generator again and again: same extractor, same reference, same latents.
+
+    Args:
+        config: of the run.
+        image_set: what the run trains on.
+        device: where the extractor computes.
+        say: shows a line.
+        progress: whether to show bars while the reference is computed.
+
+    Raises:
+        ConfigError: what the config asks for does not fit together.
+        WorldError: the extractor's weights or the real images cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        image_set: ImageSet,
+        device: torch.device,
+        say: Callable[[str], None],
+        progress: bool,
+    ):
+        self._config, self._image_set, self._group = config, image_set, Group()
+        self._wanted = Wanted(check_metrics(config.metrics), config.num_samples)
+        self._extractor = choose(
+            config.features,
+            inception_weights=config.inception_weights,
+            data_dir=config.data_dir or None,
+            device=device,
+            report=say,
+            progress=progress,
+        )
+        if config.protocol == "published":
+            require_inception(self._extractor)
+        self._reference = find_reference(
+            config.reference,
+            self._extractor,
+            self._group,
+            ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None, say, progress),
+        )
+        refuse_impossible(self._wanted, self._reference, self._extractor)
+        assert self._reference is not None  # a group of one
+        images = min(config.num_samples, self._reference.count or config.num_samples)
+        if warning := warning_of_few(images, self._wanted, self._extractor):
+            say(warning)
+
+    def evaluate(self, generator: Generator, step: int, training_seconds: float, weights: str) -> dict[str, Any]:
+        """One line of evaluations.jsonl.
+
+        Args:
+            generator: raw or averaged; called in eval mode.
+            step: steps done.
+            training_seconds: seconds of training up to here, without evaluations.
+            weights: which weights these are, raw or ema.
+        """
+        config = self._config
+        fakes = fakes_of(generator, config.seed)
+        record = evaluate(fakes, self._wanted, self._reference, self._extractor, self._group)
+        assert record is not None  # a group of one
+        about = {
+            "step": step,
+            "images_seen": step * config.batch_size,
+            "training_seconds": round(training_seconds, 3),
+            "generator": weights,
+        }
+        if config.protocol == "published":
+            real = Images("train", self._image_set)
+            record[PUBLISHED_FID] = published_fid(generator, real, self._extractor, config.batch_size, config.seed)
+        return about | record
+
+    def write(self, path: Path, line: dict[str, Any]) -> bool:
+        """Adds a line to evaluations.jsonl; returns whether its Fréchet distance is the lowest of its kind so far.
+
+        Lines of another extractor, reference, number of samples or kind of weights are not compared with it.
+
+        Raises:
+            WorldError: the file cannot be written.
+        """
+        before = read_evaluations(path)
+        with disk_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fid = next((name for name in line if name.startswith("fid_") and name != PUBLISHED_FID), None)
+        if fid is None:
+            return False
+        kind = ("num_samples", "reference", "generator")
+        others = [other[fid] for other in before if fid in other and all(other.get(k) == line[k] for k in kind)]
+        return all(line[fid] < other for other in others)
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """The lines of evaluations.jsonl, without one cut short by a crash; none where there is no file.
+
+    Raises:
+        WorldError: the file cannot be read.
+    """
+    lines = []
+    with disk_errors(path):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for row in text.splitlines():
+        try:
+            lines.append(json.loads(row))
+        except ValueError:
+            continue
+    return [line for line in lines if isinstance(line, dict)]

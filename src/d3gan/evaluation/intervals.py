@@ -1,0 +1,77 @@
+"""How much a figure would change with other fake images: standard errors, and 95 % intervals made of them.
+
+An interval is the figure plus and minus 1.96 standard errors. The percentiles of bootstrap replicates would not do: a
+replicate holds about 63 % as many different images, so its Frechet distance is larger than the figure it came from.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from d3gan.evaluation.statistics import Gaussian, InceptionScore, KernelDistance, Moments, frechet_distance
+
+_ROWS = 1000  # features that are weighted at once
+
+# Half the width of a normal distribution's central 95 %, in standard deviations.
+_NORMAL_95 = 1.959963984540054
+
+
+def interval(value: float, error: float) -> list[float]:
+    """The 95 % interval of a figure with this standard error."""
+    return [value - _NORMAL_95 * error, value + _NORMAL_95 * error]
+
+
+def frechet_error(features: Tensor, reference: Gaussian, replicates: int, generator: torch.Generator) -> float:
+    """Standard error of the Frechet distance, by the bootstrap over fake images; the reference stays as it is.
+
+    Args:
+        features: (N, D) of the fake images.
+        reference: of the real ones.
+        replicates: how many, at least 2.
+        generator: draws them.
+
+    Raises:
+        UnusableFeaturesError: as ``frechet_distance``.
+    """
+    distances = []
+    for _ in range(replicates):
+        moments = Moments(features.shape[1])
+        for rows in torch.randint(len(features), (len(features),), generator=generator).split(_ROWS):
+            moments.update(features[rows])
+        distances.append(frechet_distance(reference, Gaussian(moments.mean(), moments.covariance())))
+    return float(torch.tensor(distances, dtype=torch.float64).std())
+
+
+def score_error(logits: Tensor, order: Tensor, splits: int, replicates: int, generator: torch.Generator) -> float:
+    """Standard error of the Inception Score, by the bootstrap over images.
+
+    Args:
+        logits: (N, C), of images 0 to N - 1.
+        order: (N,) int64: how they are dealt to the splits.
+        splits: parts.
+        replicates: how many, at least 2.
+        generator: draws them.
+    """
+    scores = []
+    for _ in range(replicates):
+        drawn = torch.randint(len(logits), (len(logits),), generator=generator)
+        score = InceptionScore(len(logits), splits, order)
+        for i, rows in enumerate(drawn.split(_ROWS)):
+            score.update(logits[rows], i * _ROWS)
+        scores.append(score.result()[0])
+    return float(torch.tensor(scores, dtype=torch.float64).std())
+
+
+def kernel_error(distance: KernelDistance, count: int) -> float:
+    """Standard error of KID from ``count`` images, by subsampling (Politis & Romano 1994).
+
+    The variance of the estimate falls as 1 / images, and its subsets show it for their own size. (A bootstrap would
+    put an image into both places of a pair, which the unbiased estimate must not see.)
+    """
+    return distance.deviation * math.sqrt(distance.subset_size / count)
+
+
+def mean_error(values: Tensor) -> float:
+    """Standard error of the mean of values (N,): what a bootstrap over them tends to, in closed form."""
+    return float(values.std(correction=0)) / math.sqrt(len(values))

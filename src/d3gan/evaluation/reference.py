@@ -1,0 +1,281 @@
+"""The real images that a generator is measured against: their statistics, computed once and kept.
+
+A reference is kept as an .npz with ``mu`` (D,) and ``sigma`` (D, D), float64, as FID programs exchange them; ours
+holds the features of up to 10,000 of the images as well, which KID and precision/recall need.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3gan.data import ImageSet, data_folder, load_images
+from d3gan.data.catalog import find_dataset
+from d3gan.data.files import locked
+from d3gan.data.folders import open_collection, side_of_first
+from d3gan.data.progress import progress_bar
+from d3gan.distributed import Group
+from d3gan.errors import ConfigError, WorldError
+from d3gan.evaluation.collect import Collected, Source, collect, grey_to_colour
+from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.statistics import Gaussian
+from d3gan.files import disk_errors, replace_file
+
+FORMAT = 1
+
+
+@dataclass
+class Reference:
+    """Statistics of real images."""
+
+    name: str
+    """As it appears in the names of figures: train, test, or what a folder or file is called."""
+    described: str
+    """In words: which images, how many, at what size."""
+    count: int | None
+    """Number of images; None where a file of another program does not say it."""
+    gaussian: Gaussian
+    """Mean and covariance of the features; its factor is computed once, however often it is compared with."""
+    kept: Tensor | None
+    """(M, D) float32: features of up to 10,000 images; None in a file of another program."""
+    extractor: str = ""
+    """Identity of the extractor; empty where a file of another program does not say it."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Real images, as a source of features."""
+
+    name: str
+    image_set: ImageSet
+
+    def __len__(self) -> int:
+        return len(self.image_set.images)
+
+    @property
+    def described(self) -> str:
+        """In words: which images, how many, at what size."""
+        count, channels, height, width = self.image_set.images.shape
+        kind = "grey" if channels == 1 else "colour"
+        split = "" if self.image_set.split == "all" else f" {self.image_set.split}"
+        return f"{self.image_set.name}{split}, {count:,} images, {height} x {width}, {kind}"
+
+    def source(self, chosen: Tensor | None = None) -> Source:
+        """The images as they are, never flipped.
+
+        Args:
+            chosen: (M,) int64: the images to take, in this order; None takes all.
+        """
+        images = self.image_set.images
+
+        def read(start: int, stop: int) -> Tensor:
+            block = images[start:stop] if chosen is None else images[chosen[start:stop].numpy()]
+            return grey_to_colour(torch.from_numpy(np.array(block)))
+
+        return read
+
+
+def split_of(spec: str) -> tuple[str, str] | None:
+    """The data set and split that NAME:SPLIT means (``cifar10:test``), or None where it means none."""
+    name, colon, split = spec.partition(":")
+    return (name, split) if colon and find_dataset(name) else None
+
+
+def native_size(spec: str, flag: str) -> int:
+    """The side in pixels of the images that NAME:SPLIT, a folder or a .zip holds: of the first one, if they differ.
+
+    Raises:
+        ConfigError: there are none.
+        WorldError: they cannot be read.
+    """
+    if named := split_of(spec):
+        dataset = find_dataset(named[0])
+        assert dataset is not None  # split_of looked
+        return dataset.shape[1]
+    path = Path(spec).expanduser()
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        raise ConfigError(
+            f"{flag} {spec}: no such images; allowed: NAME:SPLIT such as cifar10:test, a folder, a .zip"
+        )
+    with open_collection(path) as collection:
+        return side_of_first(collection)
+
+
+@dataclass(frozen=True)
+class ImageFinder:
+    """Finds the real images that a user means, and brings them to the size of the fake ones."""
+
+    dataset: str
+    """The run's own data set; empty where there is no run."""
+    image_size: int
+    """Pixels a side."""
+    channels: int
+    """1 or 3."""
+    data_dir: str | None
+    """Where data files and references are kept; see ``d3gan.data.data_folder``."""
+    say: Callable[[str], None]
+    """Shows a line."""
+    progress: bool
+    """Whether to show bars."""
+
+    def open(self, spec: str, flag: str) -> Images:
+        """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder or a .zip.
+
+        Args:
+            spec: what the user wrote.
+            flag: what the user calls it, for errors.
+
+        Raises:
+            ConfigError: nothing of that name.
+            WorldError: the images cannot be had.
+        """
+        name, source, split = self._resolve(spec, flag)
+        found = load_images(
+            source,
+            split=split,
+            image_size=self.image_size,
+            channels=self.channels,
+            data_dir=self.data_dir,
+            report=self.say,
+            progress=self.progress,
+        )
+        return Images(name, found)
+
+    def _resolve(self, spec: str, flag: str) -> tuple[str, str, str]:
+        """A name for figures, the data set or path, and the split."""
+        path = Path(spec).expanduser()
+        if self.dataset and spec in ("train", "test", "extra", "unlabeled"):  # before a folder of that name
+            if find_dataset(self.dataset) is not None:
+                return spec, self.dataset, spec
+            if spec == "train":
+                return "all", self.dataset, "train"
+            raise ConfigError(
+                f"{flag} = {spec}: {self.dataset} has no splits; use train, or the path of other images"
+            )
+        if named := split_of(spec):
+            return spec, *named
+        if path.is_dir() or path.is_file():
+            return path.resolve().stem if path.is_file() else path.resolve().name, spec, "train"
+        own = "train, test, " if self.dataset else ""
+        raise ConfigError(
+            f"{flag} = {spec}: no such images; allowed: {own}NAME:SPLIT such as cifar10:test, a folder or a .zip"
+        )
+
+
+def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
+    """The reference that a user means: an .npz of statistics, or images as ``ImageFinder`` finds them.
+
+    All processes of the group must call it.
+
+    Returns:
+        The reference on rank 0, None elsewhere.
+
+    Raises:
+        ConfigError: nothing of that name, or statistics of another extractor.
+        WorldError: images or statistics cannot be had.
+    """
+    if spec.lower().endswith(".npz"):
+        return read_reference(Path(spec).expanduser(), extractor)
+    return _reference_of(finder.open(spec, "reference"), extractor, group, finder)
+
+
+def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
+    """Statistics of real images, all of them, from the cache or computed now by all processes of the group."""
+    path = _cache_path(images, extractor, finder.data_dir)
+    known = _known(path, images, extractor, finder.say) if group.leads else None
+    if group.agree(int(known is not None)):
+        return known
+    finder.say(f"{images.described}: computing features ({extractor.name}), once")
+    with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
+        collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
+    if collected is None:
+        return None
+    reference = reference_from(collected, images.name, images.described, extractor)
+    with locked(path, finder.say):
+        write_reference(reference, path)
+    return reference
+
+
+def reference_from(collected: Collected, name: str, described: str, extractor: Extractor) -> Reference:
+    """What was collected of real images, as a reference."""
+    moments = collected.moments
+    return Reference(name, described, moments.count, moments.gaussian(), collected.kept, extractor.identity)
+
+
+def _cache_path(images: Images, extractor: Extractor, data_dir: str | None) -> Path:
+    """Where the statistics of these pixels by this extractor are kept; the name identifies both."""
+    key = json.dumps([FORMAT, images.image_set.checksum, extractor.identity])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in images.image_set.name)[:40]
+    name = f"{safe}-{images.image_set.split}-{images.image_set.images.shape[2]}-{extractor.name}-{digest}.npz"
+    return data_folder(data_dir) / "references" / name
+
+
+def _known(path: Path, images: Images, extractor: Extractor, say: Callable[[str], None]) -> Reference | None:
+    """The cached statistics; None where there are none, or damaged ones, which are reported."""
+    if not path.exists():
+        return None
+    try:
+        found = read_reference(path, extractor)
+    except (WorldError, ConfigError) as error:
+        say(f"{error}; computing it again")
+        return None
+    # The cache is found by content: other images of the same content may be called otherwise.
+    found.name, found.described = images.name, images.described
+    return found
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Writes ``mu`` and ``sigma``, and what else of ours the reference has.
+
+    Raises:
+        WorldError: the file cannot be written.
+    """
+    about = {"format": FORMAT, "described": reference.described, "extractor": reference.extractor}
+    arrays: dict[str, Any] = {
+        "mu": reference.gaussian.mean.numpy(),
+        "sigma": reference.gaussian.covariance.numpy(),
+        "d3gan": np.array(json.dumps(about | {"count": reference.count})),
+    }
+    if reference.kept is not None:
+        arrays["features"] = reference.kept.numpy()
+    with replace_file(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_reference(path: Path, extractor: Extractor) -> Reference:
+    """Reads statistics, ours or another program's; no code in the file is run.
+
+    Raises:
+        ConfigError: no such file, or its features are another extractor's.
+        WorldError: it cannot be read, or does not hold what it must.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        with disk_errors(path), np.load(path, allow_pickle=False) as file:
+            mean, covariance = (torch.from_numpy(np.asarray(file[key], np.float64)) for key in ("mu", "sigma"))
+            about = json.loads(str(file["d3gan"])) if "d3gan" in file else {}
+            own = about and "features" in file
+            kept = torch.from_numpy(np.asarray(file["features"], np.float32)) if own else None
+        size = len(mean)
+        fits = mean.shape == (size,) and covariance.shape == (size, size) and (kept is None or kept.shape[1] == size)
+        if not fits or not (mean.isfinite().all() and covariance.isfinite().all()):
+            raise ValueError("mu and sigma are not finite numbers of shapes (D,) and (D, D)")
+    except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+        raise WorldError(f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({reason})") from error
+    if about.get("extractor", extractor.identity) != extractor.identity:
+        raise ConfigError(f"{path}: was made with {about['extractor']}, the features here are {extractor.identity}")
+    if size != extractor.feature_size:
+        raise ConfigError(f"{path}: has {size} features, {extractor.name} gives {extractor.feature_size}")
+    described = str(about.get("described", path.name))
+    gaussian = Gaussian(mean, covariance)
+    return Reference(path.stem, described, about.get("count"), gaussian, kept, about.get("extractor", ""))

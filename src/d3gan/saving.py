@@ -1,0 +1,128 @@
+"""What a run keeps of itself, and how it goes on from that: checkpoints, generators to share, sample grids."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d3gan.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
+from d3gan.config import TrainConfig
+from d3gan.data import ImageSet
+from d3gan.errors import ConfigError, TrainingDivergedError
+from d3gan.generator_file import save_generator
+from d3gan.images import grid, save_png
+from d3gan.models.dcgan import Generator
+from d3gan.moving_average import MovingAverage
+from d3gan.run_directory import RunDirectory
+from d3gan.sampling import sample
+from d3gan.tracking import Tracker
+from d3gan.train_step import GAN
+
+SAMPLES = 64  # images of a sample grid
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run works on, from its first step to its last."""
+
+    run: RunDirectory
+    config: TrainConfig
+    gan: GAN
+    average: MovingAverage | None
+    """The moving average of the generator, where the config asks for one."""
+    tracker: Tracker
+    image_set: ImageSet
+
+    def evaluated_generator(self) -> tuple[str, Generator]:
+        """Which weights the config has evaluated, raw or ema, and the generator that has them."""
+        if self.average is None or self.config.generator == "raw":
+            return "raw", self.gan.generator
+        return "ema", self.average.generator
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps the state of, by the name it has there."""
+        parts = {
+            "generator": self.gan.generator,
+            "discriminators": self.gan.discriminators,
+            "generator_optimizer": self.gan.generator_optimizer,
+            "discriminator_optimizer": self.gan.discriminator_optimizer,
+        }
+        return parts if self.average is None else parts | {"average": self.average}
+
+
+def save(training: Training, step: int, *, best: bool = False) -> None:
+    """Writes a checkpoint and the generator's weights.
+
+    Args:
+        training: as it is after ``step`` steps.
+        step: steps done.
+        best: the evaluated generator is the best one so far: checkpoint and generator are written once more, where
+            later ones do not replace them.
+
+    Raises:
+        TrainingDivergedError: a number in the state is not finite; nothing is written.
+        WorldError: the disk is full or read-only.
+    """
+    state: dict[str, Any] = {name: part.state_dict() for name, part in training.parts().items()}
+    for name, part in state.items():
+        if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
+            raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
+    state |= {"tracker": training.tracker.state(step), "data": training.image_set.checksum}
+    save_checkpoint(training.run.checkpoints, step, state)
+    _save_generators(training, step)
+    if best:
+        write_checkpoint(training.run.best_checkpoint, step, state)
+        _save_generator(training, *training.evaluated_generator(), training.run.best_generator, step)
+
+
+def _save_generators(training: Training, step: int) -> None:
+    _save_generator(training, "raw", training.gan.generator, training.run.generator, step)
+    if training.average is not None:
+        _save_generator(training, "ema", training.average.generator, training.run.averaged_generator, step)
+
+
+def _save_generator(training: Training, weights: str, generator: Generator, path: Path, step: int) -> None:
+    config, name = training.config, training.image_set.name
+    facts = {"model": config.model, "dataset": name, "step": step, "seed": config.seed, "weights": weights}
+    save_generator(generator, path, facts)
+
+
+def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
+    """The floating-point tensors at any depth of a state_dict, all on the first one's device."""
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _float_tensors(value)
+
+
+def resume(training: Training, say: Callable[[str], None]) -> int:
+    """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one.
+
+    Raises:
+        ConfigError: the run was trained on other images.
+        WorldError: there are checkpoints and none can be used.
+    """
+    found = latest_checkpoint(training.run.checkpoints, say)
+    if found is None:
+        return 0
+    path, state = found
+    if state["data"] != training.image_set.checksum:
+        raise ConfigError(
+            f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
+        )
+    for name, part in training.parts().items():
+        part.load_state_dict(state[name])
+    training.tracker.load_state(state["tracker"])
+    # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
+    _save_generators(training, int(state["step"]))
+    say(f"going on from {path}")
+    return int(state["step"])
+
+
+def save_samples(training: Training, step: int) -> None:
+    """Writes the sample grid of a step, always from the same latents."""
+    images = sample(training.gan.generator, SAMPLES, training.config.seed)
+    save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})
