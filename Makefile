@@ -43,7 +43,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing d3gan into $(VENV), once"
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.[offline]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python

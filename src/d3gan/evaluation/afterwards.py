@@ -74,6 +74,7 @@ def _measure(
         inception_weights=options.inception_weights,
         data_dir=options.data_dir or None,
         device=device,
+        image_size=fakes.image_size,
         report=say,
         progress=progress,
     )
@@ -122,7 +123,7 @@ def _fakes_of_run(options: Evaluate, device: torch.device) -> Fakes:
         "run": options.run,
         "step": facts.get("step"),
         "generator": weights,
-        "generator_mode": "eval (BatchNorm running statistics)",
+        "generator_mode": "eval mode (BatchNorm running statistics)",
         "seed": seed,
     }
     count = options.num_samples or FAKES
@@ -160,7 +161,7 @@ def measure_text(record: dict[str, Any]) -> str:
         "images": record.get("images"),
         "run": record.get("run"),
         "step": record.get("step"),
-        "generator": f"{record['generator']} weights, {record['generator_mode']} mode" if "run" in record else None,
+        "generator": f"{record['generator']} weights, in {record['generator_mode']}" if "run" in record else None,
         "samples": f"{record['num_samples']:,}" + (f", seed {record['seed']}" if "run" in record else ""),
         "reference": record["reference"],
         "features": record["features"],

@@ -41,10 +41,12 @@ class Extractor(ABC):
 
     feature_size: int
     classes: int
-    batch_size = 250
 
     def __init__(self, name: str, identity: str, device: torch.device):
         self.name, self.identity, self.device = name, identity, device
+        # On a CPU few images stay in its caches, and are twice as fast (benchmarks/evaluate.py); 64 channels of
+        # 147 x 147 pixels of 25 images are 140 MB.
+        self.batch_size = 25 if device.type == "cpu" else 250
 
     @abstractmethod
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -73,7 +75,21 @@ class Extractor(ABC):
             torch.autocast(self.device.type, enabled=False),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            return [compute(part.to(self.device)) for part in images.split(self.batch_size)]
+            return [self._whole(compute, part.to(self.device)) for part in images.split(self.batch_size)]
+
+    def _whole(self, compute: Callable[[Tensor], Any], part: Tensor) -> Any:
+        """What ``compute`` makes of at most ``batch_size`` images, always called with exactly so many.
+
+        The algorithms that libraries choose, and with them the last bits, depend on the number of images. So an image
+        has the same features wherever it stands, and in however many processes the work is done.
+        """
+        missing = self.batch_size - len(part)
+        if not missing:
+            return compute(part)
+        given = compute(torch.cat([part, part.new_zeros(missing, *part.shape[1:])]))
+        if isinstance(given, Tensor):
+            return given[: len(part)]
+        return tuple(rows[: len(part)] if rows is not None else None for rows in given)
 
 
 class Inception(Extractor):
@@ -81,13 +97,10 @@ class Inception(Extractor):
 
     feature_size = inception_network.FEATURES
     classes = inception_network.CLASSES
-    batch_size = 25  # 64 channels of 147 x 147 pixels: 140 MB a layer
 
     def __init__(self, network: inception_network.InceptionV3, sha256: str, device: torch.device):
         name = "inception" if sha256 == INCEPTION.sha256 else f"inception-{sha256[:8]}"
         super().__init__(name, f"{name} {sha256} resize-1", device)
-        if device.type == "cuda":
-            self.batch_size = 250
         self._network = network.to(device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,17 +233,20 @@ _PAIRS = (
 class UserExtractor(Extractor):
     """A program of the user's own: uint8 images (N, 3, H, W) to features (N, D), or to (features, logits (N, C))."""
 
-    def __init__(self, program: Callable[[Tensor], Any], path: Path, sha256: str, device: torch.device):
+    def __init__(
+        self, program: Callable[[Tensor], Any], path: Path, sha256: str, device: torch.device, image_size: int
+    ):
         name = f"{path.stem}-{sha256[:8]}"
         super().__init__(name, f"{name} {sha256}", device)
         self._program = program
+        shape = (self.batch_size, 3, image_size, image_size)
         try:
-            features, logits = self(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+            features, logits = self(torch.zeros(shape, dtype=torch.uint8))
         except WorldError:
             raise
         except Exception as error:  # whatever a program of somebody else's raises
             reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
-            raise WorldError(f"{path}: fails on uint8 images (2, 3, 32, 32): {reason}") from error
+            raise WorldError(f"{path}: fails on uint8 images {shape}: {reason}") from error
         self.feature_size = features.shape[1]
         self.classes = logits.shape[1] if logits is not None else 0
 
@@ -255,8 +271,13 @@ def _shapes(parts: tuple[Any, ...]) -> str:
     return ", ".join(shapes) or "nothing"
 
 
-def from_file(path: str | Path, device: str | torch.device = "cpu") -> UserExtractor:
+def from_file(path: str | Path, device: str | torch.device = "cpu", image_size: int = 32) -> UserExtractor:
     """An extractor from a TorchScript or ExportedProgram file. It is a program: load only what you trust.
+
+    Args:
+        path: the file; the number of images a call must be free in it.
+        device: where to compute.
+        image_size: side in pixels of the images it will be given; it is tried with such images.
 
     Raises:
         ConfigError: there is no such file.
@@ -274,7 +295,7 @@ def from_file(path: str | Path, device: str | torch.device = "cpu") -> UserExtra
         raise WorldError(
             f"{path}: is neither TorchScript nor an ExportedProgram that can be read ({reason})"
         ) from error
-    return UserExtractor(program, path, sha256, device)
+    return UserExtractor(program, path, sha256, device, image_size)
 
 
 def _open_program(path: Path, device: torch.device) -> Callable[[Tensor], Any]:
@@ -285,7 +306,7 @@ def _open_program(path: Path, device: torch.device) -> Callable[[Tensor], Any]:
         if script:
             module: nn.Module = torch.jit.load(str(path), map_location=device)
             return module.eval()
-        program = torch.export.load(path)
+        program = torch.export.load(io.BytesIO(path.read_bytes()))  # by path it wants the ending .pt2
         if device.type != "cpu":
             program = move_to_device_pass(program, device)
         return program.module()
@@ -297,6 +318,7 @@ def choose(
     inception_weights: str = "",
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
+    image_size: int = 32,
     report: Callable[[str], None] = lambda _: None,
     progress: bool = False,
 ) -> Extractor:
@@ -308,6 +330,7 @@ def choose(
         inception_weights: the published file; empty: look for it, or fetch it.
         data_dir: where weights are kept; see ``d3gan.data.data_folder``.
         device: where to compute.
+        image_size: side in pixels of the images that will be compared.
         report: takes a line about what is done.
         progress: whether to show a bar while fetching.
 
@@ -323,7 +346,7 @@ def choose(
                 f"features = {features}: unknown{nearest(features, NAMES)}; allowed: {', '.join(NAMES)}, or the path "
                 "of a TorchScript or ExportedProgram file"
             )
-        return from_file(Path(features).expanduser(), device)
+        return from_file(Path(features).expanduser(), device, image_size)
     if inception_weights:
         return inception(require_official(Path(inception_weights).expanduser()), device)
     try:

@@ -50,6 +50,7 @@ class Follower:
             inception_weights=config.inception_weights,
             data_dir=config.data_dir or None,
             device=device,
+            image_size=config.image_size,
             report=say,
             progress=progress,
         )

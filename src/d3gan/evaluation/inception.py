@@ -156,7 +156,9 @@ class InceptionV3(nn.Module):
         values = functional.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.early(images))), 3, stride=2)
         for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"):
             values = self.get_submodule(f"Mixed_{name}")(values)
-        features = values.mean(dim=(2, 3))
+        # In float64, as in ``prepare``.
+        precise = values.dtype if values.device.type == "mps" else torch.float64
+        features = values.mean(dim=(2, 3), dtype=precise).float()
         return features, functional.linear(features, self.fc.weight)
 
 
@@ -166,5 +168,7 @@ def prepare(images: Tensor) -> Tensor:
     Bilinear with half-pixel centres and without antialiasing, scaled after it. (The original graph, and
     torch-fidelity, resize without half-pixel centres; docs/evaluation.md.)
     """
-    resized = functional.interpolate(images.float() / 255, (SIZE, SIZE), mode="bilinear", align_corners=False)
-    return 2 * resized - 1
+    # In float64 where there is one: in float32 the last bits depend on the number of threads.
+    precise = torch.float32 if images.device.type == "mps" else torch.float64
+    resized = functional.interpolate(images.to(precise) / 255, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    return (2 * resized - 1).float()

@@ -1,0 +1,198 @@
+"""Measures what an evaluation costs: extractors, statistics, the share of a training run, memory.
+
+    python benchmarks/evaluate.py [--rounds 5] [--steps 937] [--json FILE]
+
+Rows are measured in turn in every round, so that a slow moment of the machine falls on all of them; figures are
+medians over the rounds with the smallest and the largest. The Inception network is measured with random weights: its
+speed does not depend on them.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d3gan import TrainConfig, train
+from d3gan.build import resolve_device
+from d3gan.config import load_config
+from d3gan.distributed import Group
+from d3gan.errors import ConfigError
+from d3gan.evaluation.collect import collect
+from d3gan.evaluation.evaluate import Wanted, evaluate
+from d3gan.evaluation.features import Extractor, Inception, efficientnet_lite0
+from d3gan.evaluation.inception import InceptionV3
+from d3gan.evaluation.manifold import neighbours
+from d3gan.evaluation.reference import reference_from
+from d3gan.evaluation.statistics import Gaussian, Moments, frechet_distance, kernel_distance
+from d3gan.tracking import peak_memory
+
+ROOT = Path(__file__).parent.parent
+MANY = 50_000
+
+
+class Projection(Extractor):
+    """As many features and logits as Inception, for next to no time: what is measured is everything else."""
+
+    feature_size, classes = 2048, 1008
+
+    def __init__(self) -> None:
+        super().__init__("projection", "projection", torch.device("cpu"))
+        self._matrix = torch.randn(3 * 16 * 16, 2048 + 1008, generator=torch.Generator().manual_seed(0)) / 30
+
+    def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, 2048) and logits (n, 1008)."""
+        rows = (images.float().flatten(1) / 128 - 1) @ self._matrix
+        return rows[:, :2048], rows[:, 2048:]
+
+
+def noise(start: int, stop: int) -> Tensor:
+    """Images ``start`` to ``stop`` of a set of random ones, uint8 (n, 3, 16, 16)."""
+    return torch.randint(0, 256, (stop - start, 3, 16, 16), generator=torch.Generator().manual_seed(start)).to(
+        torch.uint8
+    )
+
+
+def measure_rows(rows: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each row in each round, after one call to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for row in rows.values():
+        row()
+    for _ in range(rounds):
+        for name, row in rows.items():
+            begin = time.perf_counter()
+            row()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def extractors(device: torch.device) -> dict[str, tuple[Extractor, int]]:
+    """Each extractor, and how many images a row of it takes."""
+    found: dict[str, tuple[Extractor, int]] = {}
+    large = 10_000 if device.type == "cuda" else 500
+    try:
+        found["efficientnet-lite0"] = (efficientnet_lite0(device), large)
+    except ConfigError as error:
+        print(error)
+    found["inception"] = (Inception(InceptionV3(), "random", device), large // 10)
+    return found
+
+
+def statistics_rows() -> dict[str, Callable[[], object]]:
+    """The statistics at the sizes they have with Inception."""
+    size, kept = 2048, 10_000
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, kept, size, generator=generator)
+    sides = []
+    for side in features:
+        moments = Moments(size)
+        moments.update(side)
+        sides.append(moments.gaussian())
+    reference = sides[0]
+    reference.factor  # noqa: B018  # computed once in a run
+    return {
+        "mean and covariance of 250 images": lambda: Moments(size).update(features[0, :250]),
+        "Frechet distance, the reference's factor known": lambda: frechet_distance(reference, sides[1]),
+        "factor of a reference": lambda: Gaussian(reference.mean, reference.covariance).factor,
+        "KID, 100 subsets of 1,000": lambda: kernel_distance(features[0], features[1], generator),
+        "precision, recall, density, coverage, 10,000 images": lambda: neighbours(features[0], features[1]),
+    }
+
+
+def _memory(queue: Any) -> None:
+    """In a process of its own: peak memory before and after 50,000 fakes against a reference of 50,000."""
+    extractor = Projection()
+    collect(noise, 500, extractor, Group(), score=True)
+    before = peak_memory()
+    collected = collect(noise, MANY, extractor, Group(), score=False)
+    assert collected is not None
+    reference = reference_from(collected, "noise", "noise", extractor)
+    del collected
+    evaluate(noise, Wanted(("fid", "is", "kid", "prdc"), MANY), reference, extractor, Group())
+    queue.put((before, peak_memory()))
+
+
+def peak_bytes() -> int:
+    """Peak memory that an evaluation of 50,000 images adds to its extractor's, in bytes."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_memory, args=(queue,))
+    process.start()
+    before, after = queue.get()
+    process.join()
+    return int(after - before)
+
+
+def training_seconds(rounds: int, steps: int) -> dict[str, list[float]]:
+    """Wall time of the demo's D3GAN run for some steps, as the preset says and without evaluations."""
+    demo = load_config(ROOT / "presets" / "mnist-demo.ini")
+    seconds: dict[str, list[float]] = {"with": [], "without": []}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(name: str, config: TrainConfig, steps: int) -> float:
+            begin = time.perf_counter()
+            train(replace(config, max_steps=steps, out=str(Path(folder) / name)))
+            return time.perf_counter() - begin
+
+        run("warm-up", demo, 2)  # prepares the images and the reference
+        for number in range(rounds):
+            seconds["with"].append(run(f"with-{number}", demo, steps))
+            seconds["without"].append(run(f"without-{number}", replace(demo, evaluate_every=0), steps))
+    return seconds
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median (smallest to largest)."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def main() -> None:
+    """Measures, prints the figures, writes them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=937, help="training steps; 0: leave the training run out")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, help="write every measured time here")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}; median (smallest to largest)\n")
+
+    # First: a new process's peak starts from what the one that starts it had resident.
+    record: dict[str, Any] = {"peak_bytes": peak_bytes()}
+    print(f"peak memory of 50,000 images, all metrics, beyond the extractor: {record['peak_bytes'] / 1e6:,.0f} MB\n")
+
+    found = extractors(device)
+    images = torch.randint(0, 256, (max(count for _, count in found.values()), 3, 32, 32)).to(torch.uint8)
+    rows: dict[str, Callable[[], object]] = {
+        name: (lambda e=e, n=n: e(images[:n])[0].cpu())  # type: ignore[misc]
+        for name, (e, n) in found.items()
+    }
+    speeds = measure_rows(rows, options.rounds)
+    for name, (_, count) in found.items():
+        print(f"{name}: {spread([count / s for s in speeds[name]], ',.0f')} images/s")
+
+    print()
+    times = measure_rows(statistics_rows(), options.rounds)
+    for name, seconds in times.items():
+        print(f"{name}: {spread(seconds, '.2f')} s")
+
+    record |= {"extractors": speeds, "statistics": times}
+    if options.steps:
+        record["training"] = training_seconds(max(options.rounds // 2, 1), options.steps)
+        pairs = zip(record["training"]["with"], record["training"]["without"], strict=True)
+        shares = [(longer - shorter) / longer for longer, shorter in pairs]
+        print(f"\nshare of the demo's run that evaluations take: {spread(shares, '.1%')}")
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Standard errors against what repeating the whole experiment shows."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from d3gan.evaluation.collect import order_of
+from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, mean_error, score_error
+from d3gan.evaluation.statistics import Gaussian, InceptionScore, Moments, frechet_distance, kernel_distance
+
+COUNT = 400
+
+
+def draw(rng: torch.Generator) -> Tensor:
+    return torch.randn(COUNT, 4, generator=rng, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.0]) + 0.5
+
+
+def gaussian_of(rows: Tensor) -> Gaussian:
+    moments = Moments(4)
+    moments.update(rows)
+    return moments.gaussian()
+
+
+def test_an_interval_is_1_96_errors_wide_on_either_side() -> None:
+    assert interval(10.0, 0.5) == pytest.approx([9.02, 10.98], abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["fid", "is", "kid"])
+def test_errors_are_those_of_repeated_draws(metric: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    reference_rows = torch.randn(COUNT, 4, generator=rng, dtype=torch.float64)
+    reference = gaussian_of(reference_rows)
+
+    def value(rows: Tensor) -> float:
+        if metric == "fid":
+            return frechet_distance(reference, gaussian_of(rows))
+        if metric == "kid":
+            return kernel_distance(
+                reference_rows, rows, torch.Generator().manual_seed(1), subset_size=COUNT, subsets=1
+            ).mean
+        score = InceptionScore(COUNT, 10, order_of(COUNT))
+        score.update(2 * rows, 0)
+        return score.result()[0]
+
+    def error(rows: Tensor) -> float:
+        if metric == "fid":
+            return frechet_error(rows, reference, 60, rng)
+        if metric == "kid":
+            found = kernel_distance(reference_rows, rows, rng, subset_size=40)
+            return kernel_error(found, COUNT)
+        return score_error(2 * rows, order_of(COUNT), 10, 60, rng)
+
+    spread = float(np.std([value(draw(rng)) for _ in range(150)]))
+    errors = [error(draw(rng)) for _ in range(5)]
+    # KID's subsets differ in their real images too, so that its error is on the safe side.
+    upper = 3.0 if metric == "kid" else 1.5
+    assert 0.67 * spread < float(np.median(errors)) < upper * spread
+
+
+def test_the_error_of_a_mean_is_the_bootstraps() -> None:
+    rng = torch.Generator().manual_seed(0)
+    values = (torch.rand(500, generator=rng) < 0.3).double()
+    means = [float(values[torch.randint(500, (500,), generator=rng)].mean()) for _ in range(400)]
+    assert mean_error(values) == pytest.approx(float(np.std(means)), rel=0.15)
