@@ -260,7 +260,7 @@ def read_reference(path: Path, extractor: Extractor) -> Reference:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     try:
-        with disk_errors(path), np.load(path, allow_pickle=False) as file:
+        with disk_errors(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, covariance = (torch.from_numpy(np.asarray(file[key], np.float64)) for key in ("mu", "sigma"))
             about = json.loads(str(file["d3gan"])) if "d3gan" in file else {}
             own = about and "features" in file

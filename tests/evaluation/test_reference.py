@@ -1,0 +1,188 @@
+"""Real images and their statistics: which ones, how they are kept, and files of other programs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d3gan.distributed import Group
+from d3gan.errors import ConfigError, WorldError
+from d3gan.evaluation.collect import KEPT, collect, grey_to_colour, order_of
+from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.reference import (
+    ImageFinder,
+    Reference,
+    find_reference,
+    native_size,
+    read_reference,
+    write_reference,
+)
+
+
+class Pixels(Extractor):
+    """Four features that show what images came in: mean and spread of the left and of the right half."""
+
+    feature_size, classes = 4, 3
+
+    def __init__(self, name: str = "pixels"):
+        super().__init__(name, f"{name} 1", torch.device("cpu"))
+        self.batch_size = 8
+        self.seen: list[torch.Tensor] = []
+
+    def compute(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.seen.append(images)
+        halves = [half.float().flatten(1) for half in images.chunk(2, dim=3)]
+        features = torch.stack([s for half in halves for s in (half.mean(dim=1), half.std(dim=1))], dim=1)
+        return features, features[:, :3] / 50
+
+
+def finder(data: Path, dataset: str = "", **changes: Any) -> ImageFinder:
+    settings: dict[str, Any] = dict(image_size=16, channels=3, data_dir=str(data), say=lambda _: None, progress=False)
+    return ImageFinder(dataset=dataset, **(settings | changes))
+
+
+@pytest.fixture
+def reference(pictures: Path, tmp_path: Path) -> Reference:
+    found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+    assert found is not None
+    return found
+
+
+def test_statistics_are_those_of_every_image_as_it_is(pictures: Path, reference: Reference) -> None:
+    rows = []
+    for path in sorted(pictures.glob("*.png")):
+        pixels = np.asarray(Image.open(path), dtype=np.float64)
+        rows.append(
+            [f(half) for half in (pixels[:, :8], pixels[:, 8:]) for f in (np.mean, lambda x: np.std(x, ddof=1))]
+        )
+    assert reference.count == 44
+    np.testing.assert_allclose(reference.gaussian.mean.numpy(), np.mean(rows, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(reference.gaussian.covariance.numpy(), np.cov(np.array(rows).T), rtol=1e-4)
+    assert reference.kept is not None
+    assert len(reference.kept) == 44
+
+
+def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path) -> None:
+    extractor = Pixels()
+    find_reference(str(pictures), extractor, Group(), finder(tmp_path, channels=1))
+    for images in extractor.seen:
+        assert images.shape[1:] == (3, 16, 16)
+        assert torch.equal(images[:, 0], images[:, 2])
+    assert torch.equal(grey_to_colour(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
+
+
+def test_statistics_are_computed_once_for_each_extractor_and_size(pictures: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    where = finder(tmp_path, say=said.append)
+    find_reference(str(pictures), Pixels(), Group(), where)
+    cases: list[tuple[Pixels, dict[str, Any], bool]] = [
+        (Pixels(), {}, False),
+        (Pixels("others"), {}, True),
+        (Pixels(), {"image_size": 8}, True),
+        (Pixels(), {"channels": 1}, True),
+        (Pixels(), {}, False),
+    ]
+    for extractor, changes, computed in cases:
+        said.clear()
+        found = find_reference(str(pictures), extractor, Group(), finder(tmp_path, say=said.append, **changes))
+        assert found is not None
+        assert any("computing features" in line for line in said) == computed, (extractor.name, changes)
+        assert bool(extractor.seen) == computed
+
+
+def test_a_damaged_cache_is_reported_and_made_again(pictures: Path, tmp_path: Path, reference: Reference) -> None:
+    (path,) = (tmp_path / "references").glob("*.npz")
+    whole = path.read_bytes()
+    for damage in (b"", whole[:200], b"x" * 500):
+        path.write_bytes(damage)
+        said: list[str] = []
+        found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path, say=said.append))
+        assert found is not None
+        assert torch.equal(found.gaussian.covariance, reference.gaussian.covariance)
+        assert any("computing it again" in line for line in said)
+    assert path.read_bytes() == whole
+
+
+def test_what_is_written_is_read_and_is_what_others_read(reference: Reference, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    write_reference(reference, path)
+    found = read_reference(path, Pixels())
+    assert found.name == "mine"
+    assert (found.count, found.described) == (reference.count, reference.described)
+    assert torch.equal(found.gaussian.mean, reference.gaussian.mean)
+    assert found.kept is not None
+    with np.load(path, allow_pickle=False) as file:
+        assert file["mu"].shape == (4,)
+        assert file["sigma"].shape == (4, 4)
+        assert file["sigma"].dtype == np.float64
+
+
+def test_a_file_of_another_program_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cifar.npz"
+    np.savez(path, mu=np.zeros(4, np.float32), sigma=np.eye(4))
+    found = read_reference(path, Pixels())
+    assert (found.name, found.count, found.kept) == ("cifar", None, None)
+    assert found.gaussian.mean.dtype == torch.float64
+
+
+def test_files_that_do_not_fit_get_one_line(reference: Reference, tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    write_reference(reference, path)
+    with pytest.raises(ConfigError, match="was made with pixels 1, the features here are others 1"):
+        read_reference(path, Pixels("others"))
+    for arrays, kind, words in [
+        ({"mu": np.zeros(5), "sigma": np.eye(5)}, ConfigError, "has 5 features, pixels gives 4"),
+        ({"mu": np.zeros(4)}, WorldError, "sigma"),
+        ({"mu": np.zeros(4), "sigma": np.eye(3)}, WorldError, "not finite numbers of shapes"),
+        ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, WorldError, "not finite numbers"),
+        ({"mu": np.array(["a"] * 4), "sigma": np.eye(4)}, WorldError, "no usable statistics"),
+        ({"mu": np.array([{}] * 4, dtype=object), "sigma": np.eye(4)}, WorldError, "allow_pickle"),
+        ({"mu": np.float64(1), "sigma": np.eye(4)}, WorldError, "no usable statistics"),
+    ]:
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        with pytest.raises(kind, match=words) as caught:
+            read_reference(path, Pixels())
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="no such file"):
+        read_reference(tmp_path / "none.npz", Pixels())
+
+
+def test_names_of_images(pictures: Path, tmp_path: Path) -> None:
+    folder = finder(tmp_path, str(pictures))
+    assert folder.open("train", "--reference").name == "all"
+    assert folder.open(str(pictures), "--reference").name == pictures.name
+    for spec, words in [("test", "has no splits"), ("tset", "no such images"), ("cifar10", "no such images")]:
+        with pytest.raises(ConfigError, match=words):
+            folder.open(spec, "--reference")
+    with pytest.raises(ConfigError, match="mnist has train, test"):
+        finder(tmp_path).open("mnist:validation", "--reference")
+    with pytest.raises(ConfigError, match="split = unlabeled: mnist has"):
+        finder(tmp_path, "mnist").open("unlabeled", "--reference")
+
+
+def test_sizes_of_images(pictures: Path, tmp_path: Path) -> None:
+    assert native_size(str(pictures), "--images") == 16
+    assert native_size("cifar10:test", "--images") == 32
+    Image.new("RGB", (30, 20)).save(tmp_path / "wide.png")
+    assert native_size(str(tmp_path), "--images") == 20
+    with pytest.raises(ConfigError, match="--images nowhere"):
+        native_size("nowhere", "--images")
+
+
+def test_a_large_set_keeps_some_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d3gan.evaluation.collect.KEPT", 30)
+    assert KEPT == 10_000
+
+    def source(start: int, stop: int) -> torch.Tensor:
+        return torch.arange(start, stop).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+
+    found = collect(source, 250, Pixels(), Group(), score=False)
+    assert found is not None
+    assert found.moments.count == 250
+    kept = found.kept[:, 0].long().tolist()
+    assert kept == order_of(250)[:30].sort().values.tolist()
+    assert max(kept) > 200
