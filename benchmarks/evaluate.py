@@ -186,7 +186,7 @@ def main() -> None:
 
     record |= {"extractors": speeds, "statistics": times}
     if options.steps:
-        record["training"] = training_seconds(max(options.rounds // 2, 1), options.steps)
+        record["training"] = training_seconds(options.rounds, options.steps)
         pairs = zip(record["training"]["with"], record["training"]["without"], strict=True)
         shares = [(longer - shorter) / longer for longer, shorter in pairs]
         print(f"\nshare of the demo's run that evaluations take: {spread(shares, '.1%')}")
