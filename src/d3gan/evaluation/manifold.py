@@ -52,13 +52,12 @@ def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours
         )
     for features in (real, fake):
         require_finite(features)
-    centre = real.double().mean(dim=0)
-    # Centred, because a common offset would cost the digits of the differences.
-    reals, fakes = real.double() - centre, fake.double() - centre
-    real_radii, fake_radii = _radii(reals, nearest), _radii(fakes, nearest)
+    # From where to look: a common offset would cost the digits of the differences.
+    centre = real.mean(dim=0, dtype=torch.float64)
+    real_radii, fake_radii = _radii(real, centre, nearest), _radii(fake, centre, nearest)
     recall, coverage = [], []
-    balls = torch.zeros(len(fakes), dtype=torch.float64, device=fakes.device)
-    for rows, distances in _distances(reals, fakes):
+    balls = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
+    for rows, distances in _distances(real, fake, centre):
         in_real = distances < real_radii[rows, None] * (1 - 1e-9)
         balls += in_real.sum(dim=0)
         coverage.append(in_real.any(dim=1))
@@ -66,19 +65,24 @@ def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours
     return Neighbours((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
 
 
-def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows at a time of the squared distances (N, M) between two sets."""
-    a_norms, b_norms = a.square().sum(dim=1), b.square().sum(dim=1)
+def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows at a time of the squared distances (N, M) between two sets, float64."""
+    distances = torch.empty(min(_ROWS, len(a)), len(b), dtype=torch.float64, device=b.device)
     for start in range(0, len(a), _ROWS):
-        rows = slice(start, start + _ROWS)
-        scale = a_norms[rows, None] + b_norms
-        distances = torch.addmm(scale, a[rows], b.T, alpha=-2)
-        distances[distances < 1e-10 * scale] = 0.0
-        yield rows, distances
+        rows = slice(start, min(start + _ROWS, len(a)))
+        own = a[rows].double() - centre
+        # A block at a time in float64, so that no set is ever held twice.
+        for first in range(0, len(b), _ROWS):
+            other = b[first : first + _ROWS].double() - centre
+            scale = own.square().sum(dim=1)[:, None] + other.square().sum(dim=1)
+            block = torch.addmm(scale, own, other.T, alpha=-2)
+            block[block < 1e-10 * scale] = 0.0
+            distances[: len(own), first : first + _ROWS] = block
+        yield rows, distances[: len(own)]
 
 
-def _radii(features: Tensor, nearest: int) -> Tensor:
+def _radii(features: Tensor, centre: Tensor, nearest: int) -> Tensor:
     """(N,) squared distance of each image to its k-th nearest other one."""
     # k + 1, as each image is its own nearest neighbour.
-    found = [distances.kthvalue(nearest + 1, dim=1).values for _, distances in _distances(features, features)]
+    found = [d.kthvalue(nearest + 1, dim=1).values for _, d in _distances(features, features, centre)]
     return torch.cat(found)
