@@ -29,7 +29,7 @@ from d3gan.run_directory import (
     write_environment,
 )
 from d3gan.saving import Training, resume, save, save_samples
-from d3gan.stopping import stop_requests
+from d3gan.stopping import StopRequest, stop_requests
 from d3gan.tracking import Tracker
 from d3gan.train_step import GAN, train_step
 
@@ -73,6 +73,7 @@ def train(
     refuse_other_runs(config)  # before minutes go into fetching data
 
     # What to learn from.
+    progress = display is not silent_display
     image_set = load_images(
         config.dataset,
         image_size=config.image_size,
@@ -80,7 +81,7 @@ def train(
         data_dir=config.data_dir or None,
         workers=config.workers,
         report=say,
-        progress=display is not silent_display,
+        progress=progress,
     )
     dtype = network_dtype(precision)
     batches = Batches(image_set.images, config.batch_size, config.nc, config.seed, device, dtype)
@@ -88,8 +89,7 @@ def train(
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
     # What to measure the generator with.
-    showing = display is not silent_display
-    follower = Follower(config, image_set, device, say, showing) if config.evaluate_every else None
+    follower = Follower(config, image_set, device, say, progress) if config.evaluate_every else None
 
     with open_run(config) as run:
         # Networks with their first weights, or as the last checkpoint has them.
@@ -115,6 +115,13 @@ def train(
         ):
             if step == 0:
                 save_samples(training, step)
+            elif (
+                # The run was stopped while this step was evaluated, or just before.
+                follower is not None
+                and follower.is_due(run.evaluations, step, last_step)
+                and _evaluate(follower, training, step, screen, events, stop)
+            ):
+                save(training, step, best=True)
             tracker.stopwatch.restart()
             while step < last_step:
                 # One step.
@@ -142,9 +149,11 @@ def train(
                     with tracker.stopwatch.paused():
                         save_samples(training, step)
                 best = False
-                if follower is not None and (step == last_step or _due(step, config.evaluate_every)):
+                if follower is not None and not stopping and follower.is_due(run.evaluations, step, last_step):
                     with tracker.stopwatch.paused():
-                        best = _evaluate(follower, training, step, screen, events)
+                        best = _evaluate(follower, training, step, screen, events, stop)
+                    stopping = bool(stop)
+                    ending = ending or stopping
                 if best or ending or _due(step, config.checkpoint):
                     with tracker.stopwatch.paused():
                         save(training, step, best=best)
@@ -187,12 +196,23 @@ def _set_learning_rate(gan: GAN, rate: float) -> None:
 
 
 def _evaluate(
-    follower: Follower, training: Training, step: int, screen: Display, events: NoEvents | TensorBoardEvents
+    follower: Follower,
+    training: Training,
+    step: int,
+    screen: Display,
+    events: NoEvents | TensorBoardEvents,
+    stop: StopRequest,
 ) -> bool:
-    """Evaluates the generator, writes and shows the figures; returns whether it is the best one so far."""
+    """Evaluates the generator, writes and shows the figures; returns whether it is the best one so far.
+
+    Where a signal comes in meanwhile, nothing is written: the run that goes on from here does it first.
+    """
     weights, generator = training.evaluated_generator()
     screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
-    line = follower.evaluate(generator, step, training.tracker.training_seconds(), weights)
+    line = follower.evaluate(generator, step, training.tracker.training_seconds(), weights, lambda: bool(stop))
+    if line is None:
+        screen.note(f"evaluation of step {step} put off")
+        return False
     best = follower.write(training.run.evaluations, line)
     screen.note(f"evaluated step {step}: {one_line(line)}{' (best so far)' if best else ''}")
     events.write({"step": step} | figures_of(line))

@@ -1,6 +1,8 @@
 """Evaluations during training: what is written, which step is kept, and that stopping changes nothing."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from d3gan.checkpoint import checkpoints, load_checkpoint
 from d3gan.cli import main
 from d3gan.errors import ConfigError
 from d3gan.evaluation import following
+from d3gan.evaluation.evaluate import fakes_of
 from d3gan.generator_file import read_facts
 from d3gan.run_directory import RunDirectory
 
@@ -109,6 +112,36 @@ def test_a_line_after_the_last_checkpoint_is_written_again(followed: Tiny, monke
     parts = RunDirectory(tiny_path := train(followed("parts")).run)
     assert lines(tiny_path) == lines(whole)
     assert load_checkpoint(parts.best_checkpoint)["step"] == min(lines(whole), key=fid)["step"]
+
+
+def test_a_stop_does_not_wait_for_an_evaluation_and_the_next_call_makes_up_for_it(
+    followed: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(followed("whole", num_samples=600)).run
+    asked = []
+
+    def noticing(source: Any) -> Any:
+        def images(start: int, stop: int) -> Any:
+            asked.append(start)
+            if len(asked) == 8:  # the second chunk of three, of the third evaluation
+                os.kill(os.getpid(), signal.SIGTERM)
+            return source(start, stop)
+
+        return images
+
+    with monkeypatch.context() as signalled:
+        signalled.setattr(following, "fakes_of", lambda *words: noticing(fakes_of(*words)))
+        stopped = train(followed("parts", num_samples=600))
+    assert (stopped.step, stopped.interrupted_by) == (12, signal.SIGTERM)
+    assert len(asked) == 8
+    assert [line["step"] for line in lines(stopped.run)] == [4, 8]
+    parts = train(followed("parts", num_samples=600)).run
+    assert lines(parts) == lines(whole)
+
+
+def test_a_finished_run_can_still_be_followed(followed: Tiny) -> None:
+    train(followed("run", evaluate_every=0))
+    assert [line["step"] for line in lines(train(followed("run")).run)] == [22]
 
 
 def test_raw_weights_can_be_evaluated_beside_an_average(followed: Tiny) -> None:

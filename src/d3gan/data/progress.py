@@ -13,7 +13,7 @@ def progress_bar(what: str, total: int | None, *, shown: bool, unit: str) -> Ite
         what: The words before the bar.
         total: How much there is to do, or None where unknown.
         shown: Whether the caller wants a bar; there is none unless standard error is a terminal, too.
-        unit: "bytes" or "images".
+        unit: "bytes", or what else is counted.
 
     Yields:
         A function to be called with how much has been done since it was last called.

@@ -78,7 +78,7 @@ def _measure(
         report=say,
         progress=progress,
     )
-    wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap)
+    wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
     refuse_impossible(wanted, None, extractor)
     if options.protocol == "published":
         require_inception(extractor)
@@ -87,7 +87,7 @@ def _measure(
     reference = find_reference(options.reference, extractor, group, finder)
     if reference is not None:
         _prepare(options, reference, wanted, extractor, say)
-    record = evaluate(fakes.source, wanted, reference, extractor, group, progress=progress)
+    record = evaluate(fakes.source, wanted, reference, extractor, group)
     if record is None:
         return None
     if fakes.generator is not None and options.protocol == "published":

@@ -119,7 +119,7 @@ class _Taken:
         self._size, self._order = extractor.feature_size, order_of(count)
         self._moments = Moments(self._size)
         self._chosen = self._order[:KEPT].sort().values
-        self._kept: list[Tensor] = []
+        self._kept = torch.empty(len(self._chosen), self._size)
         self._score = InceptionScore(count, SPLITS, self._order) if score else None
         self._everything = everything
         self._rows: list[Tensor] = []
@@ -129,7 +129,7 @@ class _Taken:
         features, logits = rows[:, : self._size], rows[:, self._size :]
         self._moments.update(features)
         first, last = torch.searchsorted(self._chosen, torch.tensor([start, start + len(rows)])).tolist()
-        self._kept.append(features[(self._chosen[first:last] - start).to(rows.device)].cpu())
+        self._kept[first:last] = features[(self._chosen[first:last] - start).to(rows.device)].cpu()
         if self._score is not None:
             self._score.update(logits, start)
         if self._everything:
@@ -140,7 +140,7 @@ class _Taken:
         rows = torch.cat(self._rows) if self._everything else None
         return Collected(
             self._moments,
-            torch.cat(self._kept),
+            self._kept,
             self._score.result() if self._score is not None else None,
             rows[:, : self._size] if rows is not None else None,
             rows[:, self._size :] if rows is not None and self._score is not None else None,

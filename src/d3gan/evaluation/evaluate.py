@@ -36,6 +36,8 @@ class Wanted:
     """Fake images."""
     replicates: int = 0
     """Bootstrap replicates of each interval; 0: no intervals."""
+    progress: bool = False
+    """Show bars."""
 
 
 def fakes_of(generator: Generator, seed: int) -> Source:
@@ -64,8 +66,7 @@ def evaluate(
     reference: Reference | None,
     extractor: Extractor,
     group: Group,
-    *,
-    progress: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any] | None:
     """Measures fake images; all processes of the group must call it.
 
@@ -75,7 +76,7 @@ def evaluate(
         reference: the real images' statistics on rank 0; elsewhere it is not looked at.
         extractor: what makes features of them.
         group: the processes.
-        progress: whether to show a bar.
+        advance: called with the number of images done since the last call.
 
     Returns:
         On rank 0 the record: what was measured against what, and the figures by name. None elsewhere.
@@ -85,10 +86,16 @@ def evaluate(
         UnusableFeaturesError: no statistics can be made of the features.
     """
     refuse_impossible(wanted, reference if group.leads else None, extractor)
-    with progress_bar("features of fake images", wanted.num_samples, shown=progress, unit="images") as advance:
+    shown = wanted.progress and group.leads
+    with progress_bar("features of fake images", wanted.num_samples, shown=shown, unit="images") as move:
+
+        def done(images: int) -> None:
+            move(images)
+            advance(images)
+
         score, everything = "is" in wanted.metrics, wanted.replicates > 0
         fakes = collect(
-            source, wanted.num_samples, extractor, group, score=score, everything=everything, advance=advance
+            source, wanted.num_samples, extractor, group, score=score, everything=everything, advance=done
         )
     if fakes is None:
         return None
@@ -100,7 +107,7 @@ def evaluate(
         "num_samples": fakes.moments.count,
     }
     for metric in wanted.metrics:
-        record |= _MEASURES[metric](fakes, reference, extractor, wanted.replicates)
+        record |= _MEASURES[metric](fakes, reference, extractor, wanted)
     return record
 
 
@@ -136,16 +143,19 @@ def warning_of_few(count: int, wanted: Wanted, extractor: Extractor) -> str:
     )
 
 
-def _fid(fakes: Collected, reference: Reference, extractor: Extractor, replicates: int) -> dict[str, Any]:
+def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
     name = figure_name("fid", extractor.name, reference.name)
     found = {name: frechet_distance(reference.gaussian, fakes.moments.gaussian())}
     if fakes.features is None:
         return found
-    error = frechet_error(fakes.features, reference.gaussian, replicates, stream(0, "bootstrap", 0))
+    with progress_bar("bootstrap", wanted.replicates, shown=wanted.progress, unit="replicates") as advance:
+        error = frechet_error(
+            fakes.features, reference.gaussian, wanted.replicates, stream(0, "bootstrap", 0), advance
+        )
     return found | _interval(name, found[name], error)
 
 
-def _is(fakes: Collected, _reference: Reference, extractor: Extractor, replicates: int) -> dict[str, Any]:
+def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
     assert fakes.score is not None  # asked for
     name = figure_name("is", extractor.name)
     score, deviation = fakes.score
@@ -153,27 +163,27 @@ def _is(fakes: Collected, _reference: Reference, extractor: Extractor, replicate
     if fakes.logits is None:
         return found
     order = order_of(len(fakes.logits))
-    error = score_error(fakes.logits, order, SPLITS, replicates, stream(0, "bootstrap", 1))
+    error = score_error(fakes.logits, order, SPLITS, wanted.replicates, stream(0, "bootstrap", 1))
     return found | _interval(name, score, error)
 
 
-def _kid(fakes: Collected, reference: Reference, extractor: Extractor, replicates: int) -> dict[str, Any]:
+def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
     assert reference.kept is not None  # refuse_impossible looked
     name = figure_name("kid", extractor.name, reference.name)
     distance = kernel_distance(reference.kept, fakes.kept, stream(0, "KID subsets"))
     found = {name: distance.mean, f"{name}_deviation": distance.deviation, "subset_size": distance.subset_size}
-    if not replicates:
+    if not wanted.replicates:
         return found
     return found | _interval(name, distance.mean, kernel_error(distance, len(fakes.kept)))
 
 
-def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, replicates: int) -> dict[str, Any]:
+def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
     assert reference.kept is not None  # refuse_impossible looked
     found: dict[str, Any] = {}
     for metric, values in dataclasses.asdict(neighbours(reference.kept, fakes.kept)).items():
         name = figure_name(metric, extractor.name, reference.name)
         found[name] = float(values.mean())
-        if replicates:
+        if wanted.replicates:
             found |= _interval(name, found[name], mean_error(values))
     return found
 
@@ -182,8 +192,8 @@ def _interval(name: str, value: float, error: float) -> dict[str, list[float]]:
     return {f"{name}_interval": interval(value, error)}
 
 
-# Metric -> what computes its figures from the fakes, the reference, the extractor and the number of replicates.
-_MEASURES: dict[str, Callable[[Collected, Reference, Extractor, int], dict[str, Any]]] = {
+# Metric -> what computes its figures from the fakes, the reference, the extractor and what is wanted.
+_MEASURES: dict[str, Callable[[Collected, Reference, Extractor, Wanted], dict[str, Any]]] = {
     "fid": _fid,
     "is": _is,
     "kid": _kid,

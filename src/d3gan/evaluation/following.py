@@ -20,6 +20,10 @@ from d3gan.files import disk_errors
 from d3gan.models.dcgan import Generator
 
 
+class _GivenUp(Exception):  # noqa: N818  # no error: nobody but ``Follower.evaluate`` sees it
+    """The run is to stop."""
+
+
 class Follower:
     """Evaluates a run's generator again and again: same extractor, same reference, same latents.
 
@@ -68,7 +72,20 @@ class Follower:
         if warning := warning_of_few(images, self._wanted, self._extractor):
             say(warning)
 
-    def evaluate(self, generator: Generator, step: int, training_seconds: float, weights: str) -> dict[str, Any]:
+    def is_due(self, path: Path, step: int, last_step: int) -> bool:
+        """Whether a step is to be evaluated and evaluations.jsonl does not have it yet."""
+        if step != last_step and step % self._config.evaluate_every:
+            return False
+        return all(line.get("step") != step for line in read_evaluations(path))
+
+    def evaluate(
+        self,
+        generator: Generator,
+        step: int,
+        training_seconds: float,
+        weights: str,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any] | None:
         """One line of evaluations.jsonl.
 
         Args:
@@ -76,10 +93,22 @@ class Follower:
             step: steps done.
             training_seconds: seconds of training up to here, without evaluations.
             weights: which weights these are, raw or ema.
+            stopped: asked now and then; once it says yes the evaluation is given up.
+
+        Returns:
+            The line, or None where it was given up.
         """
         config = self._config
+
+        def give_up(_images: int) -> None:
+            if stopped():
+                raise _GivenUp
+
         fakes = fakes_of(generator, config.seed)
-        record = evaluate(fakes, self._wanted, self._reference, self._extractor, self._group)
+        try:
+            record = evaluate(fakes, self._wanted, self._reference, self._extractor, self._group, advance=give_up)
+        except _GivenUp:
+            return None
         assert record is not None  # a group of one
         about = {
             "step": step,

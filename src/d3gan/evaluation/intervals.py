@@ -5,6 +5,7 @@ replicate holds about 63 % as many different images, so its Frechet distance is 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,7 +23,13 @@ def interval(value: float, error: float) -> list[float]:
     return [value - _NORMAL_95 * error, value + _NORMAL_95 * error]
 
 
-def frechet_error(features: Tensor, reference: Gaussian, replicates: int, generator: torch.Generator) -> float:
+def frechet_error(
+    features: Tensor,
+    reference: Gaussian,
+    replicates: int,
+    generator: torch.Generator,
+    advance: Callable[[int], None] = lambda _: None,
+) -> float:
     """Standard error of the Frechet distance, by the bootstrap over fake images; the reference stays as it is.
 
     Args:
@@ -30,6 +37,7 @@ def frechet_error(features: Tensor, reference: Gaussian, replicates: int, genera
         reference: of the real ones.
         replicates: how many, at least 2.
         generator: draws them.
+        advance: called with 1 after each replicate; each takes seconds for 50,000 images.
 
     Raises:
         UnusableFeaturesError: as ``frechet_distance``.
@@ -39,7 +47,8 @@ def frechet_error(features: Tensor, reference: Gaussian, replicates: int, genera
         moments = Moments(features.shape[1])
         for rows in torch.randint(len(features), (len(features),), generator=generator).split(_ROWS):
             moments.update(features[rows])
-        distances.append(frechet_distance(reference, Gaussian(moments.mean(), moments.covariance())))
+        distances.append(frechet_distance(reference, moments.gaussian()))
+        advance(1)
     return float(torch.tensor(distances, dtype=torch.float64).std())
 
 

@@ -11,7 +11,7 @@ from d3gan.evaluation.statistics import UnusableFeaturesError, require_finite
 NEAREST = 5
 """Neighbours that span an image's ball, for all four metrics, as in the code that came with Naeem et al. 2020."""
 
-_ROWS = 1000  # of a distance matrix at once: with 10,000 columns 80 MB
+_ROWS = 500  # of a distance matrix at once: with 10,000 columns 40 MB
 
 
 @dataclass(frozen=True)
