@@ -1,6 +1,6 @@
 """Measures what an evaluation costs: extractors, statistics, the share of a training run, memory.
 
-    python benchmarks/evaluate.py [--rounds 5] [--steps 937] [--json FILE]
+    python benchmarks/evaluate.py [--parts memory,extractors,statistics,training] [--rounds 5] [--json FILE]
 
 Rows are measured in turn in every round, so that a slow moment of the machine falls on all of them; figures are
 medians over the rounds with the smallest and the largest. The Inception network is measured with random weights: its
@@ -154,42 +154,61 @@ def spread(values: list[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def main() -> None:
-    """Measures, prints the figures, writes them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=937, help="training steps; 0: leave the training run out")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="write every measured time here")
-    options = parser.parse_args()
-    device = resolve_device(options.device)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}; median (smallest to largest)\n")
-
-    # First: a new process's peak starts from what the one that starts it had resident.
-    record: dict[str, Any] = {"peak_bytes": peak_bytes()}
-    print(f"peak memory of 50,000 images, all metrics, beyond the extractor: {record['peak_bytes'] / 1e6:,.0f} MB\n")
-
+def measure_extractors(options: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
+    """Prints and returns what each extractor takes for its images."""
     found = extractors(device)
     images = torch.randint(0, 256, (max(count for _, count in found.values()), 3, 32, 32)).to(torch.uint8)
     rows: dict[str, Callable[[], object]] = {
         name: (lambda e=e, n=n: e(images[:n])[0].cpu())  # type: ignore[misc]
         for name, (e, n) in found.items()
     }
-    speeds = measure_rows(rows, options.rounds)
+    seconds = measure_rows(rows, options.rounds)
     for name, (_, count) in found.items():
-        print(f"{name}: {spread([count / s for s in speeds[name]], ',.0f')} images/s")
+        print(f"{name}: {spread([count / s for s in seconds[name]], ',.0f')} images/s")
+    return seconds
 
-    print()
+
+def measure_statistics(options: argparse.Namespace) -> dict[str, list[float]]:
+    """Prints and returns what the statistics take."""
     times = measure_rows(statistics_rows(), options.rounds)
     for name, seconds in times.items():
         print(f"{name}: {spread(seconds, '.2f')} s")
+    return times
 
-    record |= {"extractors": speeds, "statistics": times}
-    if options.steps:
-        record["training"] = training_seconds(options.rounds, options.steps)
-        pairs = zip(record["training"]["with"], record["training"]["without"], strict=True)
-        shares = [(longer - shorter) / longer for longer, shorter in pairs]
-        print(f"\nshare of the demo's run that evaluations take: {spread(shares, '.1%')}")
+
+def measure_training(options: argparse.Namespace) -> dict[str, list[float]]:
+    """Prints the share of evaluations and returns the runs' times."""
+    seconds = training_seconds(options.rounds, options.steps)
+    pairs = zip(seconds["with"], seconds["without"], strict=True)
+    print(f"demo, {options.steps} steps, with evaluations: {spread(seconds['with'], '.1f')} s")
+    print(f"share of it that evaluations take: {spread([(a - b) / a for a, b in pairs], '.1%')}")
+    return seconds
+
+
+def main() -> None:
+    """Measures, prints the figures, writes them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="memory,extractors,statistics,training")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=937, help="training steps")
+    parser.add_argument("--device", default="auto", help="of the extractors and of training")
+    parser.add_argument("--json", type=Path, help="write every measured time here")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}; median (smallest to largest)")
+    record: dict[str, Any] = {}
+    parts = options.parts.split(",")
+    if "memory" in parts:  # first: a new process's peak starts from what the one that starts it had resident
+        record["peak_bytes"] = peak_bytes()
+        print(
+            f"peak memory of 50,000 images, all metrics, beyond the extractor: {record['peak_bytes'] / 1e6:,.0f} MB"
+        )
+    if "extractors" in parts:
+        record["extractors"] = measure_extractors(options, device)
+    if "statistics" in parts:
+        record["statistics"] = measure_statistics(options)
+    if "training" in parts:
+        record["training"] = measure_training(options)
     if options.json:
         options.json.write_text(json.dumps(record, indent=1))
 

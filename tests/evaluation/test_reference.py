@@ -158,6 +158,8 @@ def test_names_of_images(pictures: Path, tmp_path: Path) -> None:
     for spec, words in [("test", "has no splits"), ("tset", "no such images"), ("cifar10", "no such images")]:
         with pytest.raises(ConfigError, match=words):
             folder.open(spec, "--reference")
+    with pytest.raises(ConfigError, match="the run's images, gone, are not there"):
+        finder(tmp_path, "gone").open("train", "--reference")
     with pytest.raises(ConfigError, match="mnist has train, test"):
         finder(tmp_path).open("mnist:validation", "--reference")
     with pytest.raises(ConfigError, match="split = unlabeled: mnist has"):

@@ -154,6 +154,11 @@ class ImageFinder:
         if self.dataset and spec in ("train", "test", "extra", "unlabeled"):  # before a folder of that name
             if find_dataset(self.dataset) is not None:
                 return spec, self.dataset, spec
+            if not Path(self.dataset).expanduser().exists():
+                raise ConfigError(
+                    f"{flag} = {spec}: the run's images, {self.dataset}, are not there (a relative path starts from "
+                    "the folder the run was started in); give the path they have now, or another reference"
+                )
             if spec == "train":
                 return "all", self.dataset, "train"
             raise ConfigError(

@@ -3,8 +3,10 @@
 Everything is summed in float64. Where a figure has no value an error is raised; none of these functions returns NaN.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,17 +54,17 @@ class Gaussian:
         size = float(self.covariance.abs().max())
         if float((self.covariance - self.covariance.T).abs().max()) > 1e-6 * size:
             raise UnusableFeaturesError("a covariance is not symmetric")
-        values, vectors = _eigh(self.covariance)
+        values, vectors = _solved(torch.linalg.eigh, self.covariance)
         kept = _nonzero(values, "a covariance")
         return vectors[:, kept] * values[kept].sqrt()
 
 
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _solved(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
+    """What an eigenvalue solver gives, or our error."""
     try:
-        values, vectors = torch.linalg.eigh(matrix)
+        return solver(matrix)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # documented, but not in its stub
         raise UnusableFeaturesError(f"the eigenvalues of a covariance cannot be computed ({error})") from error
-    return values, vectors
 
 
 def _nonzero(values: Tensor, what: str) -> Tensor:
@@ -185,7 +187,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     for tensor in (a.mean, b.mean, b.covariance):
         require_finite(tensor, "means and covariances")
     middle = a.factor.T @ b.covariance @ a.factor
-    values, _ = _eigh((middle + middle.T) / 2) if len(middle) else (middle.new_zeros(0), None)
+    values = _solved(torch.linalg.eigvalsh, (middle + middle.T) / 2)
     root_trace = values[_nonzero(values, "the product of the covariances")].sqrt().sum()
     traces = a.covariance.trace() + b.covariance.trace()
     distance = float((a.mean - b.mean).square().sum() + traces - 2 * root_trace)
