@@ -129,6 +129,16 @@ def test_a_run_is_measured_and_every_figure_says_how(
     assert "in eval mode (BatchNorm running statistics)" in table
 
 
+def test_the_runs_own_data_folder_is_used(
+    tiny: Any, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from d3gan import train
+
+    run = train(tiny("elsewhere", max_steps=2, data_dir=str(tmp_path / "my data"))).run
+    evaluate(run, "--num-samples", 30, "--features", network, "--metrics", "fid", capsys=capsys)
+    assert len(list((tmp_path / "my data" / "references").glob("*.npz"))) == 1
+
+
 def test_weights_seed_and_file_are_chosen(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ("--num-samples", 60, "--features", network, "--metrics", "fid")
 
@@ -229,6 +239,8 @@ def test_too_few_images_are_warned_of_once(run: Path, tmp_path: Path, capsys: py
         (["RUN", "--save-reference", "x.txt"], 2, "must end in .npz"),
         (["RUN", "--num-samples", "5", "--features", "NETWORK", "--metrics", "is"], 1, "5 images"),
         (["RUN", "--num-samples", "5", "--features", "NETWORK", "--metrics", "prdc"], 1, "more than 5 images"),
+        (["LONE", "--reference", "PICTURES", "--protocol", "published"], 2, "is defined by 64 features of Inception"),
+        (["LONE"], 2, "are not there"),
         (["nowhere"], 2, "holds no run"),
         (["RUN", "--images", "PICTURES"], 2, "either RUN or --images"),
         ([], 2, "either RUN or --images"),
@@ -260,6 +272,8 @@ def test_what_cannot_be_done_gets_one_line(
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(8), sigma=np.eye(8))
     places = {"RUN": run, "NETWORK": network, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
     places |= {"TEXTS": tmp_path / "texts", "SHORT": tmp_path / "short.pth", "THEIRS": tmp_path / "theirs.npz"}
+    places["LONE"] = tmp_path / "lone.safetensors"
+    places["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
     if "BARE" in words:
         from tests.evaluation.networks import TinyNetwork
         from tests.evaluation.test_features import script

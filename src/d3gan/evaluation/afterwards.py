@@ -36,8 +36,12 @@ class Fakes:
     """For the record: whose images, which weights, which latents."""
     image_size: int
     channels: int
+    data_dir: str | None
+    """Where data files are: what the user says, else what the run was told."""
     dataset: str = ""
     """The run's own data set; empty where there is no run."""
+    batch_size: int = 0
+    """The run's own; 0 where it is not known."""
     generator: Generator | None = None
     """What makes them; None where they are files."""
     seed: int = 0
@@ -72,7 +76,7 @@ def _measure(
     extractor = choose(
         options.features,
         inception_weights=options.inception_weights,
-        data_dir=options.data_dir or None,
+        data_dir=fakes.data_dir,
         device=device,
         image_size=fakes.image_size,
         report=say,
@@ -80,21 +84,23 @@ def _measure(
     )
     wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
     refuse_impossible(wanted, None, extractor)
-    if options.protocol == "published":
-        require_inception(extractor)
-    size, channels, folder = fakes.image_size, fakes.channels, options.data_dir or None
-    finder = ImageFinder(fakes.dataset, size, channels, folder, say, progress)
+    finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, say, progress)
+    published = _published(fakes, extractor, finder) if options.protocol == "published" and group.leads else {}
     reference = find_reference(options.reference, extractor, group, finder)
     if reference is not None:
         _prepare(options, reference, wanted, extractor, say)
     record = evaluate(fakes.source, wanted, reference, extractor, group)
-    if record is None:
-        return None
-    if fakes.generator is not None and options.protocol == "published":
-        real = finder.open("train", "reference")
-        batch_size = load_config(RunDirectory(home_of(options.run)).config).batch_size
-        record[PUBLISHED_FID] = published_fid(fakes.generator, real, extractor, batch_size, fakes.seed)
-    return fakes.described | record
+    return fakes.described | record | published if record is not None else None
+
+
+def _published(fakes: Fakes, extractor: Extractor, finder: ImageFinder) -> dict[str, float]:
+    """The published programs' own figure of a run."""
+    require_inception(extractor)
+    assert fakes.generator is not None  # the options go with a run alone
+    if not fakes.batch_size:
+        raise ConfigError("--protocol published: needs the run's config.ini, which says the batch size; give the run")
+    real = finder.open("train", "reference")
+    return {PUBLISHED_FID: published_fid(fakes.generator, real, extractor, fakes.batch_size, fakes.seed)}
 
 
 def _prepare(
@@ -116,8 +122,8 @@ def _fakes_of_run(options: Evaluate, device: torch.device) -> Fakes:
     weights = facts.get("weights", "raw")
     if options.generator not in ("auto", weights):
         raise ConfigError(f"--generator {options.generator}: {path} holds {weights} weights")
-    config = RunDirectory(home_of(options.run)).config
-    dataset = load_config(config).dataset if config.is_file() else str(facts.get("dataset", ""))
+    file = RunDirectory(home_of(options.run)).config
+    config = load_config(file) if file.is_file() else None
     seed = int(facts.get("seed", 0)) if options.seed == "run" else options.seed
     described = {
         "run": options.run,
@@ -126,9 +132,18 @@ def _fakes_of_run(options: Evaluate, device: torch.device) -> Fakes:
         "generator_mode": "eval mode (BatchNorm running statistics)",
         "seed": seed,
     }
-    count = options.num_samples or FAKES
-    size, channels = generator.image_size, generator.nc
-    return Fakes(fakes_of(generator, seed), count, described, size, channels, dataset, generator, seed)
+    return Fakes(
+        fakes_of(generator, seed),
+        options.num_samples or FAKES,
+        described,
+        image_size=generator.image_size,
+        channels=generator.nc,
+        data_dir=options.data_dir or (config.data_dir if config else "") or None,
+        dataset=config.dataset if config else str(facts.get("dataset", "")),
+        batch_size=config.batch_size if config else 0,
+        generator=generator,
+        seed=seed,
+    )
 
 
 def _generator_file(options: Evaluate) -> Path:
@@ -152,7 +167,8 @@ def _fakes_of_images(options: Evaluate, say: Callable[[str], None], progress: bo
     if count > len(images):
         raise ConfigError(f"--num-samples {count}: {options.images} holds {len(images):,} images")
     described = {"images": images.described}
-    return Fakes(images.source(order_of(len(images))[:count].sort().values), count, described, size, 3)
+    source = images.source(order_of(len(images))[:count].sort().values)
+    return Fakes(source, count, described, image_size=size, channels=3, data_dir=options.data_dir or None)
 
 
 def measure_text(record: dict[str, Any]) -> str:

@@ -56,7 +56,8 @@ class Gaussian:
             raise UnusableFeaturesError("a covariance is not symmetric")
         values, vectors = _solved(torch.linalg.eigh, self.covariance)
         kept = _nonzero(values, "a covariance")
-        return vectors[:, kept] * values[kept].sqrt()
+        factor: Tensor = vectors[:, kept] * values[kept].sqrt()
+        return factor
 
 
 def _solved(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
