@@ -28,7 +28,8 @@ from d3gan.distributed import Group
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import collect
 from d3gan.evaluation.evaluate import Wanted, evaluate
-from d3gan.evaluation.features import Extractor, Inception, efficientnet_lite0
+from d3gan.evaluation.extractor import Extractor
+from d3gan.evaluation.features import Inception, efficientnet_lite0
 from d3gan.evaluation.inception import InceptionV3
 from d3gan.evaluation.manifold import neighbours
 from d3gan.evaluation.reference import reference_from

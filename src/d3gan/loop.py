@@ -214,7 +214,7 @@ def _evaluate(
         screen.note(f"evaluation of step {step} put off")
         return False
     best = follower.write(training.run.evaluations, line)
-    screen.note(f"evaluated step {step}: {one_line(line)}{' (best so far)' if best else ''}")
+    screen.note(f"step {step}: {one_line(line)}{', best so far' if best else ''}")
     events.write({"step": step} | figures_of(line))
     return best
 

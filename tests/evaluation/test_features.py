@@ -12,8 +12,9 @@ from torch import Tensor
 from d3gan.data.download import DownloadError
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation import features, weights
-from d3gan.evaluation.features import choose, efficientnet_lite0, from_file, inception
+from d3gan.evaluation.features import choose, efficientnet_lite0, inception
 from d3gan.evaluation.inception import InceptionV3
+from d3gan.evaluation.programs import from_file
 from d3gan.evaluation.weights import WeightsFile, obtain_inception, require_official
 from tests.data.local_mirror import serving
 from tests.evaluation.networks import TinyNetwork, export, formula_images, formula_weights

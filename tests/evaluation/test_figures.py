@@ -46,6 +46,7 @@ def test_text_has_deviation_and_interval() -> None:
     fid = text_of(RECORD, "fid_efficientnet-lite0_test")
     assert fid == "12.35  95 % interval 12.00 to 12.50" or fid == "12.34  95 % interval 12.00 to 12.50"
     line = one_line(RECORD)
-    assert line.startswith("FID (efficientnet-lite0, test) 12.3")
-    assert "FID as published (64 features, one batch) 0.25" in line
-    assert "coverage (efficientnet-lite0, test) 0.500" in line
+    assert line.startswith("FID 12.3")
+    assert "IS 2.250 ± 0.125, KID 0.00100, coverage 0.500 (efficientnet-lite0, test)" in line
+    assert line.endswith("FID as published (64 features, one batch) 0.25")
+    assert one_line({"is_inception": 2.0}) == "IS 2.000 (inception)"

@@ -11,7 +11,7 @@ from PIL import Image
 from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import KEPT, collect, grey_to_colour, order_of
-from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.reference import (
     ImageFinder,
     Reference,

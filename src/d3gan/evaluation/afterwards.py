@@ -13,7 +13,8 @@ from d3gan.distributed import Group, local_device, start
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import Source, order_of
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
-from d3gan.evaluation.features import Extractor, choose
+from d3gan.evaluation.extractor import Extractor
+from d3gan.evaluation.features import choose
 from d3gan.evaluation.figures import PUBLISHED_FID, figure_label, figures_of, text_of
 from d3gan.evaluation.options import Evaluate
 from d3gan.evaluation.published import published_fid, require_inception

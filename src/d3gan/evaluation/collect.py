@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from d3gan.distributed import Group
-from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.statistics import InceptionScore, Moments
 from d3gan.randomness import stream
 

@@ -11,7 +11,7 @@ from d3gan.data.progress import progress_bar
 from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import SPLITS, Collected, Source, collect, grey_to_colour, order_of
-from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.figures import figure_name
 from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, mean_error, score_error
 from d3gan.evaluation.manifold import neighbours

@@ -1,95 +1,27 @@
-"""Extractors: networks that turn images into the features and logits that images are compared by.
+"""The networks that turn images into features and logits, and which of them is used.
 
-Every figure is named with its extractor. Computation is in float32 on every device, without TF32 and whatever the
-precision of training, so that figures of different machines can be compared.
+Every figure is named with its extractor.
 """
 
 import io
-import warnings
-import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.passes import move_to_device_pass
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from d3gan.data.files import hash_file
 from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation import inception as inception_network
+from d3gan.evaluation.extractor import Extractor
+from d3gan.evaluation.programs import from_file
 from d3gan.evaluation.weights import INCEPTION, obtain_inception, require_official
 from d3gan.files import disk_errors
 
 NAMES = ("auto", "inception", "efficientnet-lite0")
-
-
-class Extractor(ABC):
-    """Maps uint8 images (N, 3, H, W) to features (N, D) float32 and class logits (N, C) float32.
-
-    Attributes:
-        name: As it stands beside every figure.
-        identity: What decides its numbers: name, checksum of the weights, version of the preprocessing.
-        feature_size: D.
-        classes: C; 0 where it gives no logits.
-        device: Where it computes, and where its results are.
-        batch_size: Images computed at once; bounds the memory of the layers in between.
-    """
-
-    feature_size: int
-    classes: int
-
-    def __init__(self, name: str, identity: str, device: torch.device):
-        self.name, self.identity, self.device = name, identity, device
-        # On a CPU few images stay in its caches, and are twice as fast (benchmarks/evaluate.py); 64 channels of
-        # 147 x 147 pixels of 25 images are 140 MB.
-        self.batch_size = 25 if device.type == "cpu" else 250
-
-    @abstractmethod
-    def compute(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features and logits of some images, uint8 (n, 3, H, W) on the device."""
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (N, D) and logits (N, C), or None for those, on the extractor's device.
-
-        Args:
-            images: uint8 (N, 3, H, W), 0..255, on any device.
-
-        Raises:
-            ValueError: another shape or type.
-        """
-        parts = self._map(self.compute, images)
-        features = torch.cat([part[0] for part in parts])
-        logits = [part[1] for part in parts if part[1] is not None]
-        return features, torch.cat(logits) if logits else None
-
-    def _map(self, compute: Callable[[Tensor], Any], images: Tensor) -> list[Any]:
-        """What ``compute`` makes of some images at a time, in float32."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images {tuple(images.shape)} {images.dtype}: must be uint8 (N, 3, H, W)")
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            return [self._whole(compute, part.to(self.device)) for part in images.split(self.batch_size)]
-
-    def _whole(self, compute: Callable[[Tensor], Any], part: Tensor) -> Any:
-        """What ``compute`` makes of at most ``batch_size`` images, always called with exactly so many.
-
-        The algorithms that libraries choose, and with them the last bits, depend on the number of images. So an image
-        has the same features wherever it stands, and in however many processes the work is done.
-        """
-        missing = self.batch_size - len(part)
-        if not missing:
-            return compute(part)
-        given = compute(torch.cat([part, part.new_zeros(missing, *part.shape[1:])]))
-        if isinstance(given, Tensor):
-            return given[: len(part)]
-        return tuple(rows[: len(part)] if rows is not None else None for rows in given)
 
 
 class Inception(Extractor):
@@ -228,88 +160,6 @@ _PAIRS = (
     ("_depthwise_conv", "_bn1"),
     ("_project_conv", "_bn2"),
 )
-
-
-class UserExtractor(Extractor):
-    """A program of the user's own: uint8 images (N, 3, H, W) to features (N, D), or to (features, logits (N, C))."""
-
-    def __init__(
-        self, program: Callable[[Tensor], Any], path: Path, sha256: str, device: torch.device, image_size: int
-    ):
-        name = f"{path.stem}-{sha256[:8]}"
-        super().__init__(name, f"{name} {sha256}", device)
-        self._program = program
-        shape = (self.batch_size, 3, image_size, image_size)
-        try:
-            features, logits = self(torch.zeros(shape, dtype=torch.uint8))
-        except WorldError:
-            raise
-        except Exception as error:  # whatever a program of somebody else's raises
-            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
-            raise WorldError(f"{path}: fails on uint8 images {shape}: {reason}") from error
-        self.feature_size = features.shape[1]
-        self.classes = logits.shape[1] if logits is not None else 0
-
-    def compute(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the program gives, checked."""
-        given = self._program(images)
-        parts = tuple(given) if isinstance(given, tuple | list) else (given,)
-        fits = 1 <= len(parts) <= 2 and all(
-            isinstance(part, Tensor) and part.ndim == 2 and len(part) == len(images) and part.is_floating_point()
-            for part in parts
-        )
-        if not fits:
-            raise WorldError(
-                f"features {self.name}: must give features (N, D), or features and logits (N, C), as floating point; "
-                f"for {len(images)} images it gave {_shapes(parts)}"
-            )
-        return parts[0].float(), parts[1].float() if len(parts) == 2 else None
-
-
-def _shapes(parts: tuple[Any, ...]) -> str:
-    shapes = [f"{tuple(p.shape)} {p.dtype}" if isinstance(p, Tensor) else type(p).__name__ for p in parts]
-    return ", ".join(shapes) or "nothing"
-
-
-def from_file(path: str | Path, device: str | torch.device = "cpu", image_size: int = 32) -> UserExtractor:
-    """An extractor from a TorchScript or ExportedProgram file. It is a program: load only what you trust.
-
-    Args:
-        path: the file; the number of images a call must be free in it.
-        device: where to compute.
-        image_size: side in pixels of the images it will be given; it is tried with such images.
-
-    Raises:
-        ConfigError: there is no such file.
-        WorldError: it is neither, or does not keep to the contract.
-    """
-    path, device = Path(path), torch.device(device)
-    if not path.is_file():
-        raise ConfigError(f"features = {path}: no such file")
-    with disk_errors(path):
-        sha256 = hash_file(path, "sha256")
-    try:
-        program = _open_program(path, device)
-    except Exception as error:  # whatever a damaged file makes torch raise
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise WorldError(
-            f"{path}: is neither TorchScript nor an ExportedProgram that can be read ({reason})"
-        ) from error
-    return UserExtractor(program, path, sha256, device, image_size)
-
-
-def _open_program(path: Path, device: torch.device) -> Callable[[Tensor], Any]:
-    with zipfile.ZipFile(path) as archive:
-        script = any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations that a user of the file can do nothing about
-        if script:
-            module: nn.Module = torch.jit.load(str(path), map_location=device)
-            return module.eval()
-        program = torch.export.load(io.BytesIO(path.read_bytes()))  # by path it wants the ending .pt2
-        if device.type != "cpu":
-            program = move_to_device_pass(program, device)
-        return program.module()
 
 
 def choose(

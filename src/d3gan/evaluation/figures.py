@@ -69,5 +69,13 @@ def text_of(record: Mapping[str, Any], name: str) -> str:
 
 
 def one_line(record: Mapping[str, Any]) -> str:
-    """All figures of a record in one line of text."""
-    return ", ".join(f"{figure_label(name)} {text_of(record, name)}" for name in figures_of(record))
+    """All figures of a record in one line, what they share at its end: ``FID 9.87, IS 8.1 (inception, test)``.
+
+    All of a record's figures have one extractor, and all but the Inception Score one reference.
+    """
+    figures = figures_of(record)
+    own = [name for name in figures if name != PUBLISHED_FID]
+    shared = max((name.partition("_")[2] for name in own), key=len, default="")
+    parts = [f"{METRIC_NAMES[name.partition('_')[0]]} {text_of(record, name)}" for name in own]
+    line = f"{', '.join(parts)} ({', '.join(shared.split('_'))})"
+    return f"{line}, {figure_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}" if PUBLISHED_FID in figures else line

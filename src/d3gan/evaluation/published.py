@@ -10,7 +10,8 @@ from torch import Tensor
 
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import grey_to_colour
-from d3gan.evaluation.features import Extractor, Inception
+from d3gan.evaluation.extractor import Extractor
+from d3gan.evaluation.features import Inception
 from d3gan.evaluation.inception import EARLY_FEATURES
 from d3gan.evaluation.reference import Images
 from d3gan.evaluation.statistics import Moments, frechet_distance

@@ -24,7 +24,7 @@ from d3gan.data.progress import progress_bar
 from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import Collected, Source, collect, grey_to_colour
-from d3gan.evaluation.features import Extractor
+from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.statistics import Gaussian
 from d3gan.files import disk_errors, replace_file
 
