@@ -30,6 +30,7 @@ from d3gan.evaluation.collect import collect
 from d3gan.evaluation.evaluate import Wanted, evaluate
 from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.features import Inception, efficientnet_lite0
+from d3gan.evaluation.following import read_evaluations
 from d3gan.evaluation.inception import InceptionV3
 from d3gan.evaluation.manifold import neighbours
 from d3gan.evaluation.reference import reference_from
@@ -135,15 +136,19 @@ def peak_bytes() -> int:
 def training_seconds(rounds: int, steps: int) -> dict[str, list[float]]:
     """Wall time of the demo's D3GAN run for some steps, as the preset says and without evaluations."""
     demo = load_config(ROOT / "presets" / "mnist-demo.ini")
-    seconds: dict[str, list[float]] = {"with": [], "without": []}
+    seconds: dict[str, list[float]] = {"with": [], "without": [], "evaluating": []}
     with tempfile.TemporaryDirectory() as folder:
 
         def run(name: str, config: TrainConfig, steps: int) -> float:
             begin = time.perf_counter()
-            train(replace(config, max_steps=steps, out=str(Path(folder) / name)))
+            path = train(replace(config, max_steps=steps, out=str(Path(folder) / name))).run
+            seconds["evaluating"] += [
+                line["evaluation_seconds"] for line in read_evaluations(path / "evaluations.jsonl")
+            ]
             return time.perf_counter() - begin
 
         run("warm-up", demo, 2)  # prepares the images and the reference
+        seconds["evaluating"].clear()
         for number in range(rounds):
             seconds["with"].append(run(f"with-{number}", demo, steps))
             seconds["without"].append(run(f"without-{number}", replace(demo, evaluate_every=0), steps))
@@ -182,6 +187,7 @@ def measure_training(options: argparse.Namespace) -> dict[str, list[float]]:
     seconds = training_seconds(options.rounds, options.steps)
     pairs = zip(seconds["with"], seconds["without"], strict=True)
     print(f"demo, {options.steps} steps, with evaluations: {spread(seconds['with'], '.1f')} s")
+    print(f"one evaluation: {spread(seconds['evaluating'], '.2f')} s")
     print(f"share of it that evaluations take: {spread([(a - b) / a for a, b in pairs], '.1%')}")
     return seconds
 

@@ -30,7 +30,8 @@ def followed(tiny: Tiny, network: Path) -> Tiny:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in RunDirectory(run).evaluations.read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "training_seconds"} for line in found]
+    assert all(line["evaluation_seconds"] > 0 for line in found)
+    return [{name: value for name, value in line.items() if not name.endswith("_seconds")} for line in found]
 
 
 def fid(line: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Follower:
         Returns:
             The line, or None where it was given up.
         """
-        config = self._config
+        config, begin = self._config, time.perf_counter()
 
         def give_up(_images: int) -> None:
             if stopped():
@@ -119,7 +120,7 @@ class Follower:
         if config.protocol == "published":
             real = Images("train", self._image_set)
             record[PUBLISHED_FID] = published_fid(generator, real, self._extractor, config.batch_size, config.seed)
-        return about | record
+        return about | record | {"evaluation_seconds": round(time.perf_counter() - begin, 3)}
 
     def write(self, path: Path, line: dict[str, Any]) -> bool:
         """Adds a line to evaluations.jsonl; returns whether its Fréchet distance is the lowest of its kind so far.
