@@ -7,7 +7,14 @@ from torch import Tensor
 
 from d3gan.evaluation.collect import order_of
 from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, mean_error, score_error
-from d3gan.evaluation.statistics import Gaussian, InceptionScore, Moments, frechet_distance, kernel_distance
+from d3gan.evaluation.statistics import (
+    Gaussian,
+    InceptionScore,
+    KernelDistance,
+    Moments,
+    frechet_distance,
+    kernel_distance,
+)
 
 COUNT = 400
 
@@ -26,8 +33,12 @@ def test_an_interval_is_1_96_errors_wide_on_either_side() -> None:
     assert interval(10.0, 0.5) == pytest.approx([9.02, 10.98], abs=1e-3)
 
 
-@pytest.mark.parametrize("metric", ["fid", "is", "kid"])
-def test_errors_are_those_of_repeated_draws(metric: str) -> None:
+def kid_of(real: Tensor, fake: Tensor, subset_size: int) -> KernelDistance:
+    return kernel_distance(real, fake, torch.Generator().manual_seed(1), subset_size=subset_size)
+
+
+@pytest.mark.parametrize(("metric", "subset_size"), [("fid", 0), ("is", 0), ("kid", 40), ("kid", COUNT)])
+def test_errors_are_those_of_repeated_draws(metric: str, subset_size: int) -> None:
     rng = torch.Generator().manual_seed(0)
     reference_rows = torch.randn(COUNT, 4, generator=rng, dtype=torch.float64)
     reference = gaussian_of(reference_rows)
@@ -36,9 +47,7 @@ def test_errors_are_those_of_repeated_draws(metric: str) -> None:
         if metric == "fid":
             return frechet_distance(reference, gaussian_of(rows))
         if metric == "kid":
-            return kernel_distance(
-                reference_rows, rows, torch.Generator().manual_seed(1), subset_size=COUNT, subsets=1
-            ).mean
+            return kid_of(reference_rows, rows, subset_size).mean
         score = InceptionScore(COUNT, 10, order_of(COUNT))
         score.update(2 * rows, 0)
         return score.result()[0]
@@ -47,15 +56,12 @@ def test_errors_are_those_of_repeated_draws(metric: str) -> None:
         if metric == "fid":
             return frechet_error(rows, reference, 60, rng)
         if metric == "kid":
-            found = kernel_distance(reference_rows, rows, rng, subset_size=40)
-            return kernel_error(found, COUNT)
+            return kernel_error(reference_rows, rows, kid_of(reference_rows, rows, subset_size))
         return score_error(2 * rows, order_of(COUNT), 10, 60, rng)
 
     spread = float(np.std([value(draw(rng)) for _ in range(150)]))
-    errors = [error(draw(rng)) for _ in range(5)]
-    # KID's subsets differ in their real images too, so that its error is on the safe side.
-    upper = 3.0 if metric == "kid" else 1.5
-    assert 0.67 * spread < float(np.median(errors)) < upper * spread
+    errors = [error(draw(rng)) for _ in range(9)]
+    assert 0.67 * spread < float(np.median(errors)) < 1.5 * spread
 
 
 def test_the_error_of_a_mean_is_the_bootstraps() -> None:

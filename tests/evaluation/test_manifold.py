@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from d3gan.evaluation.manifold import Neighbours, neighbours
@@ -23,10 +25,10 @@ def by_definition(real: Tensor, fake: Tensor, k: int) -> list[float]:
     """The four papers' formulae, pair by pair."""
 
     def radius(rows: Tensor, i: int) -> float:
-        return sorted(float((rows[i] - rows[j]).norm()) for j in range(len(rows)) if j != i)[k - 1]
+        return sorted(float((rows[i] - rows[j]).square().sum()) for j in range(len(rows)) if j != i)[k - 1]
 
     reals, fakes = [radius(real, i) for i in range(len(real))], [radius(fake, j) for j in range(len(fake))]
-    apart = [[float((x - y).norm()) for y in fake] for x in real]
+    apart = [[float((x - y).square().sum()) for y in fake] for x in real]
     pairs = list(itertools.product(range(len(real)), range(len(fake))))
     in_real = {(i, j) for i, j in pairs if apart[i][j] < reals[i]}
     in_fake = {(i, j) for i, j in pairs if apart[i][j] < fakes[j]}
@@ -76,6 +78,20 @@ def test_a_collapsed_generator_is_precise_and_covers_little() -> None:
 def test_duplicates_among_the_real_images_are_no_harm() -> None:
     rows = points(30, 3).repeat(8, 1)
     assert means(neighbours(rows, rows.clone()))[:2] == [0.0, 0.0], "balls of radius 0 hold nothing, on any machine"
+
+
+@given(
+    real=st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=4, max_size=14),
+    fake=st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=4, max_size=14),
+    offset=st.sampled_from([0.0, 0.1, 1000.3]),
+)
+@settings(max_examples=60, deadline=None)
+def test_ties_fall_outside_whatever_the_rounding(
+    real: list[tuple[int, int]], fake: list[tuple[int, int]], offset: float
+) -> None:
+    # On a small grid most distances are ties; offsets and the mean then round them in different directions.
+    a, b = torch.tensor(real, dtype=torch.float64), torch.tensor(fake, dtype=torch.float64)
+    assert means(neighbours(a + offset, b + offset, 3)) == pytest.approx(by_definition(a, b, 3), abs=1e-12)
 
 
 def test_threads_and_precision_decide_nothing() -> None:

@@ -174,7 +174,7 @@ def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: W
     found = {name: distance.mean, f"{name}_deviation": distance.deviation, "subset_size": distance.subset_size}
     if not wanted.replicates:
         return found
-    return found | _interval(name, distance.mean, kernel_error(distance, len(fakes.kept)))
+    return found | _interval(name, distance.mean, kernel_error(reference.kept, fakes.kept, distance))
 
 
 def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:

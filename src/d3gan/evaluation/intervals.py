@@ -10,7 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from d3gan.evaluation.statistics import Gaussian, InceptionScore, KernelDistance, Moments, frechet_distance
+from d3gan.evaluation.statistics import (
+    Gaussian,
+    InceptionScore,
+    KernelDistance,
+    Moments,
+    frechet_distance,
+    polynomial_kernel,
+)
 
 _ROWS = 1000  # features that are weighted at once
 
@@ -72,13 +79,31 @@ def score_error(logits: Tensor, order: Tensor, splits: int, replicates: int, gen
     return float(torch.tensor(scores, dtype=torch.float64).std())
 
 
-def kernel_error(distance: KernelDistance, count: int) -> float:
-    """Standard error of KID from ``count`` images, by subsampling (Politis & Romano 1994).
+def kernel_error(real: Tensor, fake: Tensor, distance: KernelDistance) -> float:
+    """Standard error of KID over fake images, the real ones held fixed, and over its subsets.
 
-    The variance of the estimate falls as 1 / images, and its subsets show it for their own size. (A bootstrap would
-    put an image into both places of a pair, which the unbiased estimate must not see.)
+    KID is a U-statistic of the fake images; its variance is to first order that of the mean of 2 h_i, h_i being what
+    image i adds on average over its partners (Hoeffding 1948). To that comes the variance of the mean of the subsets.
+    (A bootstrap would put an image into both places of a pair, which the unbiased estimate must not see; the subsets'
+    deviation alone vanishes where a subset holds all images.)
+
+    Args:
+        real: (M, D) features.
+        fake: (N, D) features, N >= 2.
+        distance: KID of these sets.
     """
-    return distance.deviation * math.sqrt(distance.subset_size / count)
+    added = []
+    for start in range(0, len(fake), _ROWS):
+        rows = fake[start : start + _ROWS].double()
+        within = torch.zeros(len(rows), dtype=torch.float64)
+        across = torch.zeros_like(within)
+        for sums, others in ((within, fake), (across, real)):
+            for block in others.split(_ROWS):
+                sums += polynomial_kernel(rows, block.double()).sum(dim=1)
+        own = (rows.square().mean(dim=1) + 1) ** 3
+        added.append((within - own) / (len(fake) - 1) - across / len(real))
+    variance = (2 * torch.cat(added)).var() / len(fake) + distance.deviation**2 / distance.subsets
+    return math.sqrt(float(variance))
 
 
 def mean_error(values: Tensor) -> float:

@@ -59,7 +59,10 @@ class Evaluate:
         if bool(self.run) == bool(self.images):
             raise ConfigError("give either RUN or --images, the images to measure")
         if self.images and self.reference == "train":
-            raise ConfigError("--images needs --reference: NAME:SPLIT such as cifar10:test, a folder, .zip or .npz")
+            raise ConfigError(
+                "--images needs --reference: NAME:SPLIT such as cifar10:test, a folder (./train, if it is called "
+                "that), .zip or .npz"
+            )
         if self.images and self.protocol == "published":
             raise ConfigError("--protocol published: is defined for a run's generator; give RUN, not --images")
         if self.run and self.image_size:
