@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from d3gan import TrainConfig, load_generator, train
+from d3gan.build import build_gan
 from d3gan.checkpoint import checkpoints, load_checkpoint
 from d3gan.models.dcgan import Generator, initialise
 from d3gan.moving_average import MovingAverage
@@ -48,6 +49,16 @@ def test_the_average_starts_as_a_copy_and_touches_nothing_of_the_trained_one() -
     average.update(generator(2), 1)
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     assert not any(parameter.requires_grad for parameter in average.generator.parameters())
+
+
+def test_the_first_steps_count_for_more(tiny: Tiny) -> None:
+    run = RunDirectory(train(tiny("run", ema=0.999, max_steps=1)).run)
+    config = tiny("run", ema=0.999, max_steps=1)
+    first = build_gan(config, torch.device("cpu"), "float32").generator.state_dict()["layers.0.weight"]
+    name = "layers.0.weight"
+    after, averaged = (load_generator(p).state_dict()[name] for p in (run.generator, run.averaged_generator))
+    torch.testing.assert_close(averaged, 2 / 11 * first + 9 / 11 * after)
+    assert not torch.equal(first, after)
 
 
 @pytest.mark.parametrize("first", [7, 13])

@@ -97,6 +97,20 @@ def test_exactly_the_images_asked_for_are_counted(count: int) -> None:
     assert sorted(n for start, stop in asked for n in range(start, stop)) == list(range(count))
 
 
+def test_a_set_sorted_by_class_has_the_score_of_a_shuffled_one() -> None:
+    class Classes(Pixels):
+        def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return super().compute(images)[0], 100 * nn.functional.one_hot(images[:, 0, 0, 0].long(), 3).float()
+
+    def source(start: int, stop: int) -> Tensor:
+        return (torch.arange(start, stop) // 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+
+    found = collect(source, 600, Classes(), Group(), score=True)
+    assert found is not None
+    assert found.score is not None
+    assert found.score[0] > 2.8  # of 3; dealt in order, most splits would hold one class and score 1
+
+
 # The command.
 
 

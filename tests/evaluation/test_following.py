@@ -99,8 +99,11 @@ def test_a_stopped_run_writes_the_same_lines(stops: list[int], followed: Tiny) -
     assert load_checkpoint(parts.best_checkpoint)["step"] == best["step"]
 
 
-def test_a_line_after_the_last_checkpoint_is_written_again(followed: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(followed("whole")).run
+@pytest.mark.parametrize("changes", [{}, {"metrics": "is,kid", "checkpoint": 10}])
+def test_a_line_after_the_last_checkpoint_is_written_again(
+    changes: dict[str, Any], followed: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(followed("whole", **changes)).run
     evaluate = following.Follower.evaluate
 
     def break_down(self: Any, generator: Any, step: int, *rest: Any) -> Any:
@@ -110,10 +113,14 @@ def test_a_line_after_the_last_checkpoint_is_written_again(followed: Tiny, monke
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(following.Follower, "evaluate", break_down)
-        train(followed("parts"))
-    parts = RunDirectory(tiny_path := train(followed("parts")).run)
-    assert lines(tiny_path) == lines(whole)
-    assert load_checkpoint(parts.best_checkpoint)["step"] == min(lines(whole), key=fid)["step"]
+        train(followed("parts", **changes))
+    # Where no FID makes a step the best one, step 12 was evaluated after the last checkpoint, of step 10.
+    assert [line["step"] for line in lines(RunDirectory(followed("parts").run_directory).path)] == [4, 8, 12]
+    parts = RunDirectory(train(followed("parts", **changes)).run)
+    assert lines(parts.path) == lines(whole)
+    assert parts.best_checkpoint.exists() == (not changes)
+    if not changes:
+        assert load_checkpoint(parts.best_checkpoint)["step"] == min(lines(whole), key=fid)["step"]
 
 
 def test_a_stop_does_not_wait_for_an_evaluation_and_the_next_call_makes_up_for_it(
