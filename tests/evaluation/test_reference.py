@@ -27,8 +27,8 @@ class Pixels(Extractor):
 
     feature_size, classes = 4, 3
 
-    def __init__(self, name: str = "pixels"):
-        super().__init__(name, f"{name} 1", torch.device("cpu"))
+    def __init__(self, name: str = "pixels", version: int = 1):
+        super().__init__(name, f"{name} {version}", torch.device("cpu"))
         self.batch_size = 8
         self.seen: list[torch.Tensor] = []
 
@@ -81,6 +81,7 @@ def test_statistics_are_computed_once_for_each_extractor_and_size(pictures: Path
     cases: list[tuple[Pixels, dict[str, Any], bool]] = [
         (Pixels(), {}, False),
         (Pixels("others"), {}, True),
+        (Pixels(version=2), {}, True),
         (Pixels(), {"image_size": 8}, True),
         (Pixels(), {"channels": 1}, True),
         (Pixels(), {}, False),

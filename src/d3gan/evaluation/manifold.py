@@ -76,7 +76,7 @@ def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Te
             other = b[first : first + _ROWS].double() - centre
             scale = own.square().sum(dim=1)[:, None] + other.square().sum(dim=1)
             block = torch.addmm(scale, own, other.T, alpha=-2)
-            block[block < 1e-10 * scale] = 0.0
+            block.masked_fill_(block < 1e-10 * scale, 0.0)
             distances[: len(own), first : first + _ROWS] = block
         yield rows, distances[: len(own)]
 
@@ -84,5 +84,5 @@ def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Te
 def _radii(features: Tensor, centre: Tensor, nearest: int) -> Tensor:
     """(N,) squared distance of each image to its k-th nearest other one."""
     # k + 1, as each image is its own nearest neighbour.
-    found = [d.kthvalue(nearest + 1, dim=1).values for _, d in _distances(features, features, centre)]
+    found = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, centre)]
     return torch.cat(found)
