@@ -1,9 +1,11 @@
-"""The seed's multi-device command. This version trains in one process, and says so."""
+"""The seed's multi-device command: ``python train_ddp.py`` trains on all visible GPUs, one process each.
+
+It is ``python train.py --workers-per-node auto``; ``torchrun train_ddp.py`` works too.
+"""
 
 import sys
 
 from d3gan.cli import main
 
 if __name__ == "__main__":
-    print("note: this version of d3gan trains in one process on one device", flush=True)
-    sys.exit(main(["train", *sys.argv[1:]], "python train_ddp.py"))
+    sys.exit(main(["train", "--workers-per-node", "auto", *sys.argv[1:]], "python train_ddp.py"))

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from d3gan import TrainConfig, train
-from d3gan.build import resolve_device
 from d3gan.config import load_config
+from d3gan.devices import resolve_device
 from d3gan.distributed import Group
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import collect

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan, network_dtype, resolve_device, resolve_precision
+from d3gan.build import build_gan
 from d3gan.data.batches import Batches
+from d3gan.devices import network_dtype, resolve_device, resolve_precision
 from d3gan.models.dcgan import Discriminator, Generator, initialise
 from d3gan.randomness import draw_latents, stream
 from d3gan.train_step import train_step

@@ -23,8 +23,9 @@ def images_per_second(seconds: float) -> float:
     """Speed of the demo's D3GAN step on random images, in this process."""
     import torch
 
-    from d3gan.build import build_gan, resolve_precision
+    from d3gan.build import build_gan
     from d3gan.config import load_config
+    from d3gan.devices import resolve_precision
     from d3gan.train_step import train_step
 
     config, device = load_config(PRESET), torch.device("cpu")

@@ -138,7 +138,7 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
         gan = small_gan(2, pairing=pairing)
         real_images, latents = batch(0)
         fake_images = gan.generator(latents)
-        real_errors, fake_errors = discriminator_phase(gan, real_images, fake_images.detach())
+        real_errors, fake_errors = discriminator_phase(gan, [real_images], [fake_images.detach()])
         gradients.append([p.grad.clone() for p in gan.discriminators.parameters() if p.grad is not None])
         selections.append(gan.selection(gan.pairing(torch.tensor([2.0, 1.0])) + torch.tensor([0.5, 0.0])).item())
         assert len(gradients[-1]) == len(list(gan.discriminators.parameters()))
@@ -152,7 +152,7 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
 def test_discriminators_take_no_gradient_in_the_generator_phase(K: int) -> None:
     gan = small_gan(K)
     before = [p.detach().clone() for p in gan.discriminators.parameters()]
-    generator_phase(gan, gan.generator(batch(0)[1]), torch.tensor(K - 1))
+    generator_phase(gan, [lambda: gan.generator(batch(0)[1])], torch.tensor(K - 1))
     assert all(p.grad is None for p in gan.discriminators.parameters())
     assert all(p.grad is not None for p in gan.generator.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, gan.discriminators.parameters(), strict=True))
@@ -189,7 +189,8 @@ def test_the_host_reads_nothing_back(selection: str, pairing: str) -> None:
     gan.generator.to("meta")
     gan.discriminators.to("meta")
     first, second = (torch.optim.Adam(n.parameters(), foreach=False) for n in (gan.generator, gan.discriminators))
-    meta = GAN(gan.generator, gan.discriminators, first, second, gan.pairing, gan.selection, nullcontext)
+    networks = gan.generator, gan.discriminators
+    meta = GAN(*networks, first, second, gan.pairing, gan.selection, nullcontext, *networks)
     real_images, latents = batch(0, torch.float32)
     result = train_step(meta, real_images.to("meta"), latents.to("meta"))
     assert result.selected.device.type == "meta"

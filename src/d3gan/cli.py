@@ -7,27 +7,47 @@ import dataclasses
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation.options import Evaluate
+from d3gan.failure import code_of, report
 from d3gan.flags import parse_flags
+from d3gan.launcher import LAUNCH_RANGES, Launch, check_launch, launch_processes, started_by_launcher
 from d3gan.values import check_values
 
 
+class Call(NamedTuple):
+    """How a command was called."""
+
+    program: str
+    """What messages call the program."""
+    arguments: list[str]
+    """The command and its flags."""
+
+    def __str__(self) -> str:
+        """The line to type to call it so again."""
+        return shlex.join([*self.program.split(), *self.arguments])
+
+
 @dataclass(frozen=True)
-class Train(TrainConfig):
+class Train(TrainConfig, Launch):
     """Train a GAN, or go on with the run found in its run directory. Flags beat the config file."""
 
     config: str = ""
     """The .ini file to read. Empty: config.ini in the current folder, where there is one."""
     debug: bool = False
     """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        """Checks the config and the flags of the launcher."""
+        super().__post_init__()
+        check_values(self, LAUNCH_RANGES)
+        check_launch(self)
 
 
 @dataclass(frozen=True)
@@ -113,27 +133,30 @@ class DataVerify:
     """Show the traceback of an error."""
 
 
-def run_train(flags: Train, command: str) -> int:
+def run_train(flags: Train, call: Call) -> int:
     """Trains; see ``d3gan.loop``."""
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        raise ConfigError(
-            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: this version trains in one process; start it without torchrun"
-        )
+    if flags.workers_per_node != "" and not started_by_launcher():
+        return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug)
     from d3gan.display import terminal_display
     from d3gan.loop import train
 
+    launcher = os.getppid()
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
     outcome = train(config, terminal_display, lambda text: print(text, flush=True))
+    say = print if outcome.leads else lambda *_, **__: None
     if outcome.interrupted_by is not None:
-        print(f"stopped by {outcome.interrupted_by.name} at step {outcome.step}; saved. Go on with: {command}")
+        name, step = outcome.interrupted_by.name, outcome.step
+        say(f"stopped by {name} at step {step}; saved. Go on with: {call}", flush=True)
+        if os.environ.get("LOCAL_RANK") == "0" and started_by_launcher() and launcher == os.getppid():
+            os.kill(launcher, outcome.interrupted_by)  # or it would take this for a failure, and start us again
         return 128 + outcome.interrupted_by
     if outcome.step > outcome.last_step:
-        print(f"{outcome.run} has {outcome.step} steps already; nothing was left to do")
-    print(f"done: {outcome.step} steps; samples in {outcome.run / 'samples'}; more with: d3gan sample {outcome.run}")
+        say(f"{outcome.run} has {outcome.step} steps already; nothing was left to do")
+    say(f"done: {outcome.step} steps; samples in {outcome.run / 'samples'}; more with: d3gan sample {outcome.run}")
     return 0
 
 
-def run_evaluate(flags: Evaluate, _command: str) -> int:
+def run_evaluate(flags: Evaluate, _call: Call) -> int:
     """Measures; see ``d3gan.evaluation``."""
     import json
 
@@ -146,7 +169,7 @@ def run_evaluate(flags: Evaluate, _command: str) -> int:
     return 0
 
 
-def run_sample(flags: Sample, _command: str) -> int:
+def run_sample(flags: Sample, _call: Call) -> int:
     """Writes images; see ``d3gan.sampling``."""
     from d3gan.run_directory import home_of
     from d3gan.sampling import write_animation, write_array, write_grid, write_interpolation
@@ -170,7 +193,7 @@ def run_sample(flags: Sample, _command: str) -> int:
     return 0
 
 
-def run_export(flags: Export, _command: str) -> int:
+def run_export(flags: Export, _call: Call) -> int:
     """Writes the generator in another form; see ``d3gan.export``."""
     from d3gan.export import export
 
@@ -178,7 +201,7 @@ def run_export(flags: Export, _command: str) -> int:
     return 0
 
 
-def run_data_list(flags: DataList, _command: str) -> int:
+def run_data_list(flags: DataList, _call: Call) -> int:
     """Prints the catalog."""
     from d3gan.data import catalog_lines
 
@@ -186,7 +209,7 @@ def run_data_list(flags: DataList, _command: str) -> int:
     return 0
 
 
-def run_data_fetch(flags: DataFetch, _command: str) -> int:
+def run_data_fetch(flags: DataFetch, _call: Call) -> int:
     """Fetches a data set."""
     from d3gan.data import fetch
 
@@ -194,7 +217,7 @@ def run_data_fetch(flags: DataFetch, _command: str) -> int:
     return 0
 
 
-def run_data_verify(flags: DataVerify, _command: str) -> int:
+def run_data_verify(flags: DataVerify, _call: Call) -> int:
     """Checks a data set."""
     from d3gan.data import verify
 
@@ -205,7 +228,7 @@ def run_data_verify(flags: DataVerify, _command: str) -> int:
 
 # What follows the program's name -> what holds its flags (its docstring is the help; fields without a default are
 # given by place), and what does the work.
-COMMANDS: dict[str, tuple[type[Any], Callable[[Any, str], int]]] = {
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "train": (Train, run_train),
     "evaluate": (Evaluate, run_evaluate),
     "sample": (Sample, run_sample),
@@ -214,10 +237,6 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, str], int]]] = {
     "data fetch": (DataFetch, run_data_fetch),
     "data verify": (DataVerify, run_data_verify),
 }
-
-
-# What PyTorch's allocators say, of a GPU and of the host.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def run() -> None:
@@ -240,11 +259,6 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         code = _dispatch(list(arguments), program)
         sys.stdout.flush()  # here, where a closed pipe is still caught
         return code
-    except (ConfigError, WorldError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
@@ -253,15 +267,14 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
 
         silence_output()
         return 141
+    except (ConfigError, WorldError) as error:
+        report(program, error, debug)
+        return code_of(error)
     except Exception as error:
         if debug:
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-            print(f"{program}: error: not enough memory ({reason}); ask for fewer or smaller images", file=sys.stderr)
-        else:
-            print(f"{program}: error: unexpected {reason}; --debug shows where; please report it", file=sys.stderr)
-        return 1
+        report(program, error)
+        return code_of(error)
 
 
 def _dispatch(arguments: list[str], program: str) -> int:
@@ -284,7 +297,7 @@ def _dispatch(arguments: list[str], program: str) -> int:
     name = " ".join(arguments[:words])
     owner, work = COMMANDS[name]
     flags = parse_flags(owner, arguments[words:], f"{program} {name}")
-    return work(flags, shlex.join([*program.split(), *arguments]))
+    return work(flags, Call(program, arguments))
 
 
 def _unknown_command(name: str) -> ConfigError:

@@ -1,33 +1,124 @@
-"""Processes that work together: start, gather, stop. Everything else asks a ``Group`` for rank and world size.
+"""Processes that work together: start, wrap, reduce, stop. Everything else asks a ``Group`` for rank and world size.
 
 The engine is torch.distributed, the processes are torchrun's: NCCL between GPUs, gloo between CPUs.
 """
 
+import inspect
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from d3gan.errors import ConfigError
+from d3gan.devices import number_of_environment, own_device
+from d3gan.errors import ConfigError, PeerLostError, WorldError
+from d3gan.watch import Watch, open_store, open_watch
+
+Anything = TypeVar("Anything")
+
+# A GPU is given work ahead of time; whether to stop is read this many steps late, when the answer is there already.
+STEPS_AHEAD = 4
+# The backend's own timeout is this much longer than ours, whose message says more.
+GRACE = 60
 
 
-@dataclass(frozen=True)
 class Group:
-    """The processes of a run as one of them sees them. A single process is a group of one."""
+    """The processes of a run as one of them sees them. A single process is a group of one.
 
-    rank: int = 0
-    """This process's number among all of them, from 0."""
-    world_size: int = 1
-    """Number of processes."""
+    Args:
+        rank: this process's number among all of them, from 0.
+        world_size: number of processes.
+        processes: torch.distributed's group; None: all there are.
+        watch: notices processes that hang.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        world_size: int = 1,
+        processes: "torch.distributed.ProcessGroup | None" = None,
+        watch: Watch | None = None,
+    ):
+        self.rank, self.world_size, self.processes, self._watch = rank, world_size, processes, watch
+        self.wants_stop = False
+        """Set where this process wants all of them to stop; ``mean`` tells the others."""
+        self._at = "at the start"
+        self._answers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and speaks: rank 0 does."""
         return self.rank == 0
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Means over the processes, in one all-reduce; all processes must call it, with the same shapes.
+
+        Every process gets the same bits. Whether any of them wants to stop rides along; see ``to_stop``.
+
+        Args:
+            tensors: floating, on one device.
+        """
+        if self.world_size == 1:
+            return list(tensors)
+        wish = torch.full((1,), float(self.wants_stop), dtype=tensors[0].dtype, device=tensors[0].device)
+        flat = torch.cat([*(tensor.detach().flatten() for tensor in tensors), wish])
+        torch.distributed.all_reduce(flat, group=self.processes)
+        flat = flat / self.world_size
+        self._keep_answer(flat[-1:])
+        parts = flat[:-1].split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def _keep_answer(self, answer: Tensor) -> None:
+        if answer.device.type != "cuda":
+            self._answers.append((answer, None))
+            return
+        host = torch.empty(1, dtype=answer.dtype, pin_memory=True).copy_(answer, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._answers.append((host, event))
+
+    def to_stop(self) -> bool:
+        """Whether all processes stop now: the same answer in each, from the means they have taken so far.
+
+        On a GPU the answer is some steps old, so that the host need not wait for the device.
+        """
+        if self.world_size == 1:
+            return self.wants_stop
+        late = STEPS_AHEAD if self._answers and self._answers[0][1] is not None else 0
+        stop = False
+        while len(self._answers) > late:
+            answer, event = self._answers.popleft()
+            if event is not None:
+                event.synchronize()
+            stop = stop or bool(answer.item() > 0)
+        return stop
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so in any of the processes; all of them must call it."""
+        return any(self.everyones(mine))
+
+    def everyones(self, mine: Anything) -> list[Anything]:
+        """Every process's object, in order of rank; all processes must call it."""
+        if self.world_size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, mine, group=self.processes)
+        return found
+
+    def leaders(self, mine: Anything) -> Anything:
+        """Rank 0's object, to every process; all of them must call it."""
+        if self.world_size == 1:
+            return mine
+        told = [mine]
+        torch.distributed.broadcast_object_list(told, group_src=0, group=self.processes)
+        return told[0]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Brings every process's tensor to rank 0; all processes must call it, with one shape and type.
@@ -38,66 +129,173 @@ class Group:
         if self.world_size == 1:
             return [tensor]
         gathered = [torch.empty_like(tensor) for _ in range(self.world_size)] if self.leads else None
-        torch.distributed.gather(tensor.contiguous(), gathered)
+        torch.distributed.gather(tensor.contiguous(), gathered, group_dst=0, group=self.processes)
         return gathered or []
 
-    def agree(self, number: int) -> int:
-        """Rank 0's number, to every process; all of them must call it."""
-        if self.world_size == 1:
-            return number
-        told = [number]
-        torch.distributed.broadcast_object_list(told)
-        return told[0]
+    @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """What fails in one process fails in all: no process is left waiting for one that has given up.
+
+        The block must not talk to the other processes; all of them must come to it.
+
+        Raises:
+            ConfigError: in every process, where any raised it; the lowest rank's, named if it was not everyone's.
+            WorldError: likewise.
+        """
+        own: ConfigError | WorldError | None = None
+        try:
+            yield
+        except (ConfigError, WorldError) as error:
+            own = error
+        told = (type(own), str(own)) if own is not None else None
+        if own is not None and self.world_size == 1:
+            raise own
+        everyones = self.everyones((told, place()))
+        first = next((rank for rank, (error, _) in enumerate(everyones) if error is not None), None)
+        if first is None:
+            return
+        (kind, text), where = everyones[first][0] or (ConfigError, ""), everyones[first][1]
+        same = first == 0 or all(error == (kind, text) for error, _ in everyones)
+        # One text in all processes, so that whoever collects the messages sees one mistake.
+        raise kind(text if same else f"process {first} on {where}: {text}") from own
+
+    def require_equal(self, facts: Mapping[str, object]) -> None:
+        """Checks that all processes were told the same; all of them must call it.
+
+        Raises:
+            ConfigError: in every process, naming the first fact that differs, and where.
+        """
+        everyones = self.everyones((dict(facts), place()))
+        leader, _ = everyones[0]
+        for rank, (theirs, where) in enumerate(everyones):
+            for name, value in theirs.items():
+                if value != leader.get(name):
+                    raise ConfigError(
+                        f"{name} = {value} in process {rank} on {where}, {leader.get(name)} in process 0 on "
+                        f"{everyones[0][1]}: start all processes with the same config and the same data"
+                    )
+
+    def reached(self, what: str) -> None:
+        """Notes that this process goes on, and where it is; see ``d3gan.watch``."""
+        self._at = what
+        if self._watch is not None:
+            self._watch.reached(what)
+
+    def on_orphan(self, call: Callable[[], None]) -> None:
+        """Has ``call`` called, from another thread, if this process's launcher dies."""
+        if self._watch is not None:
+            self._watch.on_orphan = call
+
+    def where(self) -> str:
+        """What ``reached`` was last told."""
+        return self._at
 
 
-def world_size_of_environment() -> int:
-    """The number of processes that torchrun started; 1 without it.
-
-    Raises:
-        ConfigError: WORLD_SIZE is no whole number above 0.
-    """
-    return _number("WORLD_SIZE", 1, least=1)
-
-
-def local_device(name: str) -> str:
-    """The device of this process: under torchrun each process of a host takes its own GPU.
-
-    Args:
-        name: what the user asked for: auto, cpu, cuda, cuda:N or mps.
-    """
-    if world_size_of_environment() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{_number('LOCAL_RANK', 0, least=0)}"
-    return name
+def place() -> str:
+    """This host's name, for messages."""
+    return socket.gethostname()
 
 
 @contextmanager
-def start(device: torch.device) -> Iterator[Group]:
+def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch.device]]:
     """Joins this process to the others that torchrun started, for the length of the block.
 
     Args:
-        device: what this process computes on; decides the backend.
+        device_name: what the user asked for: auto, cpu, cuda, cuda:N or mps.
+        timeout: seconds after which a process that waits for another gives up.
+
+    Yields:
+        The group, and this process's device.
 
     Raises:
-        ConfigError: torchrun's variables are incomplete.
+        ConfigError: torchrun's variables are incomplete, or a process has no device of its own.
+        WorldError: the other processes cannot be reached.
     """
-    world_size = world_size_of_environment()
+    world_size = number_of_environment("WORLD_SIZE", 1, least=1)
     if world_size == 1:
-        yield Group()
+        yield Group(), own_device(device_name)
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise ConfigError(f"WORLD_SIZE = {world_size}, but {', '.join(missing)} is not set; start it with torchrun")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    rank = number_of_environment("RANK", 0, least=0)
+    _join(rank, world_size, device_name, timeout)
     try:
-        yield Group(_number("RANK", 0, least=0), world_size)
+        watch = open_watch(rank, world_size, timeout)
+        group = Group(rank, world_size, watch=watch)
+        with group.sharing_errors():
+            device = own_device(device_name)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        with watch:
+            yield group, device
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _number(name: str, default: int, least: int) -> int:
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < least:
-        raise ConfigError(f"{name} = {text!r} in the environment: must be a whole number, at least {least}")
-    return int(text)
+def _join(rank: int, world_size: int, device_name: str, timeout: float) -> None:
+    # gloo beside NCCL: what processes say to one another before each has its GPU, and besides, goes through the CPU.
+    on_gpus = device_name.startswith(("auto", "cuda")) and torch.cuda.is_available()
+    try:
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpus else "gloo",
+            timeout=timedelta(seconds=timeout + GRACE),
+            store=open_store(timeout, serve=rank == 0),
+            rank=rank,
+            world_size=world_size,
+        )
+    except (torch.distributed.DistError, RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise WorldError(f"{where}: cannot join the other processes there ({first_line(error)})") from error
+
+
+def wrap(network: nn.Module, group: Group) -> nn.Module:
+    """The network as a training step calls it: its gradients become means over the processes.
+
+    One wrapper a network, one forward a step. Buffers are left alone (a broadcast between two forwards breaks the
+    backward pass of BatchNorm on GPUs, pytorch#22095); ``train_step`` averages them.
+
+    Args:
+        network: on its device; all processes must have the same.
+        group: the processes; a single one gets the network itself.
+    """
+    if group.world_size == 1:
+        return network
+    known = inspect.signature(DistributedDataParallel).parameters
+    # Newer releases call it otherwise, and complain of the old name.
+    buffers: dict[str, Any] = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }
+    return DistributedDataParallel(network, process_group=group.processes, gradient_as_bucket_view=True, **buffers)
+
+
+def without_sync(network: nn.Module) -> AbstractContextManager[None]:
+    """A block in which a wrapped network's gradients stay this process's own and add up."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def naming_lost_contact(group: Group) -> Iterator[None]:
+    """Turns what the backends raise when another process is gone into one line.
+
+    Raises:
+        PeerLostError: another process ended or cannot be reached.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = isinstance(error, torch.distributed.DistError) or any(
+            word in str(error) for word in ("gloo/", "gloo::", "NCCL", "ProcessGroup")
+        )
+        if group.world_size == 1 or not told or isinstance(error, WorldError):
+            raise
+        raise PeerLostError(
+            f"{group.where()}: process {group.rank} on {place()} lost contact with another process "
+            f"({first_line(error)})"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, shortened."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -23,6 +23,13 @@ class WorldError(RuntimeError):
     """
 
 
+class PeerLostError(WorldError):
+    """Another process of the run is gone, or cannot be reached: exit code 1.
+
+    What ended it is for that process to say; this error is a consequence.
+    """
+
+
 class TrainingDivergedError(WorldError):
     """An error of the training step is NaN or infinite: exit code 1.
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from d3gan.build import resolve_device
+from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError, WorldError
 from d3gan.files import replace_file
 from d3gan.models.dcgan import Generator

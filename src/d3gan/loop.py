@@ -1,19 +1,23 @@
 """A training run from its config to its last checkpoint."""
 
+import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from d3gan.build import build_gan, learning_rate, network_dtype, resolve_device, resolve_precision
+from d3gan.build import build_gan, learning_rate
 from d3gan.checkpoint import checkpoints
 from d3gan.config import TrainConfig
-from d3gan.data import ImageSet, load_images
+from d3gan.data import load_images
 from d3gan.data.batches import Batches
+from d3gan.devices import network_dtype, resolve_precision
 from d3gan.display import Display, silent_display
+from d3gan.distributed import Group, naming_lost_contact, place, start
 from d3gan.errors import TrainingDivergedError
 from d3gan.evaluation.figures import figures_of, one_line
 from d3gan.evaluation.following import Follower
@@ -46,6 +50,8 @@ class Outcome:
     """Steps the config asks for."""
     interrupted_by: signal.Signals | None
     """The signal that stopped the run early."""
+    leads: bool = True
+    """Whether this process speaks for the run: of several, rank 0 does."""
 
 
 def train(
@@ -55,63 +61,86 @@ def train(
 ) -> Outcome:
     """Trains one run, from the start or from its last checkpoint, until its last step or a signal.
 
+    Started by torchrun, each process calls it and they train together; rank 0 alone shows, says and writes.
+
     Args:
         config: what to train; everything is written to ``config.run_directory``.
         display: given the last step and the first one, opens what shows the progress.
         say: shows a line while there is no display yet.
 
     Raises:
-        ConfigError: a value does not fit this machine, these data, or the run found in the folder.
-        WorldError: data or files fail.
+        ConfigError: a value does not fit this machine, these data, the other processes, or the run in the folder.
+        WorldError: data or files fail, or another process does.
         TrainingDivergedError: an error or a weight became NaN or infinite.
     """
+    with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
+        if not group.leads:
+            display, say = silent_display, lambda _: None
+        return _train(config, group, device, display, say)
+
+
+def _train(
+    config: TrainConfig,
+    group: Group,
+    device: torch.device,
+    display: Callable[[int, int], AbstractContextManager[Display]],
+    say: Callable[[str], None],
+) -> Outcome:
     # What to compute with.
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    if config.tensorboard:
-        require_tensorboard()
-    refuse_other_runs(config)  # before minutes go into fetching data
+    with group.sharing_errors():
+        precision = resolve_precision(config.precision, device)
+        if config.tensorboard:
+            require_tensorboard()
+        if group.leads:
+            refuse_other_runs(config)  # before minutes go into fetching data
+    group.require_equal(_shared_facts(config) | {"precision": precision})
 
     # What to learn from.
     progress = display is not silent_display
-    image_set = load_images(
-        config.dataset,
-        image_size=config.image_size,
-        channels=config.nc,
-        data_dir=config.data_dir or None,
-        workers=config.workers,
-        report=say,
-        progress=progress,
-    )
-    dtype = network_dtype(precision)
-    batches = Batches(image_set.images, config.batch_size, config.nc, config.seed, device, dtype)
+    with group.sharing_errors():
+        image_set = load_images(
+            config.dataset,
+            image_size=config.image_size,
+            channels=config.nc,
+            data_dir=config.data_dir or None,
+            workers=config.workers,
+            report=say,
+            progress=progress,
+        )
+        own_size, dtype = config.batch_size * config.accumulate, network_dtype(precision)
+        ranks = group.rank, group.world_size
+        batches = Batches(image_set.images, own_size, config.nc, config.seed, device, dtype, *ranks)
+    group.require_equal({"checksum of the images": image_set.checksum})
     steps_in_run = config.epochs * batches.steps_per_epoch
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
     # What to measure the generator with.
-    follower = Follower(config, image_set, device, say, progress) if config.evaluate_every else None
+    follower = Follower(config, image_set, device, group, say, progress) if config.evaluate_every else None
 
-    with open_run(config) as run:
+    with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
-        gan = build_gan(config, device, precision)
+        gan = build_gan(config, device, precision, group)
         average = MovingAverage(gan.generator, config.ema) if config.ema else None
-        K = len(gan.discriminators)
-        tracker = Tracker(run.metrics, K, config.batch_size, batches.steps_per_epoch, device)
+        K, step_size = len(gan.discriminators), own_size * group.world_size
+        tracker = Tracker(run.metrics, K, step_size, batches.steps_per_epoch, device, group)
         training = Training(run, config, gan, average, tracker, image_set)
         step = resume(training, say)
-        if step < last_step:
-            keep_lines_up_to(run.metrics, tracker.logged_step)
-            keep_lines_up_to(run.evaluations, step)
-        _note_environment(run, device, precision, image_set, step, say)
+        everyones = group.everyones({"host": place(), "device": str(device)})
+        if group.leads:
+            if step < last_step:
+                keep_lines_up_to(run.metrics, tracker.logged_step)
+                keep_lines_up_to(run.evaluations, step)
+            _note_environment(training, device, precision, everyones, step, say)
         say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
+        say(_described_batch(config, group, everyones))
         say(f"steps {step} to {last_step}, {batches.steps_per_epoch} an epoch; run directory {run.path}")
 
         with (
             _naming_last_checkpoint(run),
             _algorithms(config.deterministic),
-            stop_requests() as stop,
+            stop_requests(group) as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard, run, tracker.logged_step) as events,
+            open_events(config.tensorboard and group.leads, run, tracker.logged_step) as events,
         ):
             if step == 0:
                 save_samples(training, step)
@@ -125,17 +154,19 @@ def train(
             tracker.stopwatch.restart()
             while step < last_step:
                 # One step.
+                group.reached(f"the data of step {step + 1}")
                 with tracker.stopwatch.data():
                     real_images = batches.at(step)
-                    latents = draw_latents(config.batch_size, config.nz, config.seed, "latents", step, device=device)
-                rate = learning_rate(config, step, steps_in_run)
+                    latents = _latents(config, group, step, device).to(dtype)
+                rate = learning_rate(config, step, steps_in_run, training.batches_a_step)
                 _set_learning_rate(gan, rate)
-                tracker.record(train_step(gan, real_images, latents.to(real_images.dtype)))
+                group.reached(f"step {step + 1}")
+                tracker.record(train_step(gan, real_images, latents, config.accumulate))
                 step += 1
                 if average is not None:
                     average.update(gan.generator, step)
                 screen.advance(step)
-                stopping = bool(stop)
+                stopping = group.to_stop()
                 ending = stopping or step == last_step
 
                 # What it measured.
@@ -152,14 +183,58 @@ def train(
                 if follower is not None and not stopping and follower.is_due(run.evaluations, step, last_step):
                     with tracker.stopwatch.paused():
                         best = _evaluate(follower, training, step, screen, events, stop)
-                    stopping = bool(stop)
+                    stopping = group.any(bool(stop))
                     ending = ending or stopping
                 if best or ending or _due(step, config.checkpoint):
+                    group.reached(f"saving step {step}")
                     with tracker.stopwatch.paused():
                         save(training, step, best=best)
                 if stopping:
                     break
-    return Outcome(run.path, step, last_step, stop.signal if step < last_step else None)
+        told = group.everyones(stop.signal) if step < last_step else []
+    return Outcome(
+        run.path, step, last_step, next((number for number in told if number is not None), None), group.leads
+    )
+
+
+# What may differ from process to process: it says where things are on a host. Images are compared by their checksum.
+_OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
+
+
+def _shared_facts(config: TrainConfig) -> dict[str, object]:
+    """What all processes of a run must have been told alike."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _OWN_KEYS}
+
+
+@contextmanager
+def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
+    """The run's folder, which rank 0 takes for all; the others only have its name."""
+    with ExitStack() as stack:
+        with group.sharing_errors():
+            if group.leads:
+                stack.enter_context(open_run(config))
+        yield RunDirectory(config.run_directory)
+
+
+def _latents(config: TrainConfig, group: Group, step: int, device: torch.device) -> torch.Tensor:
+    """This process's latents of a step; each batch of the step draws from a stream of its own."""
+    first = group.rank * config.accumulate
+    places = [(step, batch) if batch else (step,) for batch in range(first, first + config.accumulate)]
+    drawn = [draw_latents(config.batch_size, config.nz, config.seed, "latents", *p, device=device) for p in places]
+    return torch.cat(drawn)
+
+
+def _described_batch(config: TrainConfig, group: Group, everyones: list[dict[str, str]]) -> str:
+    hosts = len({told["host"] for told in everyones})
+    parts = [f"batch size {config.batch_size}"]
+    if config.accumulate > 1:
+        parts.append(f"{config.accumulate} accumulated")
+    if group.world_size > 1:
+        parts.append(f"{group.world_size} processes" + (f" on {hosts} hosts" if hosts > 1 else ""))
+    total = config.batch_size * config.accumulate * group.world_size
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    again = f"; restart {attempt} of {os.environ.get('TORCHELASTIC_MAX_RESTARTS')}" if attempt != "0" else ""
+    return " x ".join(parts) + f": {total} images a step{again}"
 
 
 @contextmanager
@@ -207,27 +282,29 @@ def _evaluate(
 
     Where a signal comes in meanwhile, nothing is written: the run that goes on from here does it first.
     """
-    weights, generator = training.evaluated_generator()
+    group, (weights, generator) = training.group, training.evaluated_generator()
     screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
     line = follower.evaluate(generator, step, training.tracker.training_seconds(), weights, lambda: bool(stop))
     if line is None:
         screen.note(f"evaluation of step {step} put off")
         return False
-    best = follower.write(training.run.evaluations, line)
-    screen.note(f"step {step}: {one_line(line)}{', best so far' if best else ''}")
-    events.write({"step": step} | figures_of(line))
-    return best
+    best = group.leads and follower.write(training.run.evaluations, line)
+    if group.leads:
+        screen.note(f"step {step}: {one_line(line)}{', best so far' if best else ''}")
+        events.write({"step": step} | figures_of(line))
+    return bool(group.leaders(best))
 
 
 def _note_environment(
-    run: RunDirectory,
+    training: Training,
     device: torch.device,
     precision: str,
-    image_set: ImageSet,
+    everyones: list[dict[str, str]],
     step: int,
     say: Callable[[str], None],
 ) -> None:
     """Adds this session to environment.json; warns where the last one computed elsewhere or otherwise."""
+    run, image_set = training.run, training.image_set
     earlier = read_environment(run)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     data = {"name": image_set.name, "split": image_set.split, "images": len(image_set.images)}
@@ -236,11 +313,14 @@ def _note_environment(
         "device_name": name,
         "precision": precision,
         "from_step": step,
+        "world_size": training.group.world_size,
+        "accumulate": training.config.accumulate,
+        "processes": everyones,
         "data": data | {"sha256": image_set.checksum},
     }
     now = write_environment(run, facts)
     if earlier and step > 0:
-        keys = ("torch", "device", "device_name", "threads", "precision", "processor")
+        keys = ("torch", "device", "device_name", "threads", "precision", "processor", "world_size")
         changed = [f"{key} {earlier[-1].get(key)} -> {now[key]}" for key in keys if earlier[-1].get(key) != now[key]]
         if changed:
             say(f"warning: {', '.join(changed)} since the last session: the run goes on, but not bit for bit")

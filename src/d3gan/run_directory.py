@@ -28,6 +28,9 @@ FREE_KEYS = frozenset(
         "workers",
         "device",
         "tensorboard",
+        "timeout",
+        # A checkpoint knows how many batches a step had; see ``d3gan.saving.resume``.
+        "accumulate",
         # How the generator is evaluated; each line of evaluations.jsonl says it.
         "evaluate_every",
         "num_samples",

@@ -10,6 +10,7 @@ import torch
 from d3gan.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet
+from d3gan.distributed import Group
 from d3gan.errors import ConfigError, TrainingDivergedError
 from d3gan.generator_file import save_generator
 from d3gan.images import grid, save_png
@@ -35,6 +36,16 @@ class Training:
     tracker: Tracker
     image_set: ImageSet
 
+    @property
+    def group(self) -> Group:
+        """The processes that train; each has all of this, and rank 0 writes."""
+        return self.gan.group
+
+    @property
+    def batches_a_step(self) -> int:
+        """Batches of all processes that make one step: what a run is, however they are shared out."""
+        return self.group.world_size * self.config.accumulate
+
     def evaluated_generator(self) -> tuple[str, Generator]:
         """Which weights the config has evaluated, raw or ema, and the generator that has them."""
         if self.average is None or self.config.generator == "raw":
@@ -53,7 +64,7 @@ class Training:
 
 
 def save(training: Training, step: int, *, best: bool = False) -> None:
-    """Writes a checkpoint and the generator's weights.
+    """Writes a checkpoint and the generator's weights; all processes must call it.
 
     Args:
         training: as it is after ``step`` steps.
@@ -69,7 +80,13 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
     for name, part in state.items():
         if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
             raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
-    state |= {"tracker": training.tracker.state(step), "data": training.image_set.checksum}
+    state |= {
+        "tracker": training.tracker.state(step),
+        "data": training.image_set.checksum,
+        "batches_a_step": training.batches_a_step,
+    }
+    if not training.group.leads:
+        return
     save_checkpoint(training.run.checkpoints, step, state)
     _save_generators(training, step)
     if best:
@@ -101,28 +118,48 @@ def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
 def resume(training: Training, say: Callable[[str], None]) -> int:
     """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one.
 
+    Rank 0 reads it and tells the others: only that process needs to see the run's folder.
+
     Raises:
-        ConfigError: the run was trained on other images.
+        ConfigError: the run was trained on other images, or with another number of batches a step.
         WorldError: there are checkpoints and none can be used.
     """
-    found = latest_checkpoint(training.run.checkpoints, say)
-    if found is None:
+    found = None
+    with training.group.sharing_errors():
+        if training.group.leads:
+            found = latest_checkpoint(training.run.checkpoints, say)
+            if found is not None:
+                _refuse_other_training(training, *found)
+    state = training.group.leaders(found[1] if found is not None else None)
+    if state is None:
         return 0
-    path, state = found
+    for name, part in training.parts().items():
+        part.load_state_dict(state[name])
+    training.tracker.load_state(state["tracker"])
+    if found is not None:
+        # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
+        _save_generators(training, int(state["step"]))
+        say(f"going on from {found[0]}")
+    return int(state["step"])
+
+
+def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
     if state["data"] != training.image_set.checksum:
         raise ConfigError(
             f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
         )
-    for name, part in training.parts().items():
-        part.load_state_dict(state[name])
-    training.tracker.load_state(state["tracker"])
-    # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
-    _save_generators(training, int(state["step"]))
-    say(f"going on from {path}")
-    return int(state["step"])
+    before, now = state.get("batches_a_step", 1), training.batches_a_step
+    if before != now:
+        raise ConfigError(
+            f"{path}: was trained with {before} batches a step, here are {now} (processes: "
+            f"{training.group.world_size}, accumulate: {training.config.accumulate}); start as many processes as "
+            f"before, choose --accumulate so that their product is {before}, or choose another --out"
+        )
 
 
 def save_samples(training: Training, step: int) -> None:
-    """Writes the sample grid of a step, always from the same latents."""
+    """Writes the sample grid of a step, always from the same latents; rank 0 does."""
+    if not training.group.leads:
+        return
     images = sample(training.gan.generator, SAMPLES, training.config.seed)
     save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})

@@ -6,32 +6,47 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from d3gan.distributed import Group
+
 
 class StopRequest:
-    """Which signal asked the run to stop, if one did."""
+    """Which signal asked the run to stop, if one did.
 
-    def __init__(self) -> None:
+    Args:
+        group: the processes that are to stop together; they hear of it when they next exchange something.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
         self.signal: signal.Signals | None = None
+
+    def make(self, number: signal.Signals) -> None:
+        """Asks for it; talks to no other process, so that a signal handler may call it."""
+        self.signal, self._group.wants_stop = number, True
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request; the second one interrupts at once.
+def stop_requests(group: Group) -> Iterator[StopRequest]:
+    """Turns the first SIGINT or SIGTERM into a request, as does the loss of the launcher.
 
-    Outside the main thread Python lets nobody set handlers; there the request is simply never made.
+    A second signal interrupts a single process at once. Of several it would leave the others waiting, and their
+    launcher, which hands signals on, ends them anyway when they take too long.
+
+    Outside the main thread Python lets nobody set handlers; there a signal makes no request.
     """
-    request = StopRequest()
+    request = StopRequest(group)
+    group.on_orphan(lambda: request.make(signal.SIGTERM))
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if request:
+        if request and group.world_size == 1:
             raise KeyboardInterrupt
-        request.signal = signal.Signals(number)
+        request.make(signal.Signals(number))
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d3gan.distributed import Group
 from d3gan.errors import TrainingDivergedError
 from d3gan.files import disk_errors
 from d3gan.train_step import StepResult
@@ -80,12 +81,15 @@ class Stopwatch:
 class Tracker:
     """Collects the steps' results and turns each tick of them into one line of metrics.jsonl.
 
+    Each of several processes has one and calls ``tick`` and ``state`` where the others do; rank 0 writes.
+
     Args:
         path: metrics.jsonl.
         discriminators: K.
         batch_size: images of all processes a step.
         steps_per_epoch: steps an epoch.
         device: where the results are.
+        group: the processes whose mean is written.
     """
 
     def __init__(
@@ -95,11 +99,13 @@ class Tracker:
         batch_size: int,
         steps_per_epoch: int,
         device: torch.device,
+        group: Group | None = None,
     ):
-        self._path, self._device = path, device
+        self._path, self._device, self._group = path, device, group or Group()
         self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
+        self._own_errors = 0  # so many of the last rows have this process's generator error, not yet the mean
         self._lap = [0.0, 0.0]
         self._training_seconds = 0.0
         self.logged_step = 0
@@ -109,6 +115,7 @@ class Tracker:
         """Keeps a step's errors on the device; nothing is copied."""
         scalars = torch.stack([result.generator_error.float(), result.selected.float()])
         self._rows.append(torch.cat([scalars, result.real_errors.float(), result.fake_errors.float()]))
+        self._own_errors += 1
 
     def tick(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
         """Writes the mean of the steps since the last tick, at least one.
@@ -128,8 +135,9 @@ class Tracker:
         """
         self._take_lap()
         line = self._summary(step, self._host_rows(step), learning_rate)
-        with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self._group.leads:
+            with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         if not last:
             self._rows, self._lap, self.logged_step = [], [0.0, 0.0], step
         return line
@@ -146,6 +154,7 @@ class Tracker:
 
     def _host_rows(self, step: int) -> Tensor:
         """Rows (steps, 2 + 2K) float32 on the host, all finite."""
+        self._average_generator_errors()
         rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, 2 + 2 * self._discriminators)
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
@@ -154,6 +163,15 @@ class Tracker:
                 f"step {step - len(rows) + row + 1}: {self._column_name(column)} is {rows[row, column].item()}"
             )
         return rows
+
+    def _average_generator_errors(self) -> None:
+        """The one error that the steps do not exchange; each is averaged once, so that its bits stay."""
+        first = len(self._rows) - self._own_errors
+        if self._group.world_size > 1 and self._own_errors:
+            (means,) = self._group.mean([torch.stack(self._rows[first:])[:, 0]])
+            for row, mean in zip(self._rows[first:], means, strict=True):
+                row[0] = mean
+        self._own_errors = 0
 
     def _column_name(self, column: int) -> str:
         if column < 2:
@@ -168,6 +186,7 @@ class Tracker:
         return {
             "step": step,
             "images_seen": step * self._batch_size,
+            "global_batch_size": self._batch_size,
             "epoch": round(step / self._steps_per_epoch, 6),
             "generator_error": means[0],
             "real_errors": means[2 : 2 + K],
@@ -198,13 +217,14 @@ class Tracker:
 
     def _sync(self) -> None:
         """Has metrics.jsonl on the disk before a checkpoint says that it is."""
-        if self._path.exists():
+        if self._group.leads and self._path.exists():
             with disk_errors(self._path), self._path.open("a") as file:
                 os.fsync(file.fileno())
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes on from what a checkpoint kept."""
         self._rows = list(state["rows"].to(self._device))
+        self._own_errors = 0
         self._lap = list(state["lap"])
         self._training_seconds = state["training_seconds"]
         self.logged_step = state["logged_step"]

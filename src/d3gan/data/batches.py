@@ -22,14 +22,17 @@ class Batches:
 
     Args:
         images: (M, C, S, S) uint8.
-        batch_size: images a batch, at most M.
+        batch_size: images a batch of this process.
         channels: channels of the batches; grey images (C = 1) are repeated.
         seed: decides the order.
         device: where the batches are wanted.
         dtype: floating type of the batches.
+        rank: this process's number. The processes share each epoch's order out among them: a step takes world_size
+            times batch_size images, of which this process gets the rank-th part, and no image goes to two.
+        world_size: number of processes.
 
     Raises:
-        ConfigError: fewer images than one batch.
+        ConfigError: fewer images than one step takes.
     """
 
     def __init__(
@@ -40,13 +43,18 @@ class Batches:
         seed: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        rank: int = 0,
+        world_size: int = 1,
     ):
-        if len(images) < batch_size:
+        step_size = batch_size * world_size
+        if len(images) < step_size:
+            together = f", {step_size} with all {world_size} processes" if world_size > 1 else ""
             raise ConfigError(
-                f"batch_size = {batch_size}: must be at most {len(images)}, the number of training images"
+                f"batch_size = {batch_size}{together}: must be at most {len(images)}, the number of training images"
             )
-        self.steps_per_epoch = len(images) // batch_size
+        self.steps_per_epoch = len(images) // step_size
         self._images = images
+        self._step_size, self._rank = step_size, rank
         self._batch_size, self._channels, self._seed = batch_size, channels, seed
         self._device, self._dtype = device, dtype
         self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
@@ -60,14 +68,15 @@ class Batches:
         return self._images.nbytes < RESIDENT_SHARE * free
 
     def at(self, step: int) -> Tensor:
-        """Batch (N, channels, S, S) in [-1, 1] of step ``step`` (from 0), on the device."""
+        """This process's batch (N, channels, S, S) in [-1, 1] of step ``step`` (from 0), on the device."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
             # Pinned, so that the host need not wait for the copy.
             self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
             self._epoch = epoch
-        indices = self._order[place * self._batch_size : (place + 1) * self._batch_size]
+        first = place * self._step_size + self._rank * self._batch_size
+        indices = self._order[first : first + self._batch_size]
         if self._resident is not None:
             batch = self._resident.index_select(0, indices)
         else:

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from d3gan.build import resolve_device
 from d3gan.config import check_metrics, load_config
-from d3gan.distributed import Group, local_device, start
+from d3gan.distributed import Group, start
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import Source, order_of
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
@@ -25,6 +24,10 @@ from d3gan.run_directory import RunDirectory, find_run, home_of
 
 FAKES = 50_000
 """Images of a generator, where nothing else is asked for: as many as published tables of FID use."""
+
+
+# An evaluation's processes wait for rank 0, which computes statistics for minutes, on many images for longer.
+EVALUATION_TIMEOUT = 3600
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> di
         ConfigError: what was asked for does not fit together.
         WorldError: weights, images or files cannot be had.
     """
-    device = resolve_device(local_device(options.device))
-    with start(device) as group:
+    with start(options.device, timeout=EVALUATION_TIMEOUT) as (group, device):
         say = say if group.leads else lambda _: None
         return _measure(options, device, group, say, progress and group.leads)
 

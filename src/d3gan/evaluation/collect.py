@@ -77,7 +77,7 @@ def collect(
         group: the processes.
         score: compute the Inception Score too.
         everything: keep the features and logits of all images, 4 (D + C) bytes each.
-        advance: called with the number of images done since the last call.
+        advance: called with the number of images done since the last call, in all processes after the same ones.
 
     Returns:
         The statistics on rank 0, None elsewhere.
@@ -88,10 +88,11 @@ def collect(
         own = first + group.rank
         mine = _features(source, chunks[own], extractor, score) if own < len(chunks) else None
         together = group.gather(_padded(mine, extractor, score))
-        for (start, stop), rows in zip(chunks[first:], together, strict=False):
-            if taken is not None:
+        if taken is not None:
+            for (start, stop), rows in zip(chunks[first:], together, strict=False):
                 taken.take(rows[: stop - start], start)
-            advance(stop - start)
+        advance(sum(stop - start for start, stop in chunks[first : first + group.world_size]))
+        group.reached(f"image {chunks[first][0]:,} of an evaluation")
     return taken.result() if taken is not None else None
 
 

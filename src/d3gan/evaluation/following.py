@@ -32,6 +32,7 @@ class Follower:
         config: of the run.
         image_set: what the run trains on.
         device: where the extractor computes.
+        group: the processes that share the work; all of them must call what this class offers.
         say: shows a line.
         progress: whether to show bars while the reference is computed.
 
@@ -45,39 +46,45 @@ class Follower:
         config: TrainConfig,
         image_set: ImageSet,
         device: torch.device,
+        group: Group,
         say: Callable[[str], None],
         progress: bool,
     ):
-        self._config, self._image_set, self._group = config, image_set, Group()
+        self._config, self._image_set, self._group = config, image_set, group
         self._wanted = Wanted(check_metrics(config.metrics), config.num_samples)
-        self._extractor = choose(
-            config.features,
-            inception_weights=config.inception_weights,
-            data_dir=config.data_dir or None,
-            device=device,
-            image_size=config.image_size,
-            report=say,
-            progress=progress,
-        )
-        if config.protocol == "published":
-            require_inception(self._extractor)
+        with group.sharing_errors():
+            self._extractor = choose(
+                config.features,
+                inception_weights=config.inception_weights,
+                data_dir=config.data_dir or None,
+                device=device,
+                image_size=config.image_size,
+                report=say,
+                progress=progress,
+            )
+            if config.protocol == "published":
+                require_inception(self._extractor)
+        # One host may have the weights of Inception and another not.
+        group.require_equal({"features": self._extractor.identity})
         self._reference = find_reference(
             config.reference,
             self._extractor,
             self._group,
             ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None, say, progress),
         )
-        refuse_impossible(self._wanted, self._reference, self._extractor)
-        assert self._reference is not None  # a group of one
-        images = min(config.num_samples, self._reference.count or config.num_samples)
-        if warning := warning_of_few(images, self._wanted, self._extractor):
-            say(warning)
+        with group.sharing_errors():
+            refuse_impossible(self._wanted, self._reference, self._extractor)
+        if self._reference is not None:
+            images = min(config.num_samples, self._reference.count or config.num_samples)
+            if warning := warning_of_few(images, self._wanted, self._extractor):
+                say(warning)
 
     def is_due(self, path: Path, step: int, last_step: int) -> bool:
-        """Whether a step is to be evaluated and evaluations.jsonl does not have it yet."""
+        """Whether a step is to be evaluated and evaluations.jsonl, as rank 0 sees it, does not have it yet."""
         if step != last_step and step % self._config.evaluate_every:
             return False
-        return all(line.get("step") != step for line in read_evaluations(path))
+        own = self._group.leads and all(line.get("step") != step for line in read_evaluations(path))
+        return bool(self._group.leaders(own))
 
     def evaluate(
         self,
@@ -94,15 +101,15 @@ class Follower:
             step: steps done.
             training_seconds: seconds of training up to here, without evaluations.
             weights: which weights these are, raw or ema.
-            stopped: asked now and then; once it says yes the evaluation is given up.
+            stopped: asked now and then in all processes; once it says yes in any, the evaluation is given up.
 
         Returns:
-            The line, or None where it was given up.
+            The line, on other processes than rank 0 an empty one; None where it was given up.
         """
         config, begin = self._config, time.perf_counter()
 
         def give_up(_images: int) -> None:
-            if stopped():
+            if self._group.any(stopped()):
                 raise _GivenUp
 
         fakes = fakes_of(generator, config.seed)
@@ -110,10 +117,11 @@ class Follower:
             record = evaluate(fakes, self._wanted, self._reference, self._extractor, self._group, advance=give_up)
         except _GivenUp:
             return None
-        assert record is not None  # a group of one
+        if record is None:
+            return {}
         about = {
             "step": step,
-            "images_seen": step * config.batch_size,
+            "images_seen": step * config.batch_size * config.accumulate * self._group.world_size,
             "training_seconds": round(training_seconds, 3),
             "generator": weights,
         }

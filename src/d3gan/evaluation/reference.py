@@ -195,7 +195,7 @@ def _reference_of(images: Images, extractor: Extractor, group: Group, finder: Im
     """Statistics of real images, all of them, from the cache or computed now by all processes of the group."""
     path = _cache_path(images, extractor, finder.data_dir)
     known = _known(path, images, extractor, finder.say) if group.leads else None
-    if group.agree(int(known is not None)):
+    if group.leaders(known is not None):
         return known
     finder.say(f"{images.described}: computing features ({extractor.name}), once")
     with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:

@@ -1,0 +1,102 @@
+"""Which device a process computes on, and in which arithmetic."""
+
+import os
+from typing import Literal
+
+import torch
+
+from d3gan.errors import ConfigError
+
+Precision = Literal["bf16", "float32", "float64"]
+
+
+def number_of_environment(name: str, default: int, least: int) -> int:
+    """A number that torchrun tells its processes, such as WORLD_SIZE.
+
+    Raises:
+        ConfigError: the variable holds no whole number of at least ``least``.
+    """
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(f"{name} = {text!r} in the environment: must be a whole number, at least {least}")
+    return int(text)
+
+
+def own_device(name: str) -> torch.device:
+    """The device of this process: of several on one host, each takes a GPU of its own.
+
+    Args:
+        name: what the user asked for: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        ConfigError: no such device, or fewer GPUs than processes on this host.
+    """
+    if number_of_environment("WORLD_SIZE", 1, least=1) == 1:
+        return resolve_device(name)
+    here = number_of_environment("LOCAL_WORLD_SIZE", 1, least=1)
+    if name == "mps" or (name == "auto" and not torch.cuda.is_available()):
+        if name == "mps":
+            raise ConfigError("device = 'mps': serves a single process; use cpu for several")
+        return torch.device("cpu")
+    if name.startswith("cuda:") and here > 1:
+        raise ConfigError(f"device = {name!r}: is one GPU for {here} processes; use cuda, and each takes its own")
+    if name not in ("auto", "cuda"):
+        return resolve_device(name)
+    if here > torch.cuda.device_count():
+        raise ConfigError(
+            f"{here} processes on this host, {torch.cuda.device_count()} GPUs: start at most one for each GPU "
+            "(--workers-per-node auto), or give --device cpu"
+        )
+    return resolve_device(f"cuda:{number_of_environment('LOCAL_RANK', 0, least=0)}")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a name stands for; ``auto`` takes cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: no such device, or not on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps") or (device.type != "cuda" and device.index is not None):
+        raise ConfigError(f"device = {name!r}: must be auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device = {name!r}: this machine shows PyTorch {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device = {name!r}: not available on this machine; use cpu")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The arithmetic a name stands for; ``auto`` takes bf16 where the hardware computes in it, else float32.
+
+    Raises:
+        ConfigError: the device cannot compute in the precision asked for.
+    """
+    if name == "auto":
+        return "bf16" if _has_bf16(device) else "float32"
+    if name == "float64" and device.type == "mps":
+        raise ConfigError("precision = 'float64': mps has no float64; use float32, or --device cpu")
+    if name not in ("bf16", "float32", "float64"):
+        raise ConfigError(f"precision = {name!r}: must be auto, bf16, float32 or float64")
+    return name  # type: ignore[return-value]  # narrowed by the test above
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        # Underscored, but PyTorch has no public name for it; where it is gone we fall back to float32.
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return False
+
+
+def network_dtype(precision: Precision) -> torch.dtype:
+    """Type of parameters and images; under bf16 autocast they stay float32."""
+    return torch.float64 if precision == "float64" else torch.float32
