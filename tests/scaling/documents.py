@@ -60,7 +60,6 @@ def document(
 ) -> dict[str, Any]:
     several = [count for count in workers if count > 1]
     swept = link(several) if several else []
-    share = (lambda size, count: size) if mode == "weak" else (lambda size, count: size // count)
     return {
         "format": 1,
         "mode": mode,
@@ -82,7 +81,7 @@ def document(
         "command": ["d3gan", "scale", "--workers", ",".join(map(str, workers)), "--mode", mode],
         "started": "2026-11-23T14:00:00+00:00",
         "rows": [
-            row(model, count, share(size, count), exposed, utilization, 60000)
+            row(model, count, size if mode == "weak" else size // count, exposed, utilization, 60000)
             for model in models
             for size in batch_sizes
             for count in workers

@@ -1,0 +1,193 @@
+"""What every plot of scaling shares: the frame with its title and footer, the axes of worker counts, and the file."""
+
+import re
+import shlex
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from d3gan.files import replace_file
+
+WIDTH, HEIGHT = 7.0, 4.5  # inches
+DOTS_PER_INCH = 150
+# Okabe and Ito: Color Universal Design, 2008: told apart by the colour-blind as well.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#767676"
+_MODEL_COLOURS = {"d3gan": VERMILLION, "dcgan": BLUE}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Beyond this the small numbers of workers would lie on top of each other on a linear axis.
+MOST_WORKERS_LINEAR = 16
+# Beyond this ratio the small values would lie on the axis.
+LARGEST_RATIO_LINEAR = 30.0
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so a plot looks the same everywhere
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5.5,
+    "errorbar.capsize": 3.0,
+    "legend.frameon": False,
+    "text.usetex": False,
+}
+plain_number = FuncFormatter(lambda value, _: f"{value:,.6g}")
+_LINE = 0.155  # inches a line of the small text takes
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The texts around a plot."""
+
+    title: str
+    conditions: str
+    """What was measured on what; below the title."""
+    notes: Sequence[str] = ()
+    """Printed below the axes, one paragraph each."""
+    footer: Sequence[str] = ()
+
+
+@contextmanager
+def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
+    """Axes side by side in a frame, to draw on; written as a PNG, whole or not at all, when the block ends.
+
+    With notes the figure is as much higher as they need, and the axes keep their size.
+
+    Raises:
+        WorldError: the file cannot be written.
+    """
+    notes = [line for note in caption.notes for line in textwrap.wrap("• " + note, 118, subsequent_indent="   ")]
+    above = textwrap.wrap(_printable(caption.conditions), 104)
+    below = [line for text in caption.footer for line in _cut(_printable(text), 124, 2)]
+    height = HEIGHT + _LINE * len(notes) + (0.08 if notes else 0)
+    top = 0.42 + _LINE * len(above)
+    bottom = 0.1 + _LINE * (len(notes) + len(below)) + (0.08 if notes else 0)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(rect=(0.01, bottom / height, 0.98, 1 - (top + bottom) / height), wspace=0.05)
+        _write(figure, 0.3, [caption.title], 11, weight="bold")
+        _write(figure, 0.3 + _LINE + 0.03, above, 8, color="#444444")
+        _write(figure, height - 0.06 - _LINE * len(below) + 0.05, below, 6.5, color=GREY)
+        _write(figure, height - bottom + 0.15, notes, 7.5, color="#222222")
+        yield list(figure.subplots(1, panels, squeeze=False)[0])
+        _legend(figure)
+        save(figure, path)
+
+
+def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **style: Any) -> None:
+    """Lines of text, the first one's foot so many inches below the figure's top."""
+    height = figure.get_figheight()
+    for i, line in enumerate(lines):
+        place = 1 - (inches + i * _LINE) / height
+        # Names of devices and files may hold a $, which would start a formula.
+        figure.text(0.02, place, line, fontsize=size, va="baseline", parse_math=False, **style)
+
+
+def _legend(figure: Figure) -> None:
+    """One legend below all axes, where it covers nothing."""
+    found = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = min(len(found), 4 if len(found) != 5 else 3)
+        figure.legend(
+            list(found.values()),
+            list(found),
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=8.5,
+            handlelength=2.4,
+        )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG, whole or not at all.
+
+    Raises:
+        WorldError: the disk is full, or the folder cannot be written.
+    """
+    with replace_file(path) as file, warnings.catch_warnings():
+        # A path in the footer may be in a script that the font lacks: boxes in its place are no reason to fail.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
+
+
+def _printable(text: str) -> str:
+    """The text without line breaks, control characters and the half characters of undecodable file names."""
+    decoded = text.encode("utf-8", "replace").decode()
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", decoded)
+
+
+def _cut(text: str, width: int, lines: int) -> list[str]:
+    return textwrap.wrap(text, width, max_lines=lines, placeholder=" …", break_on_hyphens=False)
+
+
+def colour(model: str, models: Sequence[str]) -> str:
+    """The model's colour, the same in every plot."""
+    others = [name for name in models if name not in _MODEL_COLOURS]
+    spare = (GREEN, PURPLE, ORANGE, SKY)
+    return _MODEL_COLOURS.get(model) or spare[others.index(model) % len(spare)]
+
+
+def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (processes)") -> None:
+    """The horizontal axis: a tick at each number of workers, from 0; by powers of two where there are many."""
+    ticks = sorted(set(counts))
+    if ticks[-1] > MOST_WORKERS_LINEAR:
+        powers_of_two(axes, [count for count in ticks if count & (count - 1) == 0] or ticks)
+        axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+    else:
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.set_xlim(0, ticks[-1] + max(0.3, 0.06 * ticks[-1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.set_xlabel(label)
+
+
+def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
+    """A logarithmic horizontal axis with ticks at these numbers, and no others."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+
+
+def mark_values(axes: Axes, values: Iterable[float], label: str) -> None:
+    """The vertical axis: from 0, or logarithmic where the smallest value would not be told from 0."""
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) > LARGEST_RATIO_LINEAR * min(positive):
+        axes.set_yscale("log")
+        label += ", logarithmic"
+    else:
+        axes.set_ylim(0, 1.08 * max(positive, default=1.0))
+    axes.yaxis.set_major_formatter(plain_number)
+    axes.set_ylabel(label)
+
+
+def footer_of(document: dict[str, Any]) -> list[str]:
+    """How and when it was measured, and by which command."""
+    rounds, seconds = document["rounds"], document["seconds"]
+    started = datetime.fromisoformat(document["started"]).date()
+    return [
+        f"Median of {rounds} round{'s' * (rounds != 1)} of {seconds:g} s; bars: smallest to largest.  "
+        f"torch {document['torch']}, {started}",
+        shlex.join(document["command"]),
+    ]

@@ -1,0 +1,265 @@
+"""The plots of a scaling document."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from d3gan.scaling import figures
+from d3gan.scaling.figures import Caption, colour, mark_values, mark_workers
+from d3gan.scaling.projection import rows_of
+from d3gan.scaling.published import GPU, PUBLISHED, PublishedRun
+
+Row = dict[str, Any]
+_PUBLISHED_STYLES = {"d3gan": (":", "o"), "dcgan": ((0, (1, 2.5)), "s")}
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Values with their spread, over numbers of workers or batch sizes."""
+
+    at: list[int]
+    median: list[float]
+    low: list[float]
+    high: list[float]
+
+    def scaled(self, factor: Callable[[int], float]) -> "_Line":
+        """Each value times a factor of its place."""
+        median, low, high = (
+            [value * factor(at) for at, value in zip(self.at, values, strict=True)]
+            for values in (self.median, self.low, self.high)
+        )
+        return _Line(self.at, median, low, high)
+
+    def draw(self, axes: Axes, label: str, **style: Any) -> None:
+        """Points joined by a line, with bars from the smallest to the largest."""
+        # A median that was computed apart from its extremes may lie outside them by rounding.
+        below = np.maximum(np.subtract(self.median, self.low), 0)
+        above = np.maximum(np.subtract(self.high, self.median), 0)
+        axes.errorbar(self.at, self.median, yerr=[below, above], label=label, elinewidth=1.0, **style)
+
+
+def write_plots(document: dict[str, Any], folder: Path, published: bool = False) -> list[Path]:
+    """Draws what the document holds, as PNG files of 150 dots an inch.
+
+    ``throughput.png``, ``epoch_time.png``, ``speedup.png`` and ``time_split.png`` always; ``utilization.png`` where it
+    was measured, ``batch_size.png`` where there are several, ``projection.png`` where the document has one. Where there
+    are several batch sizes, all but ``batch_size.png`` show the first.
+
+    Args:
+        document: as in ``scaling.json``.
+        folder: made where it is missing.
+        published: also show the published programs' figures, in grey.
+
+    Returns:
+        The files written.
+
+    Raises:
+        WorldError: a file cannot be written.
+    """
+    from d3gan.scaling.projection_plot import write_projection
+
+    writers = [_throughput, _epoch_time, _speedup]
+    if any(row["utilization"] for row in document["rows"]):
+        writers.append(_utilization)
+    paths = [writer(document, folder, published) for writer in writers]
+    paths.append(_time_split(document, folder))
+    if len(document["batch_sizes"]) > 1:
+        paths.append(_batch_size(document, folder))
+    if document.get("projection"):
+        paths.append(write_projection(document, folder))
+    return paths
+
+
+def caption(document: dict[str, Any], title: str, batch_size: int | None, *notes: str) -> Caption:
+    """The texts of a plot; ``batch_size`` None: it shows them all."""
+    kind = "per process" if document["mode"] == "weak" else "global"
+    batch = f"batch size {batch_size} {kind}" if batch_size else f"batch sizes {kind}"
+    names = " and ".join(document["models"])
+    where = f"{document['device_name']} ({document['device']}, {document['backend']})"
+    hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""
+    threads = f"{document['threads']} thread{'s' * (document['threads'] != 1)} a process, "
+    size = document["image_size"]
+    conditions = (
+        f"{names} on {document['dataset']} {size}x{size}, {document['mode']} scaling, {batch}, {document['precision']}; "
+        f"{hosts}{threads if document['device'] == 'cpu' else ''}{where}"
+    )
+    return Caption(title, conditions, notes, figures.footer_of(document))
+
+
+def lines_by_workers(document: dict[str, Any], quantity: str) -> dict[str, _Line]:
+    """For each model that has it, a quantity by the number of workers, at the first batch size."""
+    found = {}
+    for model in document["models"]:
+        rows = [row for row in rows_of(document, model, document["batch_sizes"][0]) if row[quantity]]
+        if rows:
+            found[model] = _line(rows, "workers", quantity)
+    return found
+
+
+def _line(rows: list[Row], place: str, quantity: str) -> _Line:
+    median, low, high = ([row[quantity][part] for row in rows] for part in ("median", "low", "high"))
+    return _Line([row[place] for row in rows], median, low, high)
+
+
+def _published_lines(document: dict[str, Any], value: Callable[[PublishedRun], float]) -> dict[str, _Line]:
+    """The published figures of the document's models."""
+    found = {}
+    for model in (model for model in document["models"] if model in PUBLISHED):
+        values = [value(run) for run in PUBLISHED[model]]
+        found[model] = _Line([run.gpus for run in PUBLISHED[model]], values, values, values)
+    return found
+
+
+def _draw_lines(
+    axes: Axes, document: dict[str, Any], ours: dict[str, _Line], theirs: dict[str, _Line]
+) -> list[float]:
+    """Our lines in colour and the published ones in grey; returns every value, for the vertical axis."""
+    for model, line in theirs.items():
+        style, marker = _PUBLISHED_STYLES[model]
+        label = f"published {model.upper()}, {GPU}"
+        axes.plot(line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label)
+    for i, (model, line) in enumerate(ours.items()):
+        line.draw(axes, model, color=colour(model, document["models"]), marker=figures.MARKERS[i % 8])
+    both = [*ours.values(), *theirs.values()]
+    mark_workers(axes, [at for line in both for at in line.at])
+    return [value for line in both for value in (*line.low, *line.high)]
+
+
+def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, _Line], power: int) -> list[float]:
+    """For each model, dashed, what its smallest number of workers promises if workers to the ``power`` scale it."""
+    values: list[float] = []
+    for model, line in lines.items():
+        # The measured places alone would make a polygon of the hyperbola.
+        at = np.geomspace(line.at[0], line.at[-1], 60)
+        ideal = line.median[0] * (at / line.at[0]) ** power
+        axes.plot(at, ideal, color=colour(model, document["models"]), ls="--", lw=1.0, alpha=0.75)
+        values += ideal.tolist()
+    axes.plot([], [], color=figures.BLACK, ls="--", lw=1.0, label="ideal")
+    return values
+
+
+def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path:
+    lines = lines_by_workers(document, "images_per_second")
+    theirs = _published_lines(document, lambda run: run.images_per_second) if published else {}
+    path = folder / "throughput.png"
+    with figures.plot(path, caption(document, "Throughput by workers", document["batch_sizes"][0])) as (axes,):
+        values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
+        mark_values(axes, values, "images a second, all workers")
+    return path
+
+
+def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path:
+    lines = lines_by_workers(document, "epoch_seconds")
+    theirs = _published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
+    path = folder / "epoch_time.png"
+    with figures.plot(path, caption(document, "Time of an epoch by workers", document["batch_sizes"][0])) as (axes,):
+        values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
+        mark_values(axes, values, f"seconds an epoch ({document['dataset_images']:,} images)")
+    return path
+
+
+def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Path:
+    gpu = document["device"] == "cuda"
+    label = "GPU utilisation" if gpu else "CPU utilisation (busy share of the process's threads)"
+    lines = {model: line.scaled(lambda _: 100.0) for model, line in lines_by_workers(document, "utilization").items()}
+    theirs = _published_lines(document, lambda run: 100 * run.utilization) if published else {}
+    path = folder / "utilization.png"
+    title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
+    with figures.plot(path, caption(document, title, document["batch_sizes"][0])) as (axes,):
+        values = _draw_lines(axes, document, lines, theirs)
+        axes.set_ylim(0, max(105.0, *values))
+        axes.set_ylabel(f"{label}, %", fontsize=9 if gpu else 8)
+    return path
+
+
+def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
+    lines = lines_by_workers(document, "images_per_second")
+    theirs = _published_lines(document, lambda run: run.images_per_second) if published else {}
+    # Several models need not have the same smallest number; the axis names what they have in common.
+    first = min(line.at[0] for line in lines.values())
+    path = folder / "speedup.png"
+    heading = caption(document, "Speed-up and efficiency by workers", document["batch_sizes"][0])
+    with figures.plot(path, heading, panels=2) as (left, right):
+        ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
+        values = _draw_lines(left, document, ours, published_ratios)
+        ends = np.array([1, max(at for line in ours.values() for at in line.at)])
+        left.plot(ends, ends, color=figures.BLACK, ls="--", lw=1.0, label="ideal")
+        mark_values(left, [*values, *ends.tolist()], f"throughput / throughput of {first} worker" + "s" * (first > 1))
+        left.set_title("speed-up")
+        ours, shares = (
+            {m: line.scaled(lambda at: 1 / at) for m, line in x.items()} for x in (ours, published_ratios)
+        )
+        values = _draw_lines(right, document, ours, shares)
+        right.axhline(1.0, color=figures.BLACK, ls="--", lw=1.0)
+        right.set_ylim(0, max(1.1, *(1.05 * value for value in values)))
+        right.set_ylabel("speed-up / workers")
+        right.set_title("efficiency")
+    return path
+
+
+def _relative(line: _Line) -> _Line:
+    """A throughput as a multiple of one worker's, taken to be its share of the smallest number measured."""
+    alone = line.median[0] / line.at[0]
+    return line.scaled(lambda _: 1 / alone)
+
+
+def _time_split(document: dict[str, Any], folder: Path) -> Path:
+    """Stacked bars of what a step's time goes into, the models of one number of workers side by side."""
+    models, batch_size = document["models"], document["batch_sizes"][0]
+    rows = {(row["workers"], model): row for model in models for row in rows_of(document, model, batch_size)}
+    counts = sorted({count for count, _ in rows})
+    places = {(c, m): counts.index(c) * (len(models) + 0.6) + models.index(m) for c, m in rows}
+    parts = (("data", figures.SKY), ("compute", figures.GREEN), ("communication", figures.ORANGE))
+    path = folder / "time_split.png"
+    with figures.plot(path, caption(document, "What a step's time goes into", batch_size)) as (axes,):
+        foot = np.zeros(len(rows))
+        for part, shade in parts:
+            heights = np.array([1000 * row[f"{part}_seconds"]["median"] for row in rows.values()])
+            axes.bar(list(places.values()), heights, 0.8, foot, color=shade, label=part, edgecolor="white", lw=0.5)
+            foot += heights
+        steps = _line([{**row, "place": places[key]} for key, row in rows.items()], "place", "step_seconds")
+        in_ms = steps.scaled(lambda _: 1000.0)
+        in_ms.draw(axes, "whole step", color=figures.BLACK, ls="none", marker="_")
+        mark_values(axes, [*in_ms.high, *foot.tolist()], "milliseconds a step")
+        _name_bars(axes, places, counts, models)
+    return path
+
+
+def _name_bars(axes: Axes, places: dict[tuple[int, str], float], counts: list[int], models: list[str]) -> None:
+    """The model's name below each bar, and below each group its number of workers."""
+    turned = len(places) > 14
+    axes.set_xticks(list(places.values()), [m for _, m in places], minor=True, rotation=90 * turned, fontsize=8)
+    middle = (len(models) - 1) / 2
+    groups = [i * (len(models) + 0.6) + middle for i in range(len(counts))]
+    axes.set_xticks(groups, [f"{count} worker{'s' * (count != 1)}" for count in counts])
+    axes.tick_params(axis="x", which="major", length=0, pad=42 if turned else 18)
+    axes.tick_params(axis="x", which="minor", length=0)
+    axes.grid(visible=False, axis="x")
+    # One bar alone would fill the whole width.
+    axes.set_xlim(min(-0.8, middle - 2), max(groups[-1] + middle + 0.8, middle + 2))
+
+
+def _batch_size(document: dict[str, Any], folder: Path) -> Path:
+    """Throughput by batch size, a line for each model and number of workers."""
+    models, place = document["models"], "batch_size" if document["mode"] == "weak" else "global_batch_size"
+    values, path = [], folder / "batch_size.png"
+    with figures.plot(path, caption(document, "Throughput by batch size", None)) as (axes,):
+        for model in models:
+            for i, count in enumerate(document["workers"]):
+                rows = [row for row in document["rows"] if row["model"] == model and row["workers"] == count]
+                line = _line(sorted(rows, key=lambda row: int(row[place])), place, "images_per_second")
+                style = {
+                    "color": colour(model, models),
+                    "marker": figures.MARKERS[i % 8],
+                    "ls": ("-", "--", "-.", ":")[i % 4],
+                }
+                line.draw(axes, f"{model}, {count} worker{'s' * (count != 1)}", **style)
+                values += [*line.low, *line.high]
+        figures.powers_of_two(axes, sorted(document["batch_sizes"]))
+        axes.set_xlabel("batch size per process" if document["mode"] == "weak" else "global batch size")
+        mark_values(axes, values, "images a second, all workers")
+    return path
