@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from d3gan.files import replace_file
 
@@ -31,7 +33,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST_WORKERS_LINEAR = 16
 # Beyond this ratio the small values would lie on the axis.
 LARGEST_RATIO_LINEAR = 30.0
-_STYLE = {
+# Any: matplotlib's types list the keys of its newest version alone.
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so a plot looks the same everywhere
     "font.size": 9.0,
@@ -48,7 +51,6 @@ _STYLE = {
     "legend.frameon": False,
     "text.usetex": False,
 }
-plain_number = FuncFormatter(lambda value, _: f"{value:,.6g}")
 _LINE = 0.155  # inches a line of the small text takes
 
 
@@ -80,9 +82,9 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
     top = 0.42 + _LINE * len(above)
     bottom = 0.1 + _LINE * (len(notes) + len(below)) + (0.08 if notes else 0)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
+        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(rect=frame, wspace=0.05))
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(rect=(0.01, bottom / height, 0.98, 1 - (top + bottom) / height), wspace=0.05)
         _write(figure, 0.3, [caption.title], 11, weight="bold")
         _write(figure, 0.3 + _LINE + 0.03, above, 8, color="#444444")
         _write(figure, height - 0.06 - _LINE * len(below) + 0.05, below, 6.5, color=GREY)
@@ -103,7 +105,7 @@ def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **s
 
 def _legend(figure: Figure) -> None:
     """One legend below all axes, where it covers nothing."""
-    found = {}
+    found: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
@@ -149,6 +151,11 @@ def colour(model: str, models: Sequence[str]) -> str:
     return _MODEL_COLOURS.get(model) or spare[others.index(model) % len(spare)]
 
 
+def plain_number(value: float, _position: object = None) -> str:
+    """A tick's label, without powers of ten."""
+    return f"{value:,.6g}"
+
+
 def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (processes)") -> None:
     """The horizontal axis: a tick at each number of workers, from 0; by powers of two where there are many."""
     ticks = sorted(set(counts))
@@ -158,7 +165,7 @@ def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (proce
     else:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.set_xlim(0, ticks[-1] + max(0.3, 0.06 * ticks[-1]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel(label)
 
 
@@ -167,7 +174,7 @@ def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_major_formatter(plain_number)
 
 
 def mark_values(axes: Axes, values: Iterable[float], label: str) -> None:
@@ -182,7 +189,7 @@ def mark_values(axes: Axes, values: Iterable[float], label: str) -> None:
     axes.set_ylabel(label)
 
 
-def footer_of(document: dict[str, Any]) -> list[str]:
+def _footer(document: dict[str, Any]) -> list[str]:
     """How and when it was measured, and by which command."""
     rounds, seconds = document["rounds"], document["seconds"]
     started = datetime.fromisoformat(document["started"]).date()
@@ -191,3 +198,19 @@ def footer_of(document: dict[str, Any]) -> list[str]:
         f"torch {document['torch']}, {started}",
         shlex.join(document["command"]),
     ]
+
+
+def caption(document: dict[str, Any], title: str, batch_size: int | None, *notes: str) -> Caption:
+    """The texts of a plot; ``batch_size`` None: it shows them all."""
+    kind = "per process" if document["mode"] == "weak" else "global"
+    batch = f"batch size {batch_size} {kind}" if batch_size else f"batch sizes {kind}"
+    names, size = " and ".join(document["models"]), document["image_size"]
+    where = f"{document['device_name']} ({document['device']}, {document['backend']})"
+    hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""
+    threads = f"{document['threads']} thread{'s' * (document['threads'] != 1)} a process, "
+    conditions = (
+        f"{names} on {document['dataset']} {size}x{size}, {document['mode']} scaling, {batch}, "
+        f"{document['precision']}; "
+        f"{hosts}{threads if document['device'] == 'cpu' else ''}{where}"
+    )
+    return Caption(title, conditions, notes, _footer(document))

@@ -1,7 +1,5 @@
 """The plots of a scaling document."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,45 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from d3gan.scaling import figures
-from d3gan.scaling.figures import Caption, colour, mark_values, mark_workers
+from d3gan.scaling.figures import caption, colour, mark_values, mark_workers
+from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines
 from d3gan.scaling.projection import rows_of
-from d3gan.scaling.published import GPU, PUBLISHED, PublishedRun
+from d3gan.scaling.projection_plot import write_projection
+from d3gan.scaling.published import GPU
 
-Row = dict[str, Any]
 _PUBLISHED_STYLES = {"d3gan": (":", "o"), "dcgan": ((0, (1, 2.5)), "s")}
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Values with their spread, over numbers of workers or batch sizes."""
-
-    at: list[int]
-    median: list[float]
-    low: list[float]
-    high: list[float]
-
-    def scaled(self, factor: Callable[[int], float]) -> "_Line":
-        """Each value times a factor of its place."""
-        median, low, high = (
-            [value * factor(at) for at, value in zip(self.at, values, strict=True)]
-            for values in (self.median, self.low, self.high)
-        )
-        return _Line(self.at, median, low, high)
-
-    def draw(self, axes: Axes, label: str, **style: Any) -> None:
-        """Points joined by a line, with bars from the smallest to the largest."""
-        # A median that was computed apart from its extremes may lie outside them by rounding.
-        below = np.maximum(np.subtract(self.median, self.low), 0)
-        above = np.maximum(np.subtract(self.high, self.median), 0)
-        axes.errorbar(self.at, self.median, yerr=[below, above], label=label, elinewidth=1.0, **style)
 
 
 def write_plots(document: dict[str, Any], folder: Path, published: bool = False) -> list[Path]:
     """Draws what the document holds, as PNG files of 150 dots an inch.
 
-    ``throughput.png``, ``epoch_time.png``, ``speedup.png`` and ``time_split.png`` always; ``utilization.png`` where it
-    was measured, ``batch_size.png`` where there are several, ``projection.png`` where the document has one. Where there
-    are several batch sizes, all but ``batch_size.png`` show the first.
+    ``throughput.png``, ``epoch_time.png``, ``speedup.png`` and ``time_split.png`` always; ``utilization.png`` where
+    it was measured, ``batch_size.png`` where there are several, ``projection.png`` where the document has one. Where
+    there are several batch sizes, all but ``batch_size.png`` show the first.
 
     Args:
         document: as in ``scaling.json``.
@@ -60,8 +34,6 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
     Raises:
         WorldError: a file cannot be written.
     """
-    from d3gan.scaling.projection_plot import write_projection
-
     writers = [_throughput, _epoch_time, _speedup]
     if any(row["utilization"] for row in document["rows"]):
         writers.append(_utilization)
@@ -74,49 +46,7 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
     return paths
 
 
-def caption(document: dict[str, Any], title: str, batch_size: int | None, *notes: str) -> Caption:
-    """The texts of a plot; ``batch_size`` None: it shows them all."""
-    kind = "per process" if document["mode"] == "weak" else "global"
-    batch = f"batch size {batch_size} {kind}" if batch_size else f"batch sizes {kind}"
-    names = " and ".join(document["models"])
-    where = f"{document['device_name']} ({document['device']}, {document['backend']})"
-    hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""
-    threads = f"{document['threads']} thread{'s' * (document['threads'] != 1)} a process, "
-    size = document["image_size"]
-    conditions = (
-        f"{names} on {document['dataset']} {size}x{size}, {document['mode']} scaling, {batch}, {document['precision']}; "
-        f"{hosts}{threads if document['device'] == 'cpu' else ''}{where}"
-    )
-    return Caption(title, conditions, notes, figures.footer_of(document))
-
-
-def lines_by_workers(document: dict[str, Any], quantity: str) -> dict[str, _Line]:
-    """For each model that has it, a quantity by the number of workers, at the first batch size."""
-    found = {}
-    for model in document["models"]:
-        rows = [row for row in rows_of(document, model, document["batch_sizes"][0]) if row[quantity]]
-        if rows:
-            found[model] = _line(rows, "workers", quantity)
-    return found
-
-
-def _line(rows: list[Row], place: str, quantity: str) -> _Line:
-    median, low, high = ([row[quantity][part] for row in rows] for part in ("median", "low", "high"))
-    return _Line([row[place] for row in rows], median, low, high)
-
-
-def _published_lines(document: dict[str, Any], value: Callable[[PublishedRun], float]) -> dict[str, _Line]:
-    """The published figures of the document's models."""
-    found = {}
-    for model in (model for model in document["models"] if model in PUBLISHED):
-        values = [value(run) for run in PUBLISHED[model]]
-        found[model] = _Line([run.gpus for run in PUBLISHED[model]], values, values, values)
-    return found
-
-
-def _draw_lines(
-    axes: Axes, document: dict[str, Any], ours: dict[str, _Line], theirs: dict[str, _Line]
-) -> list[float]:
+def _draw_lines(axes: Axes, document: dict[str, Any], ours: dict[str, Line], theirs: dict[str, Line]) -> list[float]:
     """Our lines in colour and the published ones in grey; returns every value, for the vertical axis."""
     for model, line in theirs.items():
         style, marker = _PUBLISHED_STYLES[model]
@@ -129,7 +59,7 @@ def _draw_lines(
     return [value for line in both for value in (*line.low, *line.high)]
 
 
-def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, _Line], power: int) -> list[float]:
+def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, Line], power: int) -> list[float]:
     """For each model, dashed, what its smallest number of workers promises if workers to the ``power`` scale it."""
     values: list[float] = []
     for model, line in lines.items():
@@ -144,7 +74,7 @@ def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, _Line], p
 
 def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path:
     lines = lines_by_workers(document, "images_per_second")
-    theirs = _published_lines(document, lambda run: run.images_per_second) if published else {}
+    theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     path = folder / "throughput.png"
     with figures.plot(path, caption(document, "Throughput by workers", document["batch_sizes"][0])) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
@@ -154,7 +84,7 @@ def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path
 
 def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path:
     lines = lines_by_workers(document, "epoch_seconds")
-    theirs = _published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
+    theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
     path = folder / "epoch_time.png"
     with figures.plot(path, caption(document, "Time of an epoch by workers", document["batch_sizes"][0])) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
@@ -166,7 +96,7 @@ def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Pat
     gpu = document["device"] == "cuda"
     label = "GPU utilisation" if gpu else "CPU utilisation (busy share of the process's threads)"
     lines = {model: line.scaled(lambda _: 100.0) for model, line in lines_by_workers(document, "utilization").items()}
-    theirs = _published_lines(document, lambda run: 100 * run.utilization) if published else {}
+    theirs = published_lines(document, lambda run: 100 * run.utilization) if published else {}
     path = folder / "utilization.png"
     title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
     with figures.plot(path, caption(document, title, document["batch_sizes"][0])) as (axes,):
@@ -178,7 +108,7 @@ def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Pat
 
 def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
     lines = lines_by_workers(document, "images_per_second")
-    theirs = _published_lines(document, lambda run: run.images_per_second) if published else {}
+    theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     # Several models need not have the same smallest number; the axis names what they have in common.
     first = min(line.at[0] for line in lines.values())
     path = folder / "speedup.png"
@@ -201,7 +131,7 @@ def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
     return path
 
 
-def _relative(line: _Line) -> _Line:
+def _relative(line: Line) -> Line:
     """A throughput as a multiple of one worker's, taken to be its share of the smallest number measured."""
     alone = line.median[0] / line.at[0]
     return line.scaled(lambda _: 1 / alone)
@@ -221,7 +151,7 @@ def _time_split(document: dict[str, Any], folder: Path) -> Path:
             heights = np.array([1000 * row[f"{part}_seconds"]["median"] for row in rows.values()])
             axes.bar(list(places.values()), heights, 0.8, foot, color=shade, label=part, edgecolor="white", lw=0.5)
             foot += heights
-        steps = _line([{**row, "place": places[key]} for key, row in rows.items()], "place", "step_seconds")
+        steps = line_of([{**row, "place": places[key]} for key, row in rows.items()], "place", "step_seconds")
         in_ms = steps.scaled(lambda _: 1000.0)
         in_ms.draw(axes, "whole step", color=figures.BLACK, ls="none", marker="_")
         mark_values(axes, [*in_ms.high, *foot.tolist()], "milliseconds a step")
@@ -251,7 +181,7 @@ def _batch_size(document: dict[str, Any], folder: Path) -> Path:
         for model in models:
             for i, count in enumerate(document["workers"]):
                 rows = [row for row in document["rows"] if row["model"] == model and row["workers"] == count]
-                line = _line(sorted(rows, key=lambda row: int(row[place])), place, "images_per_second")
+                line = line_of(sorted(rows, key=lambda row: int(row[place])), place, "images_per_second")
                 style = {
                     "color": colour(model, models),
                     "marker": figures.MARKERS[i % 8],

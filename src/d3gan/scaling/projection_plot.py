@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from d3gan.scaling import figures
-from d3gan.scaling.figures import colour, powers_of_two
-from d3gan.scaling.plots import caption, lines_by_workers
+from d3gan.scaling.figures import caption, colour, powers_of_two
+from d3gan.scaling.lines import lines_by_workers
 
 
 def write_projection(document: dict[str, Any], folder: Path) -> Path:
