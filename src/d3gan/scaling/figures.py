@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from d3gan.files import replace_file
+from d3gan.scaling.published import PUBLISHED_NOTE
 
 WIDTH, HEIGHT = 7.0, 4.5  # inches
 DOTS_PER_INCH = 150
@@ -90,7 +91,7 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
         _write(figure, height - 0.06 - _LINE * len(below) + 0.05, below, 6.5, color=GREY)
         _write(figure, height - bottom + 0.15, notes, 7.5, color="#222222")
         yield list(figure.subplots(1, panels, squeeze=False)[0])
-        _legend(figure)
+        _legend(figure, frame)
         save(figure, path)
 
 
@@ -103,18 +104,19 @@ def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **s
         figure.text(0.02, place, line, fontsize=size, va="baseline", parse_math=False, **style)
 
 
-def _legend(figure: Figure) -> None:
-    """One legend below all axes, where it covers nothing."""
+def _legend(figure: Figure, frame: tuple[float, float, float, float]) -> None:
+    """One legend below all axes, at the foot of the frame, where it covers nothing."""
     found: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        columns = min(len(found), 4 if len(found) != 5 else 3)
+        columns = 3 if len(found) in (5, 6) else min(len(found), 4)
         figure.legend(
             list(found.values()),
             list(found),
             loc="outside lower center",
+            bbox_to_anchor=frame,
             ncols=columns,
             fontsize=8.5,
             handlelength=2.4,
@@ -153,7 +155,7 @@ def colour(model: str, models: Sequence[str]) -> str:
 
 def plain_number(value: float, _position: object = None) -> str:
     """A tick's label, without powers of ten."""
-    return f"{value:,.6g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (processes)") -> None:
@@ -182,7 +184,9 @@ def mark_values(axes: Axes, values: Iterable[float], label: str) -> None:
     positive = [value for value in values if value > 0]
     if positive and max(positive) > LARGEST_RATIO_LINEAR * min(positive):
         axes.set_yscale("log")
-        label += ", logarithmic"
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        label += " (log)"
     else:
         axes.set_ylim(0, 1.08 * max(positive, default=1.0))
     axes.yaxis.set_major_formatter(plain_number)
@@ -200,8 +204,10 @@ def _footer(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def caption(document: dict[str, Any], title: str, batch_size: int | None, *notes: str) -> Caption:
-    """The texts of a plot; ``batch_size`` None: it shows them all."""
+def caption(
+    document: dict[str, Any], title: str, batch_size: int | None, *notes: str, published: bool = False
+) -> Caption:
+    """The texts of a plot; ``batch_size`` None: it shows them all; ``published``: it shows the published figures."""
     kind = "per process" if document["mode"] == "weak" else "global"
     batch = f"batch size {batch_size} {kind}" if batch_size else f"batch sizes {kind}"
     names, size = " and ".join(document["models"]), document["image_size"]
@@ -213,4 +219,4 @@ def caption(document: dict[str, Any], title: str, batch_size: int | None, *notes
         f"{document['precision']}; "
         f"{hosts}{threads if document['device'] == 'cpu' else ''}{where}"
     )
-    return Caption(title, conditions, notes, _footer(document))
+    return Caption(title, conditions, notes, [*_footer(document), *([PUBLISHED_NOTE] if published else [])])

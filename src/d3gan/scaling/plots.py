@@ -48,12 +48,14 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
 
 def _draw_lines(axes: Axes, document: dict[str, Any], ours: dict[str, Line], theirs: dict[str, Line]) -> list[float]:
     """Our lines in colour and the published ones in grey; returns every value, for the vertical axis."""
-    for model, line in theirs.items():
-        style, marker = _PUBLISHED_STYLES[model]
-        label = f"published {model.upper()}, {GPU}"
-        axes.plot(line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label)
+    # A legend lists lines with bars after those without, whatever came first; empty bars keep ours before theirs.
     for i, (model, line) in enumerate(ours.items()):
         line.draw(axes, model, color=colour(model, document["models"]), marker=figures.MARKERS[i % 8])
+    for model, line in theirs.items():
+        (style, marker), label = _PUBLISHED_STYLES[model], f"published {model.upper()}, {GPU}"
+        axes.errorbar(
+            line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label, zorder=1.5
+        )
     both = [*ours.values(), *theirs.values()]
     mark_workers(axes, [at for line in both for at in line.at])
     return [value for line in both for value in (*line.low, *line.high)]
@@ -76,7 +78,8 @@ def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     path = folder / "throughput.png"
-    with figures.plot(path, caption(document, "Throughput by workers", document["batch_sizes"][0])) as (axes,):
+    heading = caption(document, "Throughput by workers", document["batch_sizes"][0], published=published)
+    with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
         mark_values(axes, values, "images a second, all workers")
     return path
@@ -86,7 +89,8 @@ def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path
     lines = lines_by_workers(document, "epoch_seconds")
     theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
     path = folder / "epoch_time.png"
-    with figures.plot(path, caption(document, "Time of an epoch by workers", document["batch_sizes"][0])) as (axes,):
+    heading = caption(document, "Time of an epoch by workers", document["batch_sizes"][0], published=published)
+    with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
         mark_values(axes, values, f"seconds an epoch ({document['dataset_images']:,} images)")
     return path
@@ -94,31 +98,33 @@ def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path
 
 def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Path:
     gpu = document["device"] == "cuda"
-    label = "GPU utilisation" if gpu else "CPU utilisation (busy share of the process's threads)"
+    label = "GPU utilisation, %" if gpu else "CPU utilisation, %\n(busy share of the process's threads)"
     lines = {model: line.scaled(lambda _: 100.0) for model, line in lines_by_workers(document, "utilization").items()}
     theirs = published_lines(document, lambda run: 100 * run.utilization) if published else {}
     path = folder / "utilization.png"
     title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
-    with figures.plot(path, caption(document, title, document["batch_sizes"][0])) as (axes,):
+    heading = caption(document, title, document["batch_sizes"][0], published=published)
+    with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs)
         axes.set_ylim(0, max(105.0, *values))
-        axes.set_ylabel(f"{label}, %", fontsize=9 if gpu else 8)
+        axes.set_ylabel(label)
     return path
 
 
 def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
-    # Several models need not have the same smallest number; the axis names what they have in common.
+    # Where one worker was not measured, one is taken to be an equal share of the fewest that were.
     first = min(line.at[0] for line in lines.values())
+    against = "times the throughput of 1 worker" if first == 1 else f"times 1/{first} of {first} workers' throughput"
     path = folder / "speedup.png"
-    heading = caption(document, "Speed-up and efficiency by workers", document["batch_sizes"][0])
+    heading = caption(document, "Speed-up and efficiency by workers", document["batch_sizes"][0], published=published)
     with figures.plot(path, heading, panels=2) as (left, right):
         ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
         values = _draw_lines(left, document, ours, published_ratios)
         ends = np.array([1, max(at for line in ours.values() for at in line.at)])
         left.plot(ends, ends, color=figures.BLACK, ls="--", lw=1.0, label="ideal")
-        mark_values(left, [*values, *ends.tolist()], f"throughput / throughput of {first} worker" + "s" * (first > 1))
+        mark_values(left, [*values, *ends.tolist()], against)
         left.set_title("speed-up")
         ours, shares = (
             {m: line.scaled(lambda at: 1 / at) for m, line in x.items()} for x in (ours, published_ratios)
@@ -161,16 +167,17 @@ def _time_split(document: dict[str, Any], folder: Path) -> Path:
 
 def _name_bars(axes: Axes, places: dict[tuple[int, str], float], counts: list[int], models: list[str]) -> None:
     """The model's name below each bar, and below each group its number of workers."""
-    turned = len(places) > 14
-    axes.set_xticks(list(places.values()), [m for _, m in places], minor=True, rotation=90 * turned, fontsize=8)
+    turned = len(places) > 10
+    axes.set_xticks(list(places.values()), [m for _, m in places], minor=True)
     middle = (len(models) - 1) / 2
     groups = [i * (len(models) + 0.6) + middle for i in range(len(counts))]
     axes.set_xticks(groups, [f"{count} worker{'s' * (count != 1)}" for count in counts])
     axes.tick_params(axis="x", which="major", length=0, pad=42 if turned else 18)
-    axes.tick_params(axis="x", which="minor", length=0)
+    axes.tick_params(axis="x", which="minor", length=0, labelsize=8, labelrotation=90 * turned)
     axes.grid(visible=False, axis="x")
     # One bar alone would fill the whole width.
-    axes.set_xlim(min(-0.8, middle - 2), max(groups[-1] + middle + 0.8, middle + 2))
+    spare = max(0.0, 2 - groups[-1] - middle)
+    axes.set_xlim(-0.8 - spare, groups[-1] + middle + 0.8 + spare)
 
 
 def _batch_size(document: dict[str, Any], folder: Path) -> Path:

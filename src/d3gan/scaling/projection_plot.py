@@ -26,7 +26,7 @@ def write_projection(document: dict[str, Any], folder: Path) -> Path:
             shares = rates.scaled(lambda at, alone=alone: 1 / (at * alone))  # type: ignore[misc]
             for axes, quantity, line in ((left, "images_per_second", rates), (right, "efficiency", shares)):
                 for algorithm, style in (("ring", "-"), ("tree", "--")):
-                    label = f"{model}, {algorithm}, projected"
+                    label = f"{model}, {algorithm}{' (bound)' * (algorithm == 'tree')}, projected"
                     axes.plot(
                         found["workers"], found[algorithm][quantity], color=shade, ls=style, lw=1.3, label=label
                     )
