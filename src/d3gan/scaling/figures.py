@@ -84,14 +84,15 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
     bottom = 0.1 + _LINE * (len(notes) + len(below)) + (0.08 if notes else 0)
     with matplotlib.rc_context(_STYLE):
         frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
-        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(rect=frame, wspace=0.05))
+        engine = ConstrainedLayoutEngine(rect=frame, wspace=0.05)
+        figure = Figure(figsize=(WIDTH, height), layout=engine)
         FigureCanvasAgg(figure)
         _write(figure, 0.3, [caption.title], 11, weight="bold")
         _write(figure, 0.3 + _LINE + 0.03, above, 8, color="#444444")
         _write(figure, height - 0.06 - _LINE * len(below) + 0.05, below, 6.5, color=GREY)
         _write(figure, height - bottom + 0.15, notes, 7.5, color="#222222")
         yield list(figure.subplots(1, panels, squeeze=False)[0])
-        _legend(figure, frame)
+        _legend(figure, engine, frame)
         save(figure, path)
 
 
@@ -104,23 +105,26 @@ def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **s
         figure.text(0.02, place, line, fontsize=size, va="baseline", parse_math=False, **style)
 
 
-def _legend(figure: Figure, frame: tuple[float, float, float, float]) -> None:
-    """One legend below all axes, at the foot of the frame, where it covers nothing."""
+def _legend(figure: Figure, engine: ConstrainedLayoutEngine, frame: tuple[float, float, float, float]) -> None:
+    """One legend at the foot of the frame, and the axes above it, so that it covers nothing."""
     found: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if found:
-        columns = 3 if len(found) in (5, 6) else min(len(found), 4)
-        figure.legend(
-            list(found.values()),
-            list(found),
-            loc="outside lower center",
-            bbox_to_anchor=frame,
-            ncols=columns,
-            fontsize=8.5,
-            handlelength=2.4,
-        )
+    labels = sorted(found, key=lambda label: (label.startswith("published"), label == "ideal"))
+    legend = figure.legend(
+        [found[label] for label in labels],
+        labels,
+        loc="lower center",
+        bbox_to_anchor=frame,
+        ncols=3 if len(labels) in (5, 6) else min(len(labels), 4),
+        fontsize=8.5,
+        handlelength=2.4,
+    )
+    # matplotlib makes room for a legend at the figure's edge alone, where our footer is.
+    legend.set_in_layout(False)
+    height = legend.get_window_extent().height / figure.bbox.height
+    engine.set(rect=(frame[0], frame[1] + height, frame[2], frame[3] - height))
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -166,7 +170,7 @@ def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (proce
         axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
     else:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.set_xlim(0, ticks[-1] + max(0.3, 0.06 * ticks[-1]))
+        axes.set_xlim(0, 2 * ticks[0] if len(ticks) == 1 else ticks[-1] + max(0.2, 0.06 * ticks[-1]))
     axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel(label)
 
@@ -209,7 +213,7 @@ def caption(
 ) -> Caption:
     """The texts of a plot; ``batch_size`` None: it shows them all; ``published``: it shows the published figures."""
     kind = "per process" if document["mode"] == "weak" else "global"
-    batch = f"batch size {batch_size} {kind}" if batch_size else f"batch sizes {kind}"
+    batch = f"batch size {batch_size} {kind}" if batch_size else "several batch sizes"
     names, size = " and ".join(document["models"]), document["image_size"]
     where = f"{document['device_name']} ({document['device']}, {document['backend']})"
     hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""

@@ -48,14 +48,11 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
 
 def _draw_lines(axes: Axes, document: dict[str, Any], ours: dict[str, Line], theirs: dict[str, Line]) -> list[float]:
     """Our lines in colour and the published ones in grey; returns every value, for the vertical axis."""
-    # A legend lists lines with bars after those without, whatever came first; empty bars keep ours before theirs.
     for i, (model, line) in enumerate(ours.items()):
         line.draw(axes, model, color=colour(model, document["models"]), marker=figures.MARKERS[i % 8])
     for model, line in theirs.items():
         (style, marker), label = _PUBLISHED_STYLES[model], f"published {model.upper()}, {GPU}"
-        axes.errorbar(
-            line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label, zorder=1.5
-        )
+        axes.plot(line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label, zorder=1.5)
     both = [*ours.values(), *theirs.values()]
     mark_workers(axes, [at for line in both for at in line.at])
     return [value for line in both for value in (*line.low, *line.high)]
@@ -175,6 +172,7 @@ def _name_bars(axes: Axes, places: dict[tuple[int, str], float], counts: list[in
     axes.tick_params(axis="x", which="major", length=0, pad=42 if turned else 18)
     axes.tick_params(axis="x", which="minor", length=0, labelsize=8, labelrotation=90 * turned)
     axes.grid(visible=False, axis="x")
+    axes.xaxis.remove_overlapping_locs = False  # a group's middle may be a bar's
     # One bar alone would fill the whole width.
     spare = max(0.0, 2 - groups[-1] - middle)
     axes.set_xlim(-0.8 - spare, groups[-1] + middle + 0.8 + spare)

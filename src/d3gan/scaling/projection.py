@@ -203,8 +203,8 @@ def _hosts(hosts: int) -> str:
 
 def _percent(share: float) -> str:
     if share < 0.001:
-        return "under 0.1 %"
-    return f"{share * 100:.2g} %" if share < 0.995 else f"{share * 100:.0f} %"
+        return "under 0.1%"
+    return f"{share * 100:.2g}%" if share < 0.995 else f"{share * 100:.0f}%"
 
 
 def projection_record(document: dict[str, Any], upto: int) -> dict[str, Any]:
