@@ -212,8 +212,12 @@ def caption(
     document: dict[str, Any], title: str, batch_size: int | None, *notes: str, published: bool = False
 ) -> Caption:
     """The texts of a plot; ``batch_size`` None: it shows them all; ``published``: it shows the published figures."""
-    kind = "per process" if document["mode"] == "weak" else "global"
-    batch = f"batch size {batch_size} {kind}" if batch_size else "several batch sizes"
+    if not batch_size:
+        batch = "several batch sizes"
+    elif document["mode"] == "weak":
+        batch = f"batch size {batch_size} per process"
+    else:
+        batch = f"global batch size {batch_size}"
     names, size = " and ".join(document["models"]), document["image_size"]
     where = f"{document['device_name']} ({document['device']}, {document['backend']})"
     hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""

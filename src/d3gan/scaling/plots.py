@@ -86,10 +86,11 @@ def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path
     lines = lines_by_workers(document, "epoch_seconds")
     theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
     path = folder / "epoch_time.png"
-    heading = caption(document, "Time of an epoch by workers", document["batch_sizes"][0], published=published)
+    title = f"Time of an epoch ({document['dataset_images']:,} images) by workers"
+    heading = caption(document, title, document["batch_sizes"][0], published=published)
     with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
-        mark_values(axes, values, f"seconds an epoch ({document['dataset_images']:,} images)")
+        mark_values(axes, values, "seconds an epoch")
     return path
 
 
