@@ -85,7 +85,7 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
     with matplotlib.rc_context(_STYLE):
         frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
         engine = ConstrainedLayoutEngine(rect=frame, wspace=0.05)
-        figure = Figure(figsize=(WIDTH, height), layout=engine)
+        figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout=engine)
         FigureCanvasAgg(figure)
         _write(figure, 0.3, [caption.title], 11, weight="bold")
         _write(figure, 0.3 + _LINE + 0.03, above, 8, color="#444444")

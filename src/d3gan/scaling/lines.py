@@ -36,11 +36,18 @@ class Line:
         axes.errorbar(self.at, self.median, yerr=[below, above], label=label, elinewidth=1.0, **style)
 
 
+def shown_batch_size(document: dict[str, Any]) -> int:
+    """What the plots by number of workers show: the first batch size that any of them could divide."""
+    key = "batch_size" if document["mode"] == "weak" else "global_batch_size"
+    measured = {row[key] for row in document["rows"]}
+    return next(int(size) for size in document["batch_sizes"] if size in measured)
+
+
 def lines_by_workers(document: dict[str, Any], quantity: str) -> dict[str, Line]:
-    """For each model that has it, a quantity by the number of workers, at the first batch size."""
+    """For each model that has it, a quantity by the number of workers, at the batch size shown."""
     found = {}
     for model in document["models"]:
-        rows = [row for row in rows_of(document, model, document["batch_sizes"][0]) if row[quantity]]
+        rows = [row for row in rows_of(document, model, shown_batch_size(document)) if row[quantity]]
         if rows:
             found[model] = line_of(rows, "workers", quantity)
     return found

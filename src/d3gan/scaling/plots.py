@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from d3gan.scaling import figures
 from d3gan.scaling.figures import caption, colour, mark_values, mark_workers
-from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines
+from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines, shown_batch_size
 from d3gan.scaling.projection import rows_of
 from d3gan.scaling.projection_plot import write_projection
 from d3gan.scaling.published import GPU
@@ -21,10 +21,10 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
 
     ``throughput.png``, ``epoch_time.png``, ``speedup.png`` and ``time_split.png`` always; ``utilization.png`` where
     it was measured, ``batch_size.png`` where there are several, ``projection.png`` where the document has one. Where
-    there are several batch sizes, all but ``batch_size.png`` show the first.
+    there are several batch sizes, all but ``batch_size.png`` show the first that was measured.
 
     Args:
-        document: as in ``scaling.json``.
+        document: as in ``scaling.json``, with at least one row.
         folder: made where it is missing.
         published: also show the published programs' figures, in grey.
 
@@ -75,7 +75,7 @@ def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     path = folder / "throughput.png"
-    heading = caption(document, "Throughput by workers", document["batch_sizes"][0], published=published)
+    heading = caption(document, "Throughput by workers", shown_batch_size(document), published=published)
     with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
         mark_values(axes, values, "images a second, all workers")
@@ -87,7 +87,7 @@ def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path
     theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
     path = folder / "epoch_time.png"
     title = f"Time of an epoch ({document['dataset_images']:,} images) by workers"
-    heading = caption(document, title, document["batch_sizes"][0], published=published)
+    heading = caption(document, title, shown_batch_size(document), published=published)
     with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
         mark_values(axes, values, "seconds an epoch")
@@ -101,7 +101,7 @@ def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Pat
     theirs = published_lines(document, lambda run: 100 * run.utilization) if published else {}
     path = folder / "utilization.png"
     title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
-    heading = caption(document, title, document["batch_sizes"][0], published=published)
+    heading = caption(document, title, shown_batch_size(document), published=published)
     with figures.plot(path, heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs)
         axes.set_ylim(0, max(105.0, *values))
@@ -116,7 +116,7 @@ def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
     first = min(line.at[0] for line in lines.values())
     against = "times the throughput of 1 worker" if first == 1 else f"times 1/{first} of {first} workers' throughput"
     path = folder / "speedup.png"
-    heading = caption(document, "Speed-up and efficiency by workers", document["batch_sizes"][0], published=published)
+    heading = caption(document, "Speed-up and efficiency by workers", shown_batch_size(document), published=published)
     with figures.plot(path, heading, panels=2) as (left, right):
         ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
         values = _draw_lines(left, document, ours, published_ratios)
@@ -143,7 +143,7 @@ def _relative(line: Line) -> Line:
 
 def _time_split(document: dict[str, Any], folder: Path) -> Path:
     """Stacked bars of what a step's time goes into, the models of one number of workers side by side."""
-    models, batch_size = document["models"], document["batch_sizes"][0]
+    models, batch_size = document["models"], shown_batch_size(document)
     rows = {(row["workers"], model): row for model in models for row in rows_of(document, model, batch_size)}
     counts = sorted({count for count, _ in rows})
     places = {(c, m): counts.index(c) * (len(models) + 0.6) + models.index(m) for c, m in rows}
@@ -187,6 +187,8 @@ def _batch_size(document: dict[str, Any], folder: Path) -> Path:
         for model in models:
             for i, count in enumerate(document["workers"]):
                 rows = [row for row in document["rows"] if row["model"] == model and row["workers"] == count]
+                if not rows:
+                    continue
                 line = line_of(sorted(rows, key=lambda row: int(row[place])), place, "images_per_second")
                 style = {
                     "color": colour(model, models),
