@@ -43,9 +43,9 @@ def values(axes: Axes, label: str) -> list[float]:
     """The heights of the line with this label."""
     for container in axes.containers:
         if isinstance(container, ErrorbarContainer) and container.get_label() == label:
-            return np.asarray(container.lines[0].get_ydata(), dtype=float).tolist()
+            return [float(value) for value in np.asarray(container.lines[0].get_ydata())]
     (line,) = (line for line in axes.get_lines() if line.get_label() == label)
-    return np.asarray(line.get_ydata(), dtype=float).tolist()
+    return [float(value) for value in np.asarray(line.get_ydata())]
 
 
 def medians(measured: dict[str, Any], model: str, batch_size: int, quantity: str) -> list[float]:
@@ -117,7 +117,7 @@ def test_bars_reach_from_the_smallest_to_the_largest(tmp_path: Path, drawn: dict
     (container,) = drawn["throughput.png"].axes[0].containers
     assert isinstance(container, ErrorbarContainer)
     (bars,) = container.lines[2]
-    assert sorted(bars.get_paths()[1].vertices[:, 1].tolist()) == [70.0, 110.0]
+    assert sorted(np.asarray(bars.get_paths()[1].vertices)[:, 1].tolist()) == [70.0, 110.0]
 
 
 @pytest.mark.parametrize("mode", ["weak", "strong"])
@@ -159,7 +159,8 @@ def test_the_parts_of_a_step_are_stacked(tmp_path: Path, drawn: dict[str, Figure
 
 def test_a_batch_size_that_some_workers_cannot_divide_is_a_gap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     measured = document((1, 3), (64, 96), ("d3gan",), mode="strong")
-    measured["rows"] = [r for r in measured["rows"] if (r["workers"], r["global_batch_size"]) != (3, 63)]
+    # 64 / 3 is none: 63 stands for what the command would have left out.
+    measured["rows"] = [r for r in measured["rows"] if r["global_batch_size"] != 63]
     write_plots(measured, tmp_path)
     (axes,) = drawn["batch_size.png"].axes
     assert len(values(axes, "d3gan, 1 worker")) == 2
@@ -173,6 +174,15 @@ def test_a_number_of_workers_without_any_row_is_left_out(tmp_path: Path, drawn: 
     write_plots(measured, tmp_path)
     labels = drawn["batch_size.png"].axes[0].get_legend_handles_labels()[1]
     assert labels == ["d3gan, 1 worker"]
+
+
+def test_a_first_batch_size_that_nobody_can_divide_gives_way_to_the_next(
+    tmp_path: Path, drawn: dict[str, Figure]
+) -> None:
+    measured = document((3,), (64, 96), ("d3gan",), mode="strong")
+    measured["rows"] = [r for r in measured["rows"] if r["global_batch_size"] == 96]
+    write_plots(measured, tmp_path)
+    assert "global batch size 96" in texts(drawn["time_split.png"])
 
 
 @pytest.mark.parametrize("models", [("d3gan",), ("dcgan", "d3gan")])
@@ -252,10 +262,8 @@ def test_no_text_or_legend_or_axes_lies_on_another_or_outside(
             assert width <= 1 or height <= 2, (file, one, other)
 
 
-@pytest.mark.parametrize(
-    "text", ["50 $ a $x^{2$ hour", "日本語 \u0627\u0644 \U0001f600", "a\nb\tc\x1b[0m", "\udcff", "__"]
-)
-def test_any_text_may_stand_in_a_device_name_or_a_command(text: str, tmp_path: Path) -> None:
+def test_any_text_may_stand_in_a_device_name_or_a_command(tmp_path: Path) -> None:
+    text = "50 $ a $x^{2$ hour 日本語 \u0627\u0644 \U0001f600 a\nb\tc\x1b[0m \udcff"
     measured = {**document((1, 2), (64,), ("d3gan",)), "device_name": text, "command": ["d3gan", "scale", text]}
     for path in write_plots(measured, tmp_path):
         with Image.open(path) as image:
@@ -269,7 +277,7 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
-    one, other = (write_plots(document((1, 2)), tmp_path / name) for name in ("one", "other"))
+    one, other = (write_plots(document((1,), (64,)), tmp_path / name) for name in ("one", "other"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
 
 

@@ -123,7 +123,7 @@ def _legend(figure: Figure, engine: ConstrainedLayoutEngine, frame: tuple[float,
     )
     # matplotlib makes room for a legend at the figure's edge alone, where our footer is.
     legend.set_in_layout(False)
-    height = legend.get_window_extent().height / figure.bbox.height
+    height = legend.get_window_extent().height / figure.bbox.height + 0.06 / figure.get_figheight()
     engine.set(rect=(frame[0], frame[1] + height, frame[2], frame[3] - height))
 
 
