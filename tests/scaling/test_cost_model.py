@@ -171,6 +171,18 @@ def test_one_worker_keeps_its_measured_step_where_it_computes_faster_alone() -> 
     assert found.ring.efficiency[1] < 0.51
 
 
+def test_the_step_validation_is_relative_to_the_measured_step() -> None:
+    measured = document(exposed=0.6)
+    second = next(r for r in measured["rows"] if (r["model"], r["workers"], r["batch_size"]) == ("d3gan", 2, 64))
+    second["communication_seconds"]["median"] /= 2  # the prediction is now twice what was measured
+    check = project(measured, "d3gan", 64, 8).step_validation
+    assert check
+    assert check.predicted_communication_seconds == pytest.approx(2 * check.measured_communication_seconds)
+    assert check.relative_error == pytest.approx(
+        second["communication_seconds"]["median"] / second["step_seconds"]["median"]
+    )
+
+
 def test_no_step_validation_where_two_numbers_of_workers_above_one_are_missing() -> None:
     assert project(document((1, 4)), "d3gan", 64, 8).step_validation is None
 

@@ -77,7 +77,7 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
         WorldError: the file cannot be written.
     """
     notes = [line for note in caption.notes for line in textwrap.wrap("• " + note, 118, subsequent_indent="   ")]
-    above = textwrap.wrap(_printable(caption.conditions), 104)
+    above = _cut(_printable(caption.conditions), 104, 3)
     below = [line for text in caption.footer for line in _cut(_printable(text), 124, 2)]
     height = HEIGHT + _LINE * len(notes) + (0.08 if notes else 0)
     top = 0.42 + _LINE * len(above)

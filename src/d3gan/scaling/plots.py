@@ -114,7 +114,7 @@ def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     # Where one worker was not measured, one is taken to be an equal share of the fewest that were.
     first = min(line.at[0] for line in lines.values())
-    against = "times the throughput of 1 worker" if first == 1 else f"times 1/{first} of {first} workers' throughput"
+    against = "times 1 worker's throughput" if first == 1 else f"times 1/{first} of {first} workers' throughput"
     path = folder / "speedup.png"
     heading = caption(document, "Speed-up and efficiency by workers", shown_batch_size(document), published=published)
     with figures.plot(path, heading, panels=2) as (left, right):
@@ -199,5 +199,5 @@ def _batch_size(document: dict[str, Any], folder: Path) -> Path:
                 values += [*line.low, *line.high]
         figures.powers_of_two(axes, sorted(document["batch_sizes"]))
         axes.set_xlabel("batch size per process" if document["mode"] == "weak" else "global batch size")
-        mark_values(axes, values, "images a second, all workers")
+        mark_values(axes, values, "images a second")
     return path
