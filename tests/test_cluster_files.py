@@ -37,7 +37,9 @@ STUBS = {
         case "$1 $2" in
             "show hostnames") printf 'node7\\nnode8\\n' ;;
             "show job") echo "JobId=12345 JobName=d3gan JobState=${JOB_STATE:-RUNNING} Reason=None" ;;
-            requeue*) test -e "$STATE/saved" || echo "requeued before saving" >> "$STATE/calls"; exit "${REQUEUE_EXITS:-0}" ;;
+            requeue*)
+                test -e "$STATE/saved" || echo "requeued before saving" >> "$STATE/calls"
+                exit "${REQUEUE_EXITS:-0}" ;;
         esac
     """,
     "scancel": """
