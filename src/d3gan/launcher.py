@@ -5,17 +5,20 @@ It is torchrun called for the user: the same processes, the same variables, the 
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from d3gan.errors import ConfigError, WorldError
-from d3gan.failure import LAUNCHED
+from d3gan.failure import LAUNCHED, end_process
 from d3gan.values import Range
 
 if TYPE_CHECKING:
@@ -129,6 +132,9 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
             if name.startswith("torch.distributed"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="d3gan-launch-", ignore_cleanup_errors=True) as folder:
+        patience = threading.Timer(timeout + CONNECT_SECONDS, _give_up, (launch, Path(folder)))
+        patience.daemon = True
+        patience.start()
         try:
             run(parse_args([*_launcher_words(launch, workers, folder, timeout), "-m", "d3gan", *command]))
         except ChildFailedError as error:
@@ -138,6 +144,7 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         except (RendezvousError, RuntimeError, OSError) as error:
             raise _no_rendezvous(launch, error) from error
         finally:
+            patience.cancel()
             if sys.stdout.isatty():  # a process that was killed may have left the cursor hidden
                 print("\x1b[?25h", end="", flush=True)
     return 0
@@ -159,6 +166,13 @@ def _launcher_words(launch: Launch, workers: int, folder: str, timeout: int) -> 
         return [*words, "--standalone", "--local-addr=127.0.0.1"]
     words += ["--rdzv-backend=c10d", f"--rdzv-endpoint={launch.rdzv_endpoint}", f"--rdzv-id={launch.rdzv_id}"]
     return [*words, f"--rdzv-conf=join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
+
+
+def _give_up(launch: Launch, folder: Path) -> None:
+    """Ends this process if no worker has been started yet: what listens at the endpoint never answers."""
+    if not any(folder.glob("*/attempt_0")):
+        shutil.rmtree(folder, ignore_errors=True)
+        end_process(_no_rendezvous(launch, TimeoutError("what listens there does not answer")))
 
 
 def _refuse_unknown_host(endpoint: str) -> None:

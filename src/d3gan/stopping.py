@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from d3gan.distributed import Group
+from d3gan.launcher import started_by_launcher
 
 
 class StopRequest:
@@ -32,19 +33,19 @@ class StopRequest:
 def stop_requests(group: Group) -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request, as does the loss of the launcher.
 
-    A second signal interrupts a single process at once. Of several it would leave the others waiting, and their
-    launcher, which hands signals on, ends them anyway when they take too long.
+    A second signal interrupts at once, unless there is a launcher: that hands signals on, so that they may come in
+    twice, and ends its processes anyway when they take too long.
 
     Outside the main thread Python lets nobody set handlers; there a signal makes no request.
     """
-    request = StopRequest(group)
+    request, launched = StopRequest(group), started_by_launcher()
     group.on_orphan(lambda: request.make(signal.SIGTERM))
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if request and group.world_size == 1:
+        if request and not launched:
             raise KeyboardInterrupt
         request.make(signal.Signals(number))
 
