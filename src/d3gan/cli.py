@@ -135,7 +135,7 @@ class DataVerify:
 
 def run_train(flags: Train, call: Call) -> int:
     """Trains; see ``d3gan.loop``."""
-    if flags.workers_per_node != "" and not started_by_launcher():
+    if flags.workers_per_node and not started_by_launcher():
         return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug)
     from d3gan.display import terminal_display
     from d3gan.loop import train

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Launch:
     """The flags that say how many processes a command starts, and where; without them it is one."""
 
-    workers_per_node: int | Literal["", "auto"] = ""
-    """Start this many processes on this host; auto: one for each visible GPU. Empty: train in this process."""
+    workers_per_node: int | Literal["auto"] = 0
+    """Start this many processes on this host; auto: one for each visible GPU. 0: start none, work in this one."""
     nnodes: int = 1
     """Number of hosts; start the same command on each."""
     rdzv_endpoint: str = ""
@@ -45,7 +45,7 @@ class Launch:
 CONNECT_SECONDS = 30
 
 LAUNCH_RANGES: dict[str, Range] = {
-    "workers_per_node": (1, 1024),
+    "workers_per_node": (0, 1024),
     "nnodes": (1, 100_000),
     "max_restarts": (0, 1_000_000),
 }
@@ -76,7 +76,7 @@ def check_launch(launch: Launch) -> None:
         )
         if value
     ]
-    if given and launch.workers_per_node == "":
+    if given and not launch.workers_per_node:
         raise ConfigError(f"{given[0]}: goes with --workers-per-node, which starts the processes; add it")
 
 

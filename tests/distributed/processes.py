@@ -1,0 +1,63 @@
+"""How tests start several processes, find them, and hit them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def torchrun(processes: int) -> list[str]:
+    """The words before ``-m`` that start so many processes."""
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={processes}",
+        f"--master-port={free_port()}",
+    ]
+
+
+def launch(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """``d3gan train`` with its own launcher, both outputs into ``log``."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "d3gan", "train", *words], stdout=file, stderr=subprocess.STDOUT, cwd=ROOT
+        )
+
+
+def workers(launcher: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
+    """The launcher's processes that train, by rank."""
+    found = {}
+    for process in psutil.Process(launcher.pid).children():
+        try:
+            rank = process.environ().get("RANK")
+        except psutil.Error:
+            continue
+        if rank is not None and process.status() != psutil.STATUS_ZOMBIE:
+            found[int(rank)] = process
+    return found
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    """Until ``what`` is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.001)
+
+
+def environment_without_launcher() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("TORCHELASTIC", "RANK", "WORLD"))}
