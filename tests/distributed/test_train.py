@@ -88,9 +88,8 @@ def test_the_same_run_by_one_process_two_or_four_batches(
     launcher = started("--workers-per-node=2", accumulate=2, batch_size=2, max_steps=6)
     assert launcher.wait(60) == 0, (tmp_path / "log").read_text()
     said: list[str] = []
-    train(
-        TrainConfig(**settings(pictures, tmp_path / "run", accumulate=4, batch_size=2, max_steps=9)), say=said.append
-    )
+    four: Any = dict(accumulate=4, batch_size=2, max_steps=9)
+    train(TrainConfig(**settings(pictures, tmp_path / "run", **four)), say=said.append)
     assert any("world_size 2 -> 1" in line for line in said)
     alone = train(TrainConfig(**settings(pictures, tmp_path / "alone", **four))).run
     a, b = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (tmp_path / "run", alone))
