@@ -17,7 +17,8 @@ from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation.options import Evaluate
 from d3gan.failure import code_of, report
 from d3gan.flags import parse_flags
-from d3gan.launcher import LAUNCH_RANGES, Launch, check_launch, launch_processes, started_by_launcher
+from d3gan.launcher import Launch, check_launch, launch_processes, started_by_launcher
+from d3gan.scaling.options import Scale
 from d3gan.values import check_values
 
 
@@ -46,7 +47,6 @@ class Train(TrainConfig, Launch):
     def __post_init__(self) -> None:
         """Checks the config and the flags of the launcher."""
         super().__post_init__()
-        check_values(self, LAUNCH_RANGES)
         check_launch(self)
 
 
@@ -156,6 +156,21 @@ def run_train(flags: Train, call: Call) -> int:
     return 0
 
 
+def run_scale(flags: Scale, call: Call) -> int:
+    """Measures how training scales; see ``d3gan.scaling``."""
+    import json
+
+    if flags.numbers[-1] > 1 and not started_by_launcher():
+        return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug)
+    from d3gan.scaling.study import study, table
+
+    folder = study(flags, lambda text: print(text, flush=True))
+    if folder is not None:
+        print(f"\n{table(json.loads((folder / 'scaling.json').read_text()))}\n")
+        print("\n".join(str(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".json", ".png")))
+    return 0
+
+
 def run_evaluate(flags: Evaluate, _call: Call) -> int:
     """Measures; see ``d3gan.evaluation``."""
     import json
@@ -231,6 +246,7 @@ def run_data_verify(flags: DataVerify, _call: Call) -> int:
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "train": (Train, run_train),
     "evaluate": (Evaluate, run_evaluate),
+    "scale": (Scale, run_scale),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "data list": (DataList, run_data_list),

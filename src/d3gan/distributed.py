@@ -175,6 +175,19 @@ class Group:
                         f"{everyones[0][1]}: start all processes with the same config and the same data"
                     )
 
+    def part(self, workers: int) -> "Group | None":
+        """The first ``workers`` processes as a group of their own; all processes must call it.
+
+        Returns:
+            The group; None in a process that is not in it.
+        """
+        if self.world_size == workers:
+            return self
+        if self.world_size == 1 or workers > self.world_size:
+            raise ValueError(f"{workers} of {self.world_size} processes")
+        processes = torch.distributed.new_group(list(range(workers)))
+        return Group(self.rank, workers, processes) if self.rank < workers else None
+
     def reached(self, what: str) -> None:
         """Notes that this process goes on, and where it is; see ``d3gan.watch``."""
         self._at = what

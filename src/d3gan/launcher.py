@@ -19,24 +19,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from d3gan.errors import ConfigError, WorldError
 from d3gan.failure import LAUNCHED, end_process
-from d3gan.values import Range
+from d3gan.values import check_values
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
-    """The flags that say how many processes a command starts, and where; without them it is one."""
+class Hosts:
+    """The flags that say where the processes of several hosts meet."""
 
-    workers_per_node: int | Literal["auto"] = 0
-    """Start this many processes on this host; auto: one for each visible GPU. 0: start none, work in this one."""
     nnodes: int = 1
     """Number of hosts; start the same command on each."""
     rdzv_endpoint: str = ""
     """HOST:PORT where the hosts find one another: any of them, with a free port. Needed with --nnodes above 1."""
     rdzv_id: str = "d3gan"
     """Name of the job, where several meet at one endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Hosts):
+    """The flags that say how many processes a command starts, and where; without them it is one."""
+
+    workers_per_node: int | Literal["auto"] = 0
+    """Start this many processes on this host; auto: one for each visible GPU. 0: start none, work in this one."""
     max_restarts: int = 0
     """How often all processes are started again from the last checkpoint, after one has failed."""
 
@@ -44,40 +50,38 @@ class Launch:
 # How long a host that can be reached may take to answer at the endpoint; PyTorch tries twice.
 CONNECT_SECONDS = 30
 
-LAUNCH_RANGES: dict[str, Range] = {
-    "workers_per_node": (0, 1024),
-    "nnodes": (1, 100_000),
-    "max_restarts": (0, 1_000_000),
-}
-
 
 def started_by_launcher() -> bool:
     """Whether this process is one of several that ours or another torchrun started."""
     return bool(os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("WORLD_SIZE", "1") not in ("", "1"))
 
 
-def check_launch(launch: Launch) -> None:
+def check_hosts(hosts: Hosts) -> None:
     """Checks what goes with what.
 
     Raises:
         ConfigError: flags that do not.
     """
-    if launch.nnodes > 1 and not launch.rdzv_endpoint:
+    if hosts.nnodes < 1:
+        raise ConfigError(f"nnodes = {hosts.nnodes}: must be at least 1")
+    if hosts.nnodes > 1 and not hosts.rdzv_endpoint:
         raise ConfigError("--nnodes above 1: needs --rdzv-endpoint HOST:PORT, the same on every host")
-    host, _, port = launch.rdzv_endpoint.rpartition(":")
-    if launch.rdzv_endpoint and not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise ConfigError(f"--rdzv-endpoint {launch.rdzv_endpoint}: must be HOST:PORT, such as node0:29400")
-    given = [
-        flag
-        for flag, value in (
-            ("--nnodes", launch.nnodes != 1),
-            ("--rdzv-endpoint", launch.rdzv_endpoint),
-            ("--max-restarts", launch.max_restarts),
-        )
-        if value
-    ]
-    if given and not launch.workers_per_node:
-        raise ConfigError(f"{given[0]}: goes with --workers-per-node, which starts the processes; add it")
+    host, _, port = hosts.rdzv_endpoint.rpartition(":")
+    if hosts.rdzv_endpoint and not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"--rdzv-endpoint {hosts.rdzv_endpoint}: must be HOST:PORT, such as node0:29400")
+
+
+def check_launch(launch: Launch) -> None:
+    """Checks ranges, and what goes with what.
+
+    Raises:
+        ConfigError: a value out of range, or flags that do not go together.
+    """
+    check_values(launch, {"workers_per_node": (0, 1024), "max_restarts": (0, 1_000_000)})
+    check_hosts(launch)
+    given = {"nnodes": launch.nnodes > 1, "rdzv-endpoint": launch.rdzv_endpoint, "max-restarts": launch.max_restarts}
+    for flag in [flag for flag, value in given.items() if value and not launch.workers_per_node]:
+        raise ConfigError(f"--{flag}: goes with --workers-per-node, which starts the processes; add it")
 
 
 def workers_on_this_host(launch: Launch, device: str) -> int:

@@ -23,7 +23,7 @@ from d3gan.evaluation.figures import figures_of, one_line
 from d3gan.evaluation.following import Follower
 from d3gan.events import NoEvents, TensorBoardEvents, open_events, require_tensorboard
 from d3gan.moving_average import MovingAverage
-from d3gan.randomness import draw_latents
+from d3gan.randomness import latents_of_step
 from d3gan.run_directory import (
     RunDirectory,
     keep_lines_up_to,
@@ -157,7 +157,7 @@ def _train(
                 group.reached(f"the data of step {step + 1}")
                 with tracker.stopwatch.data():
                     real_images = batches.at(step)
-                    latents = _latents(config, group, step, device).to(dtype)
+                    latents = latents_of_step(config, step, group.rank, device).to(dtype)
                 rate = learning_rate(config, step, steps_in_run, training.batches_a_step)
                 _set_learning_rate(gan, rate)
                 group.reached(f"step {step + 1}")
@@ -214,14 +214,6 @@ def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
             if group.leads:
                 stack.enter_context(open_run(config))
         yield RunDirectory(config.run_directory)
-
-
-def _latents(config: TrainConfig, group: Group, step: int, device: torch.device) -> torch.Tensor:
-    """This process's latents of a step; each batch of the step draws from a stream of its own."""
-    first = group.rank * config.accumulate
-    places = [(step, batch) if batch else (step,) for batch in range(first, first + config.accumulate)]
-    drawn = [draw_latents(config.batch_size, config.nz, config.seed, "latents", *p, device=device) for p in places]
-    return torch.cat(drawn)
 
 
 def _described_batch(config: TrainConfig, group: Group, everyones: list[dict[str, str]]) -> str:

@@ -1,0 +1,114 @@
+"""What ``d3gan scale`` is told. Imports no torch, so that its help answers at once."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from d3gan.config import MODELS, TrainConfig, load_config
+from d3gan.errors import ConfigError, nearest
+from d3gan.flags import DEFAULT_CONFIG
+from d3gan.launcher import Hosts, Launch, check_hosts
+from d3gan.values import check_values
+
+
+@dataclass(frozen=True)
+class Scale(Hosts):
+    """Measure how training scales with the number of processes, and plot it."""
+
+    workers: str = "1,2"
+    """Numbers of processes to measure, with commas; on GPUs one each."""
+    mode: Literal["weak", "strong"] = "weak"
+    """weak: each process has the batch size; strong: all processes together have it."""
+    batch_sizes: str = ""
+    """Batch sizes to measure, with commas. Empty: the config's batch_size."""
+    models: str = "dcgan,d3gan"
+    """Models to measure, with commas."""
+    seconds: float = 5.0
+    """Seconds of each measurement, after its warm-up."""
+    rounds: int = 3
+    """How often everything is measured, in turn; figures are medians with the smallest and the largest."""
+    project: int = 0
+    """Project onto as many processes, such as 1024, from a sweep of message sizes. 0: project nothing."""
+    published: bool = False
+    """Lay the published V100 figures beside, in the plots."""
+    out: str = "scaling"
+    """Folder of scaling.json and the plots."""
+    config: str = ""
+    """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
+    dataset: str = ""
+    """Data set, or the path of a folder or .zip of images. Empty: the config's."""
+    data_dir: str = ""
+    """Folder of the data files. Empty: the config's, else $D3GAN_DATA, else the user's cache folder."""
+    image_size: int = 0
+    """Side of the square images in pixels. 0: the config's."""
+    device: str = "auto"
+    """auto (cuda, else cpu), cpu or cuda."""
+    precision: Literal["auto", "bf16", "float32", "float64"] = "auto"
+    """Arithmetic of the networks; auto is bf16 autocast where the hardware has it, else float32."""
+    timeout: int = 600
+    """Seconds after which processes, of which one hangs, give up."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        """Checks types, ranges and lists."""
+        ranges = {"seconds": (0.1, 3600), "rounds": (1, 1000), "project": (0, 1_000_000), "timeout": (1, 10_000_000)}
+        check_values(self, ranges)
+        check_hosts(self)
+        if 1 not in self.numbers:
+            raise ConfigError(f"--workers {self.workers}: must hold 1, which the others are compared with")
+        if self.numbers[-1] % self.nnodes:
+            raise ConfigError(f"--workers {self.workers}: the largest must be a multiple of --nnodes {self.nnodes}")
+        if not self.model_names:
+            raise ConfigError(f"--models is empty; allowed: {', '.join(MODELS)}")
+        for name in self.model_names:
+            if name not in MODELS:
+                raise ConfigError(
+                    f"--models: {name!r} is unknown{nearest(name, MODELS)}; allowed: {', '.join(MODELS)}"
+                )
+        if min(self.sizes_of(self.train_config)) < 2:
+            raise ConfigError(f"--batch-sizes {self.batch_sizes}: must be at least 2")
+        if self.project:
+            from d3gan.scaling.projection import require_projectable  # brings NumPy along
+
+            require_projectable(self.mode, self.numbers, self.project)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of processes, in order."""
+        return sorted(set(_numbers("--workers", self.workers)))
+
+    def sizes_of(self, config: TrainConfig) -> list[int]:
+        """Batch sizes, in order."""
+        return sorted(set(_numbers("--batch-sizes", self.batch_sizes or str(config.batch_size))))
+
+    @property
+    def model_names(self) -> list[str]:
+        """Models, as given."""
+        return list(dict.fromkeys(word.strip() for word in self.models.split(",") if word.strip()))
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The config file's, with what the flags say over it.
+
+        Raises:
+            ConfigError: the file cannot be read, or a value is out of range.
+        """
+        path = self.config or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
+        config = load_config(path) if path else TrainConfig()
+        over = {name: getattr(self, name) for name in ("dataset", "data_dir", "image_size") if getattr(self, name)}
+        return dataclasses.replace(config, device=self.device, precision=self.precision, timeout=self.timeout, **over)
+
+    @property
+    def launch(self) -> Launch:
+        """The processes to start: as many as the largest number asked for, shared out among the hosts."""
+        hosts = {field.name: getattr(self, field.name) for field in dataclasses.fields(Hosts)}
+        return Launch(workers_per_node=self.numbers[-1] // self.nnodes, **hosts)
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ConfigError(f"{flag} {text}: must be whole numbers above 0 with commas, such as 1,2,4")
+    return [int(word) for word in words]
