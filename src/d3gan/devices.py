@@ -1,6 +1,9 @@
 """Which device a process computes on, and in which arithmetic."""
 
 import os
+import platform
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -86,6 +89,17 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name not in ("bf16", "float32", "float64"):
         raise ConfigError(f"precision = {name!r}: must be auto, bf16, float32 or float64")
     return name  # type: ignore[return-value]  # narrowed by the test above
+
+
+def device_name(device: torch.device) -> str:
+    """What the maker calls it, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _has_bf16(device: torch.device) -> bool:

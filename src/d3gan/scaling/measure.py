@@ -75,13 +75,15 @@ class Bench:
         several = self._group.world_size > 1
         steps = self._steps_in(seconds / TURNS / (2 if several else 1))
         turns = [self._turn(steps, several) for _ in range(TURNS)]
-        whole, data, alone = (statistics.fmean(turn[i] for turn in turns) for i in range(3))
-        shares = [turn[3] for turn in turns if turn[3] is not None]
+        whole, data, alone = (
+            statistics.fmean(times) for times in list(zip(*(turn[:3] for turn in turns), strict=True))
+        )
+        shares = [busy for _, busy in turns if busy is not None]
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else peak_memory()
         share = statistics.fmean(shares) if shares else None
         everyones = self._group.everyones((whole, data, alone, share, memory))
         wholes, datas, alones, all_shares, memories = zip(*everyones, strict=True)
-        known = [share for share in all_shares if share is not None]
+        known: list[float] = [share for share in all_shares if share is not None]
         return Measured(
             max(wholes),
             max(datas),
@@ -90,12 +92,12 @@ class Bench:
             max(memories),
         )
 
-    def _turn(self, steps: int, several: bool) -> tuple[float, float, float, float | None]:
-        """Seconds of a step, of its data, and of a step without exchanges, and how busy the device was."""
+    def _turn(self, steps: int, several: bool) -> tuple[tuple[float, float, float], float | None]:
+        """Seconds of a step, of its data and of a step without exchanges; how busy the device was."""
         with Utilization(self._device) as utilization:
             whole, data = self._timed(self.gan, steps)
         alone = self._timed(self._alone, steps)[0] if several else whole
-        return whole, data, alone, utilization.share
+        return (whole, data, alone), utilization.share
 
     def _steps_in(self, seconds: float) -> int:
         """A number of steps that takes about so long, the same in all processes."""

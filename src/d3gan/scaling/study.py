@@ -14,7 +14,7 @@ import torch.distributed
 
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet, load_images
-from d3gan.devices import Precision, resolve_precision
+from d3gan.devices import Precision, device_name, resolve_precision
 from d3gan.distributed import Group, naming_lost_contact, place, start
 from d3gan.errors import ConfigError
 from d3gan.files import write_text
@@ -188,9 +188,6 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def _described(
     options: Scale, image_set: ImageSet, device: torch.device, precision: Precision, hosts: int
 ) -> dict[str, Any]:
-    import platform
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "format": FORMAT,
         "mode": options.mode,
@@ -198,7 +195,7 @@ def _described(
         "batch_sizes": options.sizes_of(options.train_config),
         "models": options.model_names,
         "device": device.type,
-        "device_name": name,
+        "device_name": device_name(device),
         "backend": "nccl" if device.type == "cuda" else "gloo",
         "precision": precision,
         "threads": torch.get_num_threads(),
