@@ -127,6 +127,24 @@ def test_the_published_dcgan_resumes_its_falling_learning_rate(tiny: Tiny) -> No
     assert rates == pytest.approx([0.0002 * (1 - (line["step"] - 1) / 22) for line in metrics(whole)])
 
 
+@pytest.mark.parametrize(("model", "expected"), [("d3gan", 0.0006), ("dcgan", 0.0006 * 15 / 21)])
+def test_the_learning_rate_grows_with_the_batches_of_a_step(model: str, expected: float, tiny: Tiny) -> None:
+    run = train(tiny(model=model, accumulate=3, epochs=7, lr_scaling="linear", max_steps=7, tick=7)).run
+    assert metrics(run)[0]["learning_rate"] == pytest.approx(expected)
+    assert metrics(run)[0]["images_seen"] == 7 * 12
+
+
+def test_synchronised_batchnorm_without_a_gpu_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="sync_batchnorm = True: PyTorch has it for GPUs alone, this is cpu"):
+        train(tiny(sync_batchnorm=True))
+
+
+def test_a_run_with_other_batches_a_step_is_not_gone_on_with(tiny: Tiny) -> None:
+    train(tiny(max_steps=2))
+    with pytest.raises(ConfigError, match="was trained with 1 batches a step, here are 2"):
+        train(tiny(accumulate=2))
+
+
 class SignalAt(Silent):
     def __init__(self, step: int, number: signal.Signals):
         self.step, self.number = step, number
@@ -286,12 +304,12 @@ def test_divergence_names_step_and_network_and_the_last_good_checkpoint(
 ) -> None:
     step_of = {"now": 0}
 
-    def poisoned(gan: Any, real_images: torch.Tensor, latents: torch.Tensor) -> Any:
+    def poisoned(gan: Any, *batch: Any) -> Any:
         step_of["now"] += 1
         if step_of["now"] == 8:
             with torch.no_grad():
                 next(gan.discriminators.members[1].parameters())[0, 0, 0, 0] = float("nan")
-        return train_step(gan, real_images, latents)
+        return train_step(gan, *batch)
 
     monkeypatch.setattr("d3gan.loop.train_step", poisoned)
     config = tiny()

@@ -1,6 +1,7 @@
 import torch
 
-from d3gan.randomness import draw_latents, stream
+from d3gan import TrainConfig
+from d3gan.randomness import draw_latents, latents_of_step, stream
 
 
 def test_streams_depend_on_seed_purpose_and_place_alone() -> None:
@@ -19,3 +20,14 @@ def test_latents_are_standard_normal() -> None:
     assert abs(latents.mean().item()) < 0.01
     assert abs(latents.std().item() - 1) < 0.01
     assert not torch.equal(latents, draw_latents(2000, 50, 0, "latents", 4, device="cpu"))
+
+
+def test_every_batch_of_a_step_has_latents_of_its_own_whoever_processes_it() -> None:
+    one = TrainConfig(batch_size=3, nz=5, accumulate=4)
+    whole = latents_of_step(one, 7, 0, torch.device("cpu"))
+    two = TrainConfig(batch_size=3, nz=5, accumulate=2)
+    shares = torch.cat([latents_of_step(two, 7, rank, torch.device("cpu")) for rank in range(2)])
+    assert torch.equal(whole, shares)
+    assert len({part.numpy().tobytes() for part in whole.chunk(4)}) == 4
+    assert not torch.equal(whole, latents_of_step(one, 8, 0, torch.device("cpu")))
+    assert torch.equal(whole[:3], draw_latents(3, 5, 0, "latents", 7, device="cpu")), "as a single process always did"

@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Train(TrainConfig, Launch):
+class Train(Launch, TrainConfig):
     """Train a GAN, or go on with the run found in its run directory. Flags beat the config file."""
 
     config: str = ""

@@ -230,7 +230,10 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
-        raise ConfigError(f"WORLD_SIZE = {world_size}, but {', '.join(missing)} is not set; start it with torchrun")
+        raise ConfigError(
+            f"WORLD_SIZE = {world_size}, but {', '.join(missing)} is not set; start it with torchrun or "
+            "--workers-per-node, or unset WORLD_SIZE"
+        )
     rank = number_of_environment("RANK", 0, least=0)
     _join(rank, world_size, device_name, timeout)
     try:

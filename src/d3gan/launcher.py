@@ -94,6 +94,8 @@ def workers_on_this_host(launch: Launch, device: str) -> int:
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
     if launch.workers_per_node == "auto":
+        if not gpus:
+            print("no GPU to compute on: one process; --workers-per-node N starts N on the CPU", flush=True)
         return gpus or 1
     workers = int(launch.workers_per_node)
     if gpus and workers > gpus:

@@ -159,7 +159,7 @@ class Watch:
     def _end_stopped(self, beats: list[Beat]) -> None:
         """Ends processes of this host that are stopped; the launcher would, half a minute after it has asked them."""
         for beat in beats:
-            if (beat.host, beat.launcher) == (socket.gethostname(), self._parent):
+            if (beat.host, beat.launcher) == (socket.gethostname(), self._parent) and beat.pid != os.getpid():
                 with suppress(OSError):
                     os.kill(beat.pid, signal.SIGKILL)
 

@@ -74,3 +74,22 @@ def test_images_kept_on_the_device_give_the_same_batches(monkeypatch: pytest.Mon
 def test_fewer_images_than_a_batch_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size = 9: must be at most 8"):
         Batches(numbered(8), 9, 1, 0, CPU)
+
+
+def test_processes_share_out_one_shuffled_order_and_no_image_goes_to_two() -> None:
+    def epoch_of(rank: int, epoch: int, size: int, processes: int) -> list[list[int]]:
+        batches = Batches(numbered(23), size, 1, 5, CPU, rank=rank, world_size=processes)
+        assert batches.steps_per_epoch == 3
+        return [indices(batches.at(3 * epoch + step)) for step in range(3)]
+
+    for epoch in (0, 1):
+        shares = [epoch_of(rank, epoch, 2, 3) for rank in range(3)]
+        together = [[image for share in shares for image in share[step]] for step in range(3)]
+        assert together == epoch_of(0, epoch, 6, 1)
+        assert len({image for step in together for image in step}) == 18
+    assert epoch_of(0, 0, 2, 3) != epoch_of(0, 1, 2, 3)
+
+
+def test_more_images_than_there_are_name_the_processes() -> None:
+    with pytest.raises(ConfigError, match="batch_size = 4, 12 with all 3 processes: must be at most 8"):
+        Batches(numbered(8), 4, 1, 0, CPU, rank=1, world_size=3)
