@@ -72,7 +72,7 @@ def _first_to_say(message: str, file: Path) -> bool:
     return True
 
 
-def end_process(error: WorldError) -> NoReturn:
+def end_process(error: ConfigError | WorldError) -> NoReturn:
     """Ends this process at once, from any thread, while its main thread is held up inside a backend."""
     report("d3gan", error)
     sys.stdout.flush()

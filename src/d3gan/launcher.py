@@ -3,14 +3,15 @@
 It is torchrun called for the user: the same processes, the same variables, the same restarts.
 """
 
+import json
 import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,22 +20,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from d3gan.errors import ConfigError, WorldError
 from d3gan.failure import LAUNCHED, end_process
+from d3gan.rendezvous import (
+    CONNECT_SECONDS,
+    Hosts,
+    check_hosts,
+    interface_of,
+    is_here,
+    no_rendezvous,
+    own_address,
+    refuse_unknown_host,
+)
 from d3gan.values import check_values
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hosts:
-    """The flags that say where the processes of several hosts meet."""
-
-    nnodes: int = 1
-    """Number of hosts; start the same command on each."""
-    rdzv_endpoint: str = ""
-    """HOST:PORT where the hosts find one another: any of them, with a free port. Needed with --nnodes above 1."""
-    rdzv_id: str = "d3gan"
-    """Name of the job, where several meet at one endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,28 +46,13 @@ class Launch(Hosts):
     """How often all processes are started again from the last checkpoint, after one has failed."""
 
 
-# How long a host that can be reached may take to answer at the endpoint; PyTorch tries twice.
-CONNECT_SECONDS = 30
+# How long PyTorch's launcher may take to end the workers that are left, once one has failed; it gives them 30 s.
+END_SECONDS = 40
 
 
 def started_by_launcher() -> bool:
     """Whether this process is one of several that ours or another torchrun started."""
     return bool(os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("WORLD_SIZE", "1") not in ("", "1"))
-
-
-def check_hosts(hosts: Hosts) -> None:
-    """Checks what goes with what.
-
-    Raises:
-        ConfigError: flags that do not.
-    """
-    if hosts.nnodes < 1:
-        raise ConfigError(f"nnodes = {hosts.nnodes}: must be at least 1")
-    if hosts.nnodes > 1 and not hosts.rdzv_endpoint:
-        raise ConfigError("--nnodes above 1: needs --rdzv-endpoint HOST:PORT, the same on every host")
-    host, _, port = hosts.rdzv_endpoint.rpartition(":")
-    if hosts.rdzv_endpoint and not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise ConfigError(f"--rdzv-endpoint {hosts.rdzv_endpoint}: must be HOST:PORT, such as node0:29400")
 
 
 def check_launch(launch: Launch) -> None:
@@ -124,7 +108,7 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         WorldError: a process failed, or the hosts did not find one another.
     """
     if launch.rdzv_endpoint:
-        _refuse_unknown_host(launch.rdzv_endpoint)
+        refuse_unknown_host(launch.rdzv_endpoint)
     with _quiet_sockets(debug):
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -132,15 +116,15 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         from torch.distributed.run import parse_args, run
 
     workers = workers_on_this_host(launch, device)
-    _set_environment(launch, workers)
+    _set_environment(launch, workers, debug)
     if not debug:  # each of its modules has a logger of its own, with a level of its own
         for name in list(logging.root.manager.loggerDict):
             if name.startswith("torch.distributed"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="d3gan-launch-", ignore_cleanup_errors=True) as folder:
-        patience = threading.Timer(timeout + CONNECT_SECONDS, _give_up, (launch, Path(folder)))
-        patience.daemon = True
-        patience.start()
+        over = threading.Event()
+        watching = (launch, Path(folder), timeout, over)
+        threading.Thread(target=_end_if_stuck, args=watching, name="d3gan launcher", daemon=True).start()
         try:
             run(parse_args([*_launcher_words(launch, workers, folder, timeout), "-m", "d3gan", *command]))
         except ChildFailedError as error:
@@ -148,18 +132,23 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         except SignalException as error:
             return 128 + int(error.sigval)
         except (RendezvousError, RuntimeError, OSError) as error:
-            raise _no_rendezvous(launch, error) from error
+            raise no_rendezvous(launch, error) from error
         finally:
-            patience.cancel()
+            over.set()
             if sys.stdout.isatty():  # a process that was killed may have left the cursor hidden
                 print("\x1b[?25h", end="", flush=True)
     return 0
 
 
-def _set_environment(launch: Launch, workers: int) -> None:
+def _set_environment(launch: Launch, workers: int, debug: bool) -> None:
     os.environ[LAUNCHED] = "1"
+    if not debug:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the workers; what counts they say themselves
     if launch.nnodes > 1:
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # see d3gan.watch.open_store
+        interface = interface_of(own_address(launch.rdzv_endpoint))
+        if interface:  # or gloo takes the one that the host's name stands for, which may be the loopback
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     # Or torchrun takes one thread, and says so in a warning, however many cores there are.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
@@ -171,22 +160,10 @@ def _launcher_words(launch: Launch, workers: int, folder: str, timeout: int) -> 
     if not launch.rdzv_endpoint:
         return [*words, "--standalone", "--local-addr=127.0.0.1"]
     words += ["--rdzv-backend=c10d", f"--rdzv-endpoint={launch.rdzv_endpoint}", f"--rdzv-id={launch.rdzv_id}"]
-    return [*words, f"--rdzv-conf=join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
-
-
-def _give_up(launch: Launch, folder: Path) -> None:
-    """Ends this process if no worker has been started yet: what listens at the endpoint never answers."""
-    if not any(folder.glob("*/attempt_0")):
-        shutil.rmtree(folder, ignore_errors=True)
-        end_process(_no_rendezvous(launch, TimeoutError("what listens there does not answer")))
-
-
-def _refuse_unknown_host(endpoint: str) -> None:
-    host, _, port = endpoint.rpartition(":")
-    try:
-        socket.getaddrinfo(host.strip("[]"), int(port))
-    except OSError as error:
-        raise WorldError(f"--rdzv-endpoint {endpoint}: this host knows no {host} ({error.strerror})") from error
+    words += [f"--local-addr={address}"] if (address := own_address(launch.rdzv_endpoint)) else []
+    # PyTorch compares names to find out whether the endpoint is here, and misses addresses that no name stands for.
+    keeps = f"is_host={int(is_here(launch.rdzv_endpoint))}"
+    return [*words, f"--rdzv-conf={keeps},join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
 
 
 @contextmanager
@@ -201,13 +178,43 @@ def _quiet_sockets(debug: bool) -> Iterator[None]:
     del os.environ[name]  # not for the processes that train
 
 
-def _no_rendezvous(launch: Launch, error: BaseException) -> WorldError:
-    reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
-    where = launch.rdzv_endpoint or "this host"
-    return WorldError(
-        f"{where}: the processes did not find one another there ({type(error).__name__}: {reason}); is the host "
-        "right, its port free and open, and was the same command started on all hosts?"
-    )
+def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Event) -> None:
+    """Ends this process where PyTorch's launcher would wait for ever for an answer that does not come.
+
+    It does so for a store that cannot be reached any more, and for something at the endpoint that is no store.
+    """
+    begin = failed = time.monotonic()
+    while not over.wait(1.0):
+        now, attempts = time.monotonic(), list(folder.glob("*/attempt_*"))
+        if not attempts:
+            if now - begin > timeout + CONNECT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+                end_process(no_rendezvous(launch, TimeoutError("what listens there does not answer")))
+            continue
+        told = [_told_in(file) for file in _newest(attempts).glob("*/error.json")]
+        failed = failed if told else now
+        # The launcher may still be ending the other workers, or starting them again with those of the other hosts.
+        if now - failed > END_SECONDS + (timeout if launch.max_restarts else 0):
+            shutil.rmtree(folder, ignore_errors=True)
+            end_process(_error_of(min(told, key=lambda each: bool(each.get("consequence")))))
+
+
+def _newest(attempts: list[Path]) -> Path:
+    return max(attempts, key=lambda path: int(path.name.removeprefix("attempt_")))
+
+
+def _told_in(file: Path) -> dict[str, Any]:
+    """What ``d3gan.failure`` wrote for us, from a worker's error file."""
+    try:
+        message = json.loads(file.read_text(encoding="utf-8"))["message"]
+        return {"text": message["message"], **message["d3gan"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _error_of(told: dict[str, Any]) -> ConfigError | WorldError:
+    text = str(told.get("text", "error: a process failed")).removeprefix("error: ")
+    return ConfigError(text) if told.get("code") == 2 else WorldError(text)
 
 
 def explained(failed: "ChildFailedError") -> ConfigError | WorldError:
@@ -217,21 +224,15 @@ def explained(failed: "ChildFailedError") -> ConfigError | WorldError:
     launcher itself ended), then what the others noticed of it; of equal ones the earliest.
     """
 
-    def told_by(failure: Any) -> dict[str, Any]:
-        told = failure.error_file_data.get("message", {})
-        return told.get("d3gan", {}) if isinstance(told, dict) else {}
-
     def order(rank_and_failure: tuple[int, Any]) -> tuple[int, int, int]:
         rank, failure = rank_and_failure
-        told = told_by(failure)
-        if told:
+        if told := _told_in(Path(failure.error_file)):
             return 2 if told["consequence"] else 0, failure.timestamp, rank
         return 3 if failure.exitcode == -signal.SIGTERM else 1, failure.timestamp, rank
 
     rank, failure = min(failed.failures.items(), key=order)
-    if told := told_by(failure):
-        text = str(failure.error_file_data["message"]["message"]).removeprefix("error: ")
-        return ConfigError(text) if told["code"] == 2 else WorldError(text)
+    if told := _told_in(Path(failure.error_file)):
+        return _error_of(told)
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
     memory = "; the system may have been short of memory" if failure.exitcode == -9 else ""
     return WorldError(

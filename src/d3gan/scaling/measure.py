@@ -75,9 +75,7 @@ class Bench:
         several = self._group.world_size > 1
         steps = self._steps_in(seconds / TURNS / (2 if several else 1))
         turns = [self._turn(steps, several) for _ in range(TURNS)]
-        whole, data, alone = (
-            statistics.fmean(times) for times in list(zip(*(turn[:3] for turn in turns), strict=True))
-        )
+        whole, data, alone = (statistics.fmean(seconds[i] for seconds, _ in turns) for i in range(3))
         shares = [busy for _, busy in turns if busy is not None]
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else peak_memory()
         share = statistics.fmean(shares) if shares else None

@@ -8,7 +8,8 @@ from typing import Literal
 from d3gan.config import MODELS, TrainConfig, load_config
 from d3gan.errors import ConfigError, nearest
 from d3gan.flags import DEFAULT_CONFIG
-from d3gan.launcher import Hosts, Launch, check_hosts
+from d3gan.launcher import Launch
+from d3gan.rendezvous import Hosts, check_hosts
 from d3gan.values import check_values
 
 

@@ -170,7 +170,6 @@ def _row(cell: Cell, found: Sequence[Measured], config: TrainConfig, images: int
         "batch_size": cell.batch_size,
         "global_batch_size": together,
         "images_per_second": _spread(rates),
-        "images_per_second_of_rounds": rates,
         "step_seconds": _spread([m.step_seconds for m in found]),
         "data_seconds": _spread([m.data_seconds for m in found]),
         "compute_seconds": _spread([max(0.0, seconds) for seconds in alone]),
@@ -178,6 +177,7 @@ def _row(cell: Cell, found: Sequence[Measured], config: TrainConfig, images: int
         "epoch_seconds": _spread([images // together * m.step_seconds for m in found]),
         "utilization": _spread(shares) if shares else None,
         "peak_memory_bytes": max(m.peak_memory_bytes for m in found),
+        "rounds": [dataclasses.asdict(m) for m in found],
     }
 
 

@@ -1,0 +1,178 @@
+"""Hits runs of two processes again and again, and compares how they end with a run that was never hit.
+
+    python benchmarks/soak.py [--times 20] [--kinds kill,saving] [--seed 0]
+
+kill: SIGKILL to a random rank at a random moment, with --max-restarts. saving: the same to rank 0 while it writes a
+checkpoint. term-launcher, term-worker: SIGTERM, then the same command once more. stop: SIGSTOP to a random rank,
+which must end the job within its --timeout, then the same command once more. Every run must end with the bits of the
+undisturbed one: weights, optimisers, metrics, samples. The exit code is 1 if any does not.
+"""
+
+import argparse
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+from d3gan.checkpoint import checkpoints, load_checkpoint
+
+IMAGES, STEPS, TIMEOUT = 44, 400, 5
+CLOCKS = ("images_per_second", "images_per_second_without_data", "training_seconds", "peak_memory_bytes")
+STOPPED = re.compile(r"stopped by SIGTERM at step (\d+); saved")
+
+
+def command(folder: Path, run: Path, *flags: str) -> list[str]:
+    """A run of two processes that takes some seconds."""
+    words = [
+        f"--dataset={folder / 'images'}",
+        f"--data-dir={folder}",
+        f"--out={run}",
+        "--image-size=16",
+        "--batch-size=4",
+    ]
+    words += ["--nz=6", "--ngf=4", "--ndf=4", "--device=cpu", "--precision=float32", "--checkpoint=20", "--tick=7"]
+    words += [f"--epochs={STEPS // 5}", f"--timeout={TIMEOUT}", "--ema=0.9", *flags]
+    return [sys.executable, "-m", "d3gan", "train", "--workers-per-node=2", *words]
+
+
+def start(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """The launcher, with both outputs into ``log``."""
+    with log.open("ab") as file:
+        return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
+
+
+def workers(launcher: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
+    """The launcher's processes that train, by rank."""
+    found = {}
+    for process in psutil.Process(launcher.pid).children():
+        try:
+            found[int(process.environ()["RANK"])] = process
+        except (psutil.Error, KeyError):
+            continue
+    return found
+
+
+def step_of(run: Path) -> int:
+    """The last step in metrics.jsonl."""
+    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def wait_for(what: Callable[[], object], launcher: "subprocess.Popen[bytes]") -> bool:
+    """Until ``what`` is true; False if the run has ended before."""
+    while not what():
+        if launcher.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def hit(kind: str, launcher: "subprocess.Popen[bytes]", run: Path, draw: random.Random) -> tuple[str, int] | None:
+    """Does it; returns whom it hit and about when, None if the run was over first."""
+    wanted = draw.randrange(1, STEPS - 40) if kind != "kill" or draw.random() < 0.8 else 0
+    seen = wait_for(lambda: (run / "config.ini").exists() and step_of(run) >= wanted, launcher)
+    if seen and kind == "saving":
+        seen = wait_for(lambda: any((run / "checkpoints").glob("*.tmp")), launcher)
+    if not seen:
+        return None
+    rank = 0 if kind == "saving" else draw.randrange(2)
+    time.sleep(0 if kind == "saving" else draw.random() * 0.1)
+    number = {"kill": signal.SIGKILL, "saving": signal.SIGKILL, "stop": signal.SIGSTOP}.get(kind, signal.SIGTERM)
+    if kind == "term-launcher":
+        launcher.send_signal(number)
+        return "launcher", step_of(run)
+    whom = workers(launcher).get(rank)
+    if whom is None:
+        return None
+    whom.send_signal(number)
+    return f"rank {rank}", step_of(run)
+
+
+def state_of(run: Path) -> dict[str, Any]:
+    """All that must be the same, bit for bit."""
+    last = load_checkpoint(checkpoints(run / "checkpoints")[-1])
+    last["tracker"] = {key: value for key, value in last["tracker"].items() if key not in ("lap", "training_seconds")}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+    samples = {path.name: path.read_bytes() for path in sorted((run / "samples").glob("*.png"))}
+    return {"checkpoint": last, "metrics": metrics, "samples": samples}
+
+
+def difference(a: Any, b: Any, where: str = "") -> str:
+    """The first place at which two states differ; "" if they do not."""
+    if isinstance(a, torch.Tensor):
+        return "" if torch.equal(a, b) else where
+    if isinstance(a, dict):
+        keys = "" if a.keys() == b.keys() else f"{where}: {sorted(map(str, a.keys() ^ b.keys()))[:3]}"
+        return keys or next(filter(None, (difference(a[key], b[key], f"{where}/{key}") for key in a)), "")
+    if isinstance(a, list):
+        length = "" if len(a) == len(b) else f"{where}: {len(a)} and {len(b)} entries"
+        pairs = enumerate(zip(a, b, strict=False))
+        return length or next(filter(None, (difference(x, y, f"{where}/{i}") for i, (x, y) in pairs)), "")
+    return "" if a == b else where
+
+
+def survive(kind: str, folder: Path, number: int, reference: dict[str, Any], draw: random.Random) -> str:
+    """One run that is hit; returns what it tells, which ends in "same" where it ended as it must."""
+    run, log = folder / f"run-{number}", folder / f"log-{number}"
+    restarts = ["--max-restarts=3"] if kind in ("kill", "saving") else []
+    launcher = start(command(folder, run, *restarts), log)
+    told = hit(kind, launcher, run, draw)
+    code = launcher.wait(120)
+    text = log.read_text()
+    expected = {"kill": 0, "saving": 0, "stop": 1}.get(kind, 143)
+    what = f"{told[0]} at about step {told[1]}" if told else "over before it was hit"
+    if told and code != expected:
+        return f"{what}; exit code {code}, not {expected}: {text.splitlines()[-1]}"
+    if told and kind in ("kill", "saving") and "restart 1 of 3" not in text:
+        return f"{what}; no restart in {log}"
+    if told and kind.startswith("term") and not STOPPED.search(text):
+        return f"{what}; says nothing of it in {log}"
+    if told and kind == "stop" and not re.search(r"process \d \(pid \d+ on .*\) has gone silent", text):
+        return f"{what}; does not name it in {log}"
+    if told and expected and start(command(folder, run), log).wait(120) != 0:
+        return f"{what}; did not go on: {log.read_text().splitlines()[-1]}"
+    differs = difference(reference, state_of(run))
+    return f"{what}; differs at {differs}" if differs else f"{what}; same"
+
+
+def main() -> None:
+    """Prints a line for each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--kinds", default="kill,saving", help="kill, saving, term-launcher, term-worker, stop")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="d3gan-soak-"))
+    (folder / "images").mkdir()
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (IMAGES, 16, 16, 3), np.uint8)):
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+    begin = time.monotonic()
+    if start(command(folder, folder / "whole"), folder / "log").wait(300):
+        sys.exit(f"the undisturbed run failed: {(folder / 'log').read_text()}")
+    reference = state_of(folder / "whole")
+    print(f"undisturbed: {STEPS} steps in {time.monotonic() - begin:.0f} s; all in {folder}", flush=True)
+    draw, kinds, failed = random.Random(options.seed), options.kinds.split(","), 0
+    for number in range(options.times):
+        kind, begin = kinds[number % len(kinds)], time.monotonic()
+        told = survive(kind, folder, number, reference, draw)
+        failed += not told.endswith("same")
+        print(f"{number + 1:3}  {kind:<13} {told}  ({time.monotonic() - begin:.0f} s)", flush=True)
+    print(f"{options.times - failed} of {options.times} ended with the same bits")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

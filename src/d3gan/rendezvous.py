@@ -1,0 +1,100 @@
+"""Where the processes of several hosts meet, and by which address and interface this host is reached."""
+
+import socket
+from dataclasses import dataclass
+
+from d3gan.errors import ConfigError, WorldError
+
+# How long a host that can be reached may take to answer at the endpoint; PyTorch tries twice.
+CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosts:
+    """The flags that say where the processes of several hosts meet."""
+
+    nnodes: int = 1
+    """Number of hosts; start the same command on each."""
+    rdzv_endpoint: str = ""
+    """HOST:PORT where the hosts find one another: any of them, with a free port. Needed with --nnodes above 1."""
+    rdzv_id: str = "d3gan"
+    """Name of the job, where several meet at one endpoint."""
+
+
+def check_hosts(hosts: Hosts) -> None:
+    """Checks what goes with what.
+
+    Raises:
+        ConfigError: flags that do not.
+    """
+    if hosts.nnodes < 1:
+        raise ConfigError(f"nnodes = {hosts.nnodes}: must be at least 1")
+    if hosts.nnodes > 1 and not hosts.rdzv_endpoint:
+        raise ConfigError("--nnodes above 1: needs --rdzv-endpoint HOST:PORT, the same on every host")
+    host, _, port = hosts.rdzv_endpoint.rpartition(":")
+    if hosts.rdzv_endpoint and not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"--rdzv-endpoint {hosts.rdzv_endpoint}: must be HOST:PORT, such as node0:29400")
+
+
+def refuse_unknown_host(endpoint: str) -> None:
+    """Checks that the endpoint's host has an address; PyTorch would try for a minute and a half.
+
+    Raises:
+        WorldError: it has none.
+    """
+    try:
+        _resolved(endpoint)
+    except OSError as error:
+        host = endpoint.rpartition(":")[0]
+        raise WorldError(f"--rdzv-endpoint {endpoint}: this host knows no {host} ({error.strerror})") from error
+
+
+def _resolved(endpoint: str) -> tuple[socket.AddressFamily, str, int]:
+    """Family, numeric address and port of HOST:PORT; lets OSError through."""
+    host, _, port = endpoint.rpartition(":")
+    family, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    return family, str(address[0]), int(port)
+
+
+def is_here(endpoint: str) -> bool:
+    """Whether the endpoint's address is one of this host: only then can a socket be bound to it."""
+    family, address, _ = _resolved(endpoint)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def own_address(endpoint: str) -> str:
+    """The address by which this host reaches the endpoint, so that the others can reach it there; "" if unknown.
+
+    PyTorch would take the host's name, which some systems let stand for 127.0.0.1.
+    """
+    family, address, port = _resolved(endpoint)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, port))  # of a datagram socket: nothing is sent
+        except OSError:
+            return ""
+        own = str(probe.getsockname()[0])
+    return "" if own.startswith("127.") or own == "::1" else own
+
+
+def interface_of(address: str) -> str:
+    """Name of the network interface that has an address; "" if none has."""
+    import psutil
+
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, found in interfaces if any(each.address == address for each in found)), "")
+
+
+def no_rendezvous(hosts: Hosts, error: BaseException) -> WorldError:
+    """What to say where the processes did not find one another."""
+    reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
+    where = hosts.rdzv_endpoint or "this host"
+    return WorldError(
+        f"{where}: the processes did not find one another there ({type(error).__name__}: {reason}); is the host "
+        "right, its port free and open, and was the same command started on all hosts?"
+    )
