@@ -65,8 +65,9 @@ def workers(launcher: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
 
 
 def step_of(run: Path) -> int:
-    """The last step in metrics.jsonl."""
-    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    """The last step in metrics.jsonl; a line that is being written does not count."""
+    text = (run / "metrics.jsonl").read_text() if (run / "metrics.jsonl").exists() else ""
+    lines = text[: text.rfind("\n") + 1].splitlines()
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 

@@ -84,6 +84,17 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     ended: list[str] = []
     watch = Watch(Deaf(), 1, 2, 0.2, lambda error: ended.append(str(error)))
     with watch:
+        watch.reached("step 1")
         while not ended:
             time.sleep(0.01)
     assert "and node0:29400 does not answer" in ended[0]
+
+
+def test_before_the_first_step_and_at_rest_nothing_is_ended() -> None:
+    ended: list[WorldError] = []
+    with Watch(HashStore(), 0, 1, 0.2, ended.append) as watch:
+        time.sleep(0.6)
+        watch.reached("step 1")
+        watch.rest()
+        time.sleep(0.6)
+    assert not ended

@@ -194,6 +194,11 @@ class Group:
         if self._watch is not None:
             self._watch.reached(what)
 
+    def rest(self) -> None:
+        """This process now waits or works for as long as it takes; ``reached`` ends that."""
+        if self._watch is not None:
+            self._watch.rest()
+
     def on_orphan(self, call: Callable[[], None]) -> None:
         """Has ``call`` called, from another thread, if this process's launcher dies."""
         if self._watch is not None:

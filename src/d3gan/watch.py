@@ -97,7 +97,7 @@ class Watch:
         self._timeout, self._end = timeout, end
         self._seconds = min(SECONDS_BETWEEN_BEATS, timeout / 4)
         self._count, self._places, self._place = 0, 0, "the start"
-        self._since = time.monotonic()
+        self._since: float | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="d3gan watch", daemon=True)
         self._parent = os.getppid()
@@ -112,8 +112,12 @@ class Watch:
         self._over.set()
 
     def reached(self, place: str) -> None:
-        """This process goes on; called in the same order in all of them."""
+        """This process goes on; called in the same order in all of them. The first call starts the clock."""
         self._places, self._place, self._since = self._places + 1, place, time.monotonic()
+
+    def rest(self) -> None:
+        """Stops the clock until the next place: what comes now may take as long as it takes."""
+        self._since = None
 
     def _run(self) -> None:
         while not self._over.wait(self._seconds):
@@ -121,9 +125,10 @@ class Watch:
                 self._parent = os.getppid()
                 self.on_orphan()
             self._beat()
-            if time.monotonic() - self._since > self._timeout:
+            since = self._since
+            if since is not None and time.monotonic() - since > self._timeout:
                 message = self._explanation()
-                if not self._over.is_set():  # the process may have gone on meanwhile, and ended well
+                if self._since == since and not self._over.is_set():  # it may have gone on meanwhile, or ended well
                     self._end(WorldError(message))
 
     def _beat(self) -> None:

@@ -57,7 +57,8 @@ def started(pictures: Path, tmp_path: Path) -> Iterator[Any]:
 
 
 def last_step(run: Path) -> int:
-    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    text = (run / "metrics.jsonl").read_text() if (run / "metrics.jsonl").exists() else ""
+    lines = text[: text.rfind("\n") + 1].splitlines()  # without one that is being written
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
@@ -148,6 +149,8 @@ def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     steps = [int(path.stem.removeprefix("step-")) for path in checkpoints(run / "checkpoints")]
     assert steps[-1] == int(step) < 300
     assert steps[0] % 20 == 0, "one checkpoint more, not one a rank"
+    if whom == "rank 0":
+        return  # going on takes long, and is the same for all of them
     assert started("--workers-per-node=2").wait(100) == 0
     assert_same_run(whole, run)
 

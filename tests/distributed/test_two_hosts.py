@@ -98,6 +98,7 @@ def test_two_hosts_train_as_two_processes_of_one(start: Start, whole: Path, tmp_
     assert_same_run(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_later(
     start: Start,
     hosts: Hosts,

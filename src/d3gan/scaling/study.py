@@ -61,7 +61,8 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
         WorldError: data or files fail, or another process does.
     """
     config = options.train_config
-    with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
+    # Processes that a measurement does not need wait for it.
+    with start(config.device, config.timeout + 10 * options.seconds) as (group, device), naming_lost_contact(group):
         say = say if group.leads else lambda _: None
         with group.sharing_errors():
             if group.world_size < options.numbers[-1]:
