@@ -25,8 +25,9 @@ Anything = TypeVar("Anything")
 
 # A GPU is given work ahead of time; whether to stop is read this many steps late, when the answer is there already.
 STEPS_AHEAD = 4
-# The backend's own timeout is this much longer than ours, whose message says more.
-GRACE = 60
+# The backend's own timeout is this much longer than ours, whose message says more, and which counts from the first
+# step on only: before that one host may fetch data for hours while another waits for it.
+GRACE = 6 * 3600
 
 
 class Group:
@@ -193,11 +194,6 @@ class Group:
         self._at = what
         if self._watch is not None:
             self._watch.reached(what)
-
-    def rest(self) -> None:
-        """This process now waits or works for as long as it takes; ``reached`` ends that."""
-        if self._watch is not None:
-            self._watch.rest()
 
     def on_orphan(self, call: Callable[[], None]) -> None:
         """Has ``call`` called, from another thread, if this process's launcher dies."""

@@ -115,10 +115,6 @@ class Watch:
         """This process goes on; called in the same order in all of them. The first call starts the clock."""
         self._places, self._place, self._since = self._places + 1, place, time.monotonic()
 
-    def rest(self) -> None:
-        """Stops the clock until the next place: what comes now may take as long as it takes."""
-        self._since = None
-
     def _run(self) -> None:
         while not self._over.wait(self._seconds):
             if os.getppid() != self._parent:

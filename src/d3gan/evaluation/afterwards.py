@@ -26,8 +26,8 @@ FAKES = 50_000
 """Images of a generator, where nothing else is asked for: as many as published tables of FID use."""
 
 
-# An evaluation's processes wait for rank 0, which computes statistics for minutes, on many images for longer.
-EVALUATION_TIMEOUT = 3600
+# Seconds: rank 0 computes statistics alone, for minutes, with many replicates for hours.
+EVALUATION_TIMEOUT = 6 * 3600
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,6 @@ def collect(
                 taken.take(rows[: stop - start], start)
         advance(sum(stop - start for start, stop in chunks[first : first + group.world_size]))
         group.reached(f"image {chunks[first][0]:,} of an evaluation")
-    group.rest()  # rank 0 computes alone now, for minutes where there are many images
     return taken.result() if taken is not None else None
 
 
