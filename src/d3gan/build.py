@@ -1,4 +1,4 @@
-"""From a config to what it stands for: networks, optimisers, learning rate."""
+"""From a config to what it stands for: images, networks, optimisers, learning rate."""
 
 import functools
 
@@ -13,6 +13,19 @@ from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initial
 from d3gan.objectives import PAIRINGS, SELECTIONS
 from d3gan.randomness import stream
 from d3gan.train_step import GAN
+
+
+def images_of(config: TrainConfig, say: Callable[[str], None], progress: bool) -> ImageSet:
+    """The training images that a config names, fetched and prepared where need be; errors as ``load_images``."""
+    return load_images(
+        config.dataset,
+        image_size=config.image_size,
+        channels=config.nc,
+        data_dir=config.data_dir or None,
+        workers=config.workers,
+        report=say,
+        progress=progress,
+    )
 
 
 def build_gan(config: TrainConfig, device: torch.device, precision: Precision, group: Group | None = None) -> GAN:

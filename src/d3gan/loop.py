@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from d3gan.build import build_gan, learning_rate
+from d3gan.build import build_gan, images_of, learning_rate
 from d3gan.checkpoint import checkpoints
 from d3gan.config import TrainConfig
-from d3gan.data import load_images
 from d3gan.data.batches import Batches
 from d3gan.devices import network_dtype, resolve_precision
 from d3gan.display import Display, silent_display
@@ -98,15 +97,7 @@ def _train(
     # What to learn from.
     progress = display is not silent_display
     with group.sharing_errors():
-        image_set = load_images(
-            config.dataset,
-            image_size=config.image_size,
-            channels=config.nc,
-            data_dir=config.data_dir or None,
-            workers=config.workers,
-            report=say,
-            progress=progress,
-        )
+        image_set = images_of(config, say, progress)
         own_size, dtype = config.batch_size * config.accumulate, network_dtype(precision)
         ranks = group.rank, group.world_size
         batches = Batches(image_set.images, own_size, config.nc, config.seed, device, dtype, *ranks)

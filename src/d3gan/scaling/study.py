@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed
 
+from d3gan.build import images_of
 from d3gan.config import TrainConfig
-from d3gan.data import ImageSet, load_images
+from d3gan.data import ImageSet
 from d3gan.devices import Precision, device_name, resolve_precision
 from d3gan.distributed import Group, naming_lost_contact, place, start
 from d3gan.errors import ConfigError
@@ -68,7 +69,7 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
             if group.world_size < options.numbers[-1]:
                 raise ConfigError(f"--workers {options.workers}: only {group.world_size} processes were started")
             precision = resolve_precision(config.precision, device)
-            image_set = _images(config, say)
+            image_set = images_of(config, say, progress=group.leads)
             _refuse_few_images(options, len(image_set.images))
         hosts = len(set(group.everyones(place())))
         measured = _Study(options, group, device, precision, image_set, say)
@@ -77,17 +78,6 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
             return None
         document = _described(options, image_set, device, precision, hosts) | measured.figures()
     return _written(document, options)
-
-
-def _images(config: TrainConfig, say: Callable[[str], None]) -> ImageSet:
-    return load_images(
-        config.dataset,
-        image_size=config.image_size,
-        channels=config.nc,
-        data_dir=config.data_dir or None,
-        workers=config.workers,
-        report=say,
-    )
 
 
 def _refuse_few_images(options: Scale, images: int) -> None:
