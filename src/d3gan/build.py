@@ -1,11 +1,13 @@
 """From a config to what it stands for: images, networks, optimisers, learning rate."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from d3gan.config import TrainConfig
+from d3gan.data import ImageSet, load_images
 from d3gan.devices import Precision, network_dtype
 from d3gan.distributed import Group, wrap
 from d3gan.errors import ConfigError
