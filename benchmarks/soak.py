@@ -135,6 +135,8 @@ def survive(kind: str, folder: Path, number: int, reference: dict[str, Any], dra
     text = log.read_text()
     expected = {"kill": 0, "saving": 0, "stop": 1}.get(kind, 143)
     what = f"{told[0]} at about step {told[1]}" if told else "over before it was hit"
+    if told is None and code:
+        return f"failed before it was hit: {text.splitlines()[-1]}"
     if told and code != expected:
         return f"{what}; exit code {code}, not {expected}: {text.splitlines()[-1]}"
     if told and kind in ("kill", "saving") and "restart 1 of 3" not in text:

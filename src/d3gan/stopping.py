@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request that training answers between two steps."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
     Outside the main thread Python lets nobody set handlers; there a signal makes no request.
     """
     request, launched = StopRequest(group), started_by_launcher()
-    group.on_orphan(lambda: request.make(signal.SIGTERM))
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a shell that started processes by hand may well end before them
+        group.on_orphan(lambda: request.make(signal.SIGTERM))
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
