@@ -147,7 +147,7 @@ def run_train(flags: Train, call: Call) -> int:
     if outcome.interrupted_by is not None:
         name, step = outcome.interrupted_by.name, outcome.step
         say(f"stopped by {name} at step {step}; saved. Go on with: {call}", flush=True)
-        if os.environ.get("LOCAL_RANK") == "0" and started_by_launcher() and launcher == os.getppid():
+        if os.environ.get("LOCAL_RANK") == "0" and os.environ.get("TORCHELASTIC_RUN_ID") and launcher == os.getppid():
             os.kill(launcher, outcome.interrupted_by)  # or it would take this for a failure, and start us again
         return 128 + outcome.interrupted_by
     if outcome.step > outcome.last_step:

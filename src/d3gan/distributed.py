@@ -6,6 +6,7 @@ The engine is torch.distributed, the processes are torchrun's: NCCL between GPUs
 import inspect
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -247,7 +248,9 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
         with watch:
             yield group, device
     finally:
-        torch.distributed.destroy_process_group()
+        # After a failure not: NCCL would first wait for the others, who wait for us. The end of the process does it.
+        if sys.exception() is None or torch.distributed.get_backend() == "gloo":
+            torch.distributed.destroy_process_group()
 
 
 def _join(rank: int, world_size: int, device_name: str, timeout: float) -> None:

@@ -168,7 +168,9 @@ class Tracker:
         """The one error that the steps do not exchange; each is averaged once, so that its bits stay."""
         first = len(self._rows) - self._own_errors
         if self._group.world_size > 1 and self._own_errors:
-            (means,) = self._group.mean([torch.stack(self._rows[first:])[:, 0]])
+            # Added up in the order of the ranks: an all-reduce's order depends on where a number stands.
+            own = torch.stack(self._rows[first:])[:, 0].cpu()
+            means = torch.stack(self._group.everyones(own)).mean(dim=0)
             for row, mean in zip(self._rows[first:], means, strict=True):
                 row[0] = mean
         self._own_errors = 0
