@@ -59,10 +59,10 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     # up to rounding.
     generator.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminators = Discriminators(members).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.sync_batchnorm:  # the parameters stay the same objects
-        nn.SyncBatchNorm.convert_sync_batchnorm(generator)
-        nn.SyncBatchNorm.convert_sync_batchnorm(discriminators)
-    return GAN(
+    if config.sync_batchnorm and group.world_size > 1:  # the parameters stay the same objects
+        nn.SyncBatchNorm.convert_sync_batchnorm(generator, group.processes)
+        nn.SyncBatchNorm.convert_sync_batchnorm(discriminators, group.processes)
+    gan = GAN(
         generator,
         discriminators,
         _adam(generator, config),
@@ -74,6 +74,29 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         wrap(discriminators, group),
         group,
     )
+    if group.world_size > 1:
+        _lay_out_gradients(gan, config, device, dtype)
+    return gan
+
+
+def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """One backward pass of each network, for nothing.
+
+    After its first, DistributedDataParallel lays out the gradients in the order in which they came. Where a gradient
+    lies decides in which order an all-reduce adds up the parts of three and more processes: without this, the first
+    step after a resume would not be the one of a run that was never stopped.
+    """
+    latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
+    images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
+    for network, inputs in ((gan.generate, (latents,)), (gan.discriminate, (images, images))):
+        kept = [buffer.clone() for buffer in network.buffers()]
+        with gan.autocast():
+            outputs = network(*inputs)
+        (outputs if isinstance(outputs, torch.Tensor) else torch.cat(outputs)).sum().backward()
+        for buffer, before in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(before)
+    gan.generator_optimizer.zero_grad()
+    gan.discriminator_optimizer.zero_grad()
 
 
 def _adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:

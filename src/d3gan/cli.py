@@ -4,7 +4,6 @@ Nothing here imports torch before a command needs it.
 """
 
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation.options import Evaluate
-from d3gan.failure import code_of, report
+from d3gan.failure import code_of, first_on_host, leave, report
 from d3gan.flags import parse_flags
 from d3gan.launcher import Launch, check_launch, launch_processes, started_by_launcher
 from d3gan.scaling.options import Scale
@@ -136,19 +135,17 @@ class DataVerify:
 def run_train(flags: Train, call: Call) -> int:
     """Trains; see ``d3gan.loop``."""
     if flags.workers_per_node and not started_by_launcher():
-        return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug)
+        again = "the same command goes on from the last checkpoint, and --max-restarts N does so by itself"
+        return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug, again)
     from d3gan.display import terminal_display
     from d3gan.loop import train
 
-    launcher = os.getppid()
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
     outcome = train(config, terminal_display, lambda text: print(text, flush=True))
     say = print if outcome.leads else lambda *_, **__: None
     if outcome.interrupted_by is not None:
         name, step = outcome.interrupted_by.name, outcome.step
         say(f"stopped by {name} at step {step}; saved. Go on with: {call}", flush=True)
-        if os.environ.get("LOCAL_RANK") == "0" and os.environ.get("TORCHELASTIC_RUN_ID") and launcher == os.getppid():
-            os.kill(launcher, outcome.interrupted_by)  # or it would take this for a failure, and start us again
         return 128 + outcome.interrupted_by
     if outcome.step > outcome.last_step:
         say(f"{outcome.run} has {outcome.step} steps already; nothing was left to do")
@@ -161,7 +158,8 @@ def run_scale(flags: Scale, call: Call) -> int:
     import json
 
     if flags.numbers[-1] > 1 and not started_by_launcher():
-        return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug)
+        again = "start the same command again"
+        return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug, again)
     from d3gan.scaling.study import study, table
 
     folder = study(flags, lambda text: print(text, flush=True))
@@ -276,8 +274,9 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         sys.stdout.flush()  # here, where a closed pipe is still caught
         return code
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        if first_on_host("interrupted"):
+            print(f"{program}: interrupted", file=sys.stderr)
+        return leave(130)
     except BrokenPipeError:
         from d3gan.display import silence_output
 
@@ -285,12 +284,10 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         return 141
     except (ConfigError, WorldError) as error:
         report(program, error, debug)
-        return code_of(error)
+        return leave(code_of(error))
     except Exception as error:
-        if debug:
-            raise
-        report(program, error)
-        return code_of(error)
+        report(program, error, debug)
+        return leave(code_of(error))
 
 
 def _dispatch(arguments: list[str], program: str) -> int:

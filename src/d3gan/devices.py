@@ -50,6 +50,11 @@ def own_device(name: str) -> torch.device:
             f"{here} processes on this host, {torch.cuda.device_count()} GPUs: start at most one for each GPU "
             "(--workers-per-node auto), or give --device cpu"
         )
+    if not os.environ.get("LOCAL_RANK"):
+        raise ConfigError(
+            "LOCAL_RANK is not set, which says which GPU is this process's; start it with torchrun or "
+            "--workers-per-node, or give --device cuda:N to a single process of a host"
+        )
     return resolve_device(f"cuda:{number_of_environment('LOCAL_RANK', 0, least=0)}")
 
 

@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from d3gan.devices import number_of_environment, own_device
 from d3gan.errors import ConfigError, PeerLostError, WorldError
-from d3gan.watch import Watch, open_store, open_watch
+from d3gan.failure import end_process
+from d3gan.watch import STORE_SECONDS, Watch, open_store
 
 Anything = TypeVar("Anything")
 
@@ -29,6 +31,10 @@ STEPS_AHEAD = 4
 # The backend's own timeout is this much longer than ours, whose message says more, and which counts from the first
 # step on only: before that one host may fetch data for hours while another waits for it.
 GRACE = 6 * 3600
+# Seconds that joining may take beyond the timeout of each of its requests.
+PATIENCE = 10
+
+_joined = 0  # how often this process has joined others: a second run finds nothing of the first in the store
 
 
 class Group:
@@ -157,7 +163,7 @@ class Group:
         if first is None:
             return
         (kind, text), where = everyones[first][0] or (ConfigError, ""), everyones[first][1]
-        same = first == 0 or all(error == (kind, text) for error, _ in everyones)
+        same = all(error == (kind, text) for error, _ in everyones)
         # One text in all processes, so that whoever collects the messages sees one mistake.
         raise kind(text if same else f"process {first} on {where}: {text}") from own
 
@@ -223,7 +229,7 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
         The group, and this process's device.
 
     Raises:
-        ConfigError: torchrun's variables are incomplete, or a process has no device of its own.
+        ConfigError: torchrun's variables are incomplete or do not go together, or a process has no device of its own.
         WorldError: the other processes cannot be reached.
     """
     world_size = number_of_environment("WORLD_SIZE", 1, least=1)
@@ -237,9 +243,8 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
             "--workers-per-node, or unset WORLD_SIZE"
         )
     rank = number_of_environment("RANK", 0, least=0)
-    _join(rank, world_size, device_name, timeout)
+    watch = _join(rank, world_size, device_name, timeout)
     try:
-        watch = open_watch(rank, world_size, timeout)
         group = Group(rank, world_size, watch=watch)
         with group.sharing_errors():
             device = own_device(device_name)
@@ -253,20 +258,31 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
             torch.distributed.destroy_process_group()
 
 
-def _join(rank: int, world_size: int, device_name: str, timeout: float) -> None:
+def _join(rank: int, world_size: int, device_name: str, timeout: float) -> Watch:
+    """Joins the processes; returns what will watch over them."""
+    global _joined
+    _joined += 1
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    # What listens there may be something else, whose answer PyTorch would await without end.
+    mute = WorldError(f"{where}: what listens there does not answer as process 0 would; is the port taken?")
+    patience = threading.Timer(timeout + PATIENCE, end_process, [mute])
+    patience.daemon = True
+    patience.start()
     # gloo beside NCCL: what processes say to one another before each has its GPU, and besides, goes through the CPU.
     on_gpus = device_name.startswith(("auto", "cuda")) and torch.cuda.is_available()
     try:
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpus else "gloo",
             timeout=timedelta(seconds=timeout + GRACE),
-            store=open_store(timeout, serve=rank == 0),
+            store=open_store(f"group {_joined}", timeout, serve=rank == 0),
             rank=rank,
             world_size=world_size,
         )
+        return Watch(open_store(f"watch {_joined}", STORE_SECONDS), rank, world_size, timeout, end_process)
     except (torch.distributed.DistError, RuntimeError, ValueError) as error:
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorldError(f"{where}: cannot join the other processes there ({first_line(error)})") from error
+    finally:
+        patience.cancel()
 
 
 def wrap(network: nn.Module, group: Group) -> nn.Module:
@@ -304,15 +320,23 @@ def naming_lost_contact(group: Group) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = isinstance(error, torch.distributed.DistError) or any(
-            word in str(error) for word in ("gloo/", "gloo::", "NCCL", "ProcessGroup")
-        )
-        if group.world_size == 1 or not told or isinstance(error, WorldError):
+        if group.world_size == 1 or isinstance(error, WorldError) or not _is_lost_contact(error):
             raise
         raise PeerLostError(
             f"{group.where()}: process {group.rank} on {place()} lost contact with another process "
             f"({first_line(error)})"
         ) from error
+
+
+def _is_lost_contact(error: RuntimeError) -> bool:
+    """Whether a backend says that it cannot reach another process, and not that it was used wrongly."""
+    if isinstance(error, torch.distributed.DistNetworkError):
+        return True
+    backends = isinstance(error, torch.distributed.DistError) or any(
+        word in str(error) for word in ("gloo/", "gloo::", "NCCL", "ProcessGroup")
+    )
+    words = ("connect", "remote process", "timed out", "timeout", "abort", "closed", "reset by peer", "broken pipe")
+    return backends and any(word in str(error).lower() for word in words)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,11 +1,13 @@
 """How a process says why it ends: one line for a person, and under torchrun a file for the launcher.
 
-Of the processes of one host each meets the same mistake; only one of them says so.
+Of the processes of one host each meets the same mistake; only one of them says so, and only one tells the launcher
+not to start them again.
 """
 
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -13,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from d3gan.errors import ConfigError, PeerLostError, WorldError
+from d3gan.errors import ConfigError, PeerLostError, TrainingDivergedError, WorldError
 from d3gan.files import write_text
 
 # Set by ``d3gan.launcher`` for the processes it starts: it reads their files and says itself what went wrong.
@@ -44,9 +46,20 @@ def report(program: str, error: BaseException, debug: bool = False) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
     if file:
         _write_for_launcher(error, Path(file))
-        if os.environ.get(LAUNCHED) or not _first_to_say(message_of(error), Path(file)):
-            return
-    print(f"{program}: {message_of(error)}", file=sys.stderr, flush=True)
+    if not os.environ.get(LAUNCHED) and first_on_host(message_of(error)):
+        print(f"{program}: {message_of(error)}", file=sys.stderr, flush=True)
+    if isinstance(error, ConfigError | TrainingDivergedError):
+        _end_launcher()
+
+
+def _end_launcher() -> None:
+    """Keeps a launcher that has restarts left from trying again what must fail again."""
+    if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
+        return
+    if first_on_host("end the launcher"):
+        os.kill(os.getppid(), signal.SIGTERM)
+    else:
+        time.sleep(1)  # else the launcher might see this process fail before the signal reaches it
 
 
 def _write_for_launcher(error: BaseException, file: Path) -> None:
@@ -60,9 +73,12 @@ def _write_for_launcher(error: BaseException, file: Path) -> None:
         write_text(file, json.dumps(told))
 
 
-def _first_to_say(message: str, file: Path) -> bool:
+def first_on_host(message: str) -> bool:
     """Whether no other process of this host has said it: torchrun gives each a folder beside the others'."""
-    mark = file.parent.parent / f"said-{hashlib.sha256(message.encode()).hexdigest()[:16]}"
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
+    if not file:
+        return True
+    mark = Path(file).parent.parent / f"said-{hashlib.sha256(message.encode()).hexdigest()[:16]}"
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
@@ -77,3 +93,12 @@ def end_process(error: ConfigError | WorldError) -> NoReturn:
     report("d3gan", error)
     sys.stdout.flush()
     os._exit(code_of(error))
+
+
+def leave(code: int) -> int:
+    """The exit code; a process that still has others on GPUs ends here, since its usual end would wait for them."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,13 +84,15 @@ def workers_on_this_host(launch: Launch, device: str) -> int:
     workers = int(launch.workers_per_node)
     if gpus and workers > gpus:
         raise ConfigError(
-            f"--workers-per-node {workers}: this host has {gpus} GPUs and each process needs its own; give {gpus} or "
-            "auto, or --device cpu"
+            f"{workers} processes on this host: it has {gpus} GPUs and each process needs its own; start at most "
+            f"{gpus}, or give --device cpu"
         )
     return workers
 
 
-def launch_processes(launch: Launch, device: str, command: Sequence[str], timeout: int, debug: bool) -> int:
+def launch_processes(
+    launch: Launch, device: str, command: Sequence[str], timeout: int, debug: bool, again: str
+) -> int:
     """Starts this command's processes on this host and waits for them.
 
     Args:
@@ -99,12 +101,13 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         command: the command and its flags, as after ``d3gan``; each process gets all of it.
         timeout: seconds to wait for the other hosts.
         debug: let PyTorch's launcher log what it does.
+        again: what to do after a process was killed.
 
     Returns:
         The exit code: 0, or 128 + n after signal n.
 
     Raises:
-        ConfigError: a process ended because of a bad value.
+        ConfigError: a process was ended by a bad value.
         WorldError: a process failed, or the hosts did not find one another.
     """
     if launch.rdzv_endpoint:
@@ -128,8 +131,12 @@ def launch_processes(launch: Launch, device: str, command: Sequence[str], timeou
         try:
             run(parse_args([*_launcher_words(launch, workers, folder, timeout), "-m", "d3gan", *command]))
         except ChildFailedError as error:
-            raise explained(error) from error
+            raise explained(error, again) from error
         except SignalException as error:
+            with suppress(SignalException):
+                _wait_for_workers()
+            if told := _told_by_workers(Path(folder)):  # by a worker, so that it is not started again
+                raise _error_of(told) from error
             return 128 + int(error.sigval)
         except (RendezvousError, RuntimeError, OSError) as error:
             raise no_rendezvous(launch, error) from error
@@ -174,8 +181,19 @@ def _quiet_sockets(debug: bool) -> Iterator[None]:
         yield
         return
     os.environ[name] = "FATAL"
-    yield
-    del os.environ[name]  # not for the processes that train
+    try:
+        yield
+    finally:
+        del os.environ[name]  # not for the processes that train
+
+
+def _wait_for_workers() -> None:
+    """Until they have ended; PyTorch's launcher does not wait any longer when a second signal comes in."""
+    import psutil
+
+    _, left = psutil.wait_procs(psutil.Process().children(), timeout=END_SECONDS)
+    for process in left:
+        process.kill()
 
 
 def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Event) -> None:
@@ -185,22 +203,26 @@ def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Ev
     """
     begin = failed = time.monotonic()
     while not over.wait(1.0):
-        now, attempts = time.monotonic(), list(folder.glob("*/attempt_*"))
-        if not attempts:
+        now = time.monotonic()
+        if not any(folder.glob("*/attempt_*")):
             if now - begin > timeout + CONNECT_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
                 end_process(no_rendezvous(launch, TimeoutError("what listens there does not answer")))
             continue
-        told = [_told_in(file) for file in _newest(attempts).glob("*/error.json")]
+        told = _told_by_workers(folder)
         failed = failed if told else now
         # The launcher may still be ending the other workers, or starting them again with those of the other hosts.
         if now - failed > END_SECONDS + (timeout if launch.max_restarts else 0):
             shutil.rmtree(folder, ignore_errors=True)
-            end_process(_error_of(min(told, key=lambda each: bool(each.get("consequence")))))
+            end_process(_error_of(told))
 
 
-def _newest(attempts: list[Path]) -> Path:
-    return max(attempts, key=lambda path: int(path.name.removeprefix("attempt_")))
+def _told_by_workers(folder: Path) -> dict[str, Any]:
+    """What a worker of the last attempt has told, one that knows the cause before one that noticed; {} if none."""
+    attempts = list(folder.glob("*/attempt_*"))
+    newest = max(attempts, key=lambda path: int(path.name.removeprefix("attempt_")), default=folder / "none")
+    told = [_told_in(file) for file in newest.glob("*/error.json")]
+    return min(told, key=lambda each: bool(each.get("consequence", True)), default={})
 
 
 def _told_in(file: Path) -> dict[str, Any]:
@@ -217,8 +239,8 @@ def _error_of(told: dict[str, Any]) -> ConfigError | WorldError:
     return ConfigError(text) if told.get("code") == 2 else WorldError(text)
 
 
-def explained(failed: "ChildFailedError") -> ConfigError | WorldError:
-    """The one error that says why the processes ended.
+def explained(failed: "ChildFailedError", again: str) -> ConfigError | WorldError:
+    """The one error that says why the processes ended, and what to do where they were killed.
 
     A cause that a process has told comes first, then processes that could tell nothing (but not those that the
     launcher itself ended), then what the others noticed of it; of equal ones the earliest.
@@ -235,7 +257,4 @@ def explained(failed: "ChildFailedError") -> ConfigError | WorldError:
         return _error_of(told)
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
     memory = "; the system may have been short of memory" if failure.exitcode == -9 else ""
-    return WorldError(
-        f"process {rank} (pid {failure.pid}) {how}{memory}; the same command goes on from the last checkpoint, and "
-        "--max-restarts N does so by itself"
-    )
+    return WorldError(f"process {rank} (pid {failure.pid}) {how}{memory}; {again}")

@@ -92,7 +92,7 @@ def _train(
             require_tensorboard()
         if group.leads:
             refuse_other_runs(config)  # before minutes go into fetching data
-    group.require_equal(_shared_facts(config) | {"precision": precision})
+    group.require_equal(_versions(device) | _shared_facts(config) | {"precision": precision})
 
     # What to learn from.
     progress = display is not silent_display
@@ -133,17 +133,16 @@ def _train(
             display(last_step, step) as screen,
             open_events(config.tensorboard and group.leads, run, tracker.logged_step) as events,
         ):
+            stopping = put_off = False
             if step == 0:
                 save_samples(training, step)
-            elif (
+            elif follower is not None and follower.is_due(run.evaluations, step, last_step):
                 # The run was stopped while this step was evaluated, or just before.
-                follower is not None
-                and follower.is_due(run.evaluations, step, last_step)
-                and _evaluate(follower, training, step, screen, events, stop)
-            ):
-                save(training, step, best=True)
+                if _evaluate(follower, training, step, screen, events, stop):
+                    save(training, step, best=True)
+                stopping = put_off = group.any(bool(stop))
             tracker.stopwatch.restart()
-            while step < last_step:
+            while step < last_step and not stopping:
                 # One step.
                 group.reached(f"the data of step {step + 1}")
                 with tracker.stopwatch.data():
@@ -171,25 +170,31 @@ def _train(
                     with tracker.stopwatch.paused():
                         save_samples(training, step)
                 best = False
-                if follower is not None and not stopping and follower.is_due(run.evaluations, step, last_step):
+                if follower is not None and follower.is_due(run.evaluations, step, last_step):
                     with tracker.stopwatch.paused():
-                        best = _evaluate(follower, training, step, screen, events, stop)
-                    stopping = group.any(bool(stop))
+                        best = not stopping and _evaluate(follower, training, step, screen, events, stop)
+                    stopping = put_off = stopping or group.any(bool(stop))
                     ending = ending or stopping
                 if best or ending or _due(step, config.checkpoint):
                     group.reached(f"saving step {step}")
                     with tracker.stopwatch.paused():
                         save(training, step, best=best)
-                if stopping:
-                    break
-        told = group.everyones(stop.signal) if step < last_step else []
-    return Outcome(
-        run.path, step, last_step, next((number for number in told if number is not None), None), group.leads
-    )
+            told = group.everyones(stop.signal) if stopping and (put_off or step < last_step) else []
+            interrupted_by = next((number for number in told if number is not None), None)
+            if interrupted_by is not None:
+                stop.tell_launcher(interrupted_by)
+    return Outcome(run.path, step, last_step, interrupted_by, group.leads)
 
 
 # What may differ from process to process: it says where things are on a host. Images are compared by their checksum.
 _OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
+
+
+def _versions(device: torch.device) -> dict[str, object]:
+    """What the processes of a run must have in common beside the config."""
+    from d3gan import __version__  # not at the top: that module imports this one
+
+    return {"version of d3gan": __version__, "version of PyTorch": torch.__version__, "kind of device": device.type}
 
 
 def _shared_facts(config: TrainConfig) -> dict[str, object]:

@@ -19,8 +19,19 @@ class StopRequest:
     """
 
     def __init__(self, group: Group) -> None:
-        self._group = group
+        self._group, self._launcher = group, os.getppid()
         self.signal: signal.Signals | None = None
+
+    def tell_launcher(self, number: signal.Signals) -> None:
+        """Has the launcher stop too, or it would take the end of its processes for a failure and start them again.
+
+        All processes call it, and none ends before all have.
+        """
+        self.make(number)
+        here = os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("LOCAL_RANK") == "0"
+        if here and os.getppid() == self._launcher:
+            os.kill(self._launcher, number)
+        self._group.everyones(None)
 
     def make(self, number: signal.Signals) -> None:
         """Asks for it; talks to no other process, so that a signal handler may call it."""
@@ -40,8 +51,7 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
     Outside the main thread Python lets nobody set handlers; there a signal makes no request.
     """
     request, launched = StopRequest(group), started_by_launcher()
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # a shell that started processes by hand may well end before them
-        group.on_orphan(lambda: request.make(signal.SIGTERM))
+    group.on_orphan(lambda: request.make(signal.SIGTERM))
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -56,4 +66,5 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # A launcher that stops sends its own signal, maybe only now; this process still has to say how it went.
+            signal.signal(number, signal.SIG_IGN if request and launched else handler)

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from d3gan.errors import WorldError
+from d3gan.errors import ConfigError, WorldError
 
 SECONDS_BETWEEN_BEATS = 1.0
 # How long the store may take to answer; it is one small request.
@@ -101,8 +101,8 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="d3gan watch", daemon=True)
         self._parent = os.getppid()
-        self.on_orphan: Callable[[], None] = lambda: None
-        """Called once if the launcher is gone: nobody would end this process, nor start it again."""
+        self.on_orphan: Callable[[], None] = self._end_orphan
+        """Called once if torchrun is gone: nobody would end this process, nor start it again."""
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -110,6 +110,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._thread.join(STORE_SECONDS)  # or it might ask a store that is being taken down
 
     def reached(self, place: str) -> None:
         """This process goes on; called in the same order in all of them. The first call starts the clock."""
@@ -119,13 +120,17 @@ class Watch:
         while not self._over.wait(self._seconds):
             if os.getppid() != self._parent:
                 self._parent = os.getppid()
-                self.on_orphan()
+                if "TORCHELASTIC_RUN_ID" in os.environ:  # a shell that started processes by hand may well end early
+                    self.on_orphan()
             self._beat()
             since = self._since
             if since is not None and time.monotonic() - since > self._timeout:
                 message = self._explanation()
                 if self._since == since and not self._over.is_set():  # it may have gone on meanwhile, or ended well
                     self._end(WorldError(message))
+
+    def _end_orphan(self) -> None:
+        self._end(WorldError(f"{self._place}: the launcher of process {self._rank} is gone; start again"))
 
     def _beat(self) -> None:
         self._count += 1
@@ -144,7 +149,10 @@ class Watch:
         own = f"{self._place}: nothing has gone on in process {self._rank} for {self._timeout:.0f} s"
         if not found or found[0] == "?":
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-            return f"{own}, and {address} does not answer: the link to it is cut, or what runs there hangs or is gone"
+            return (
+                f"{own}, and {address} (process 0 keeps the processes' store there) does not answer: the link to it "
+                "is cut, or what runs there hangs or is gone"
+            )
         return f"{own}: {found[0] or 'all processes live and wait for one another at one place'}"
 
     def _ask(self) -> str:
@@ -171,7 +179,7 @@ class Watch:
         return {rank: Beat(*json.loads(self._store.get(keys[rank]))) for rank in known}
 
 
-def open_store(timeout: float, serve: bool = False) -> Store:
+def open_store(name: str, timeout: float, serve: bool = False) -> Store:
     """The store at MASTER_ADDR and MASTER_PORT through which processes find one another.
 
     torchrun's launcher may keep one for all attempts (it does since PyTorch 2.5), and then a process that is started
@@ -179,10 +187,20 @@ def open_store(timeout: float, serve: bool = False) -> Store:
     the hosts count them differently; there our launcher has each attempt's rank 0 keep a new one.
 
     Args:
+        name: what its keys begin with.
         timeout: seconds that any request may take, the first connection included.
         serve: keep the store, where the launcher does not.
+
+    Raises:
+        ConfigError: a torchrun on several hosts is to start them again, with one store for all attempts.
     """
     launchers = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    if launchers and not alone and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise ConfigError(
+            "torchrun --max-restarts on several hosts: needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment "
+            "of each torchrun; d3gan train --workers-per-node sets it by itself"
+        )
     store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
@@ -191,14 +209,5 @@ def open_store(timeout: float, serve: bool = False) -> Store:
         wait_for_workers=False,
         multi_tenant=True,
     )
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if launchers and alone else "0"
-    return PrefixStore(f"d3gan/{attempt}", store)
-
-
-def open_watch(rank: int, world_size: int, timeout: float) -> Watch:
-    """A watch on the processes that torchrun started, by way of torchrun's own store."""
-    from d3gan.failure import end_process
-
-    store = PrefixStore("watch", open_store(STORE_SECONDS))
-    return Watch(store, rank, world_size, timeout, end_process)
+    return PrefixStore(f"d3gan/{attempt}/{name}", store)
