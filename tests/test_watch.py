@@ -87,7 +87,7 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
         watch.reached("step 1")
         while not ended:
             time.sleep(0.01)
-    assert "and node0:29400 does not answer" in ended[0]
+    assert "and node0:29400 (process 0 keeps the processes' store there) does not answer" in ended[0]
 
 
 def test_before_the_first_step_nothing_is_ended() -> None:

@@ -46,7 +46,8 @@ def report(program: str, error: BaseException, debug: bool = False) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
     if file:
         _write_for_launcher(error, Path(file))
-    if not os.environ.get(LAUNCHED) and first_on_host(message_of(error)):
+    launcher_says = file and os.environ.get(LAUNCHED)
+    if not launcher_says and first_on_host(message_of(error)):
         print(f"{program}: {message_of(error)}", file=sys.stderr, flush=True)
     if isinstance(error, ConfigError | TrainingDivergedError):
         _end_launcher()

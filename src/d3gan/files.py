@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,18 @@ def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
     except OSError as error:
         first = "free some space there" if error.errno in _NO_SPACE else "check that it is there and permitted"
         raise WorldError(f"{path}: {error.strerror or error}; {first}, or {way_out}") from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Makes a folder where it is missing, and finds out whether files can be written there.
+
+    Raises:
+        WorldError: they cannot.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def replace(part: Path, path: Path) -> None:

@@ -1,6 +1,5 @@
 """How tests start several processes, find them, and hit them."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -57,7 +56,3 @@ def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.001)
-
-
-def environment_without_launcher() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith(("TORCHELASTIC", "RANK", "WORLD"))}

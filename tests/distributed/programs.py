@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from d3gan import TrainConfig
 from d3gan.build import build_gan
-from d3gan.distributed import Group, start
+from d3gan.distributed import Group, place, start
+from d3gan.errors import ConfigError, WorldError
 from d3gan.randomness import stream
 from d3gan.train_step import GAN, StepResult, train_step
 
@@ -63,10 +64,31 @@ def _judged(gan: GAN, real_images: Tensor, latents: Tensor) -> list[tuple[int, T
 
 
 def first_gradients(group: Group) -> dict[str, Tensor]:
-    """The generator's gradients of a first step in float32, before Adam makes signs of them."""
+    """The gradients of a first step in float32, before Adam makes signs of them."""
     gan = build_gan(config(2), torch.device("cpu"), "float32", group)
     train_step(gan, *batch(0, group.rank, torch.float32))
-    return {name: p.grad.clone() for name, p in gan.generator.named_parameters() if p.grad is not None}
+    return gradients_of(gan.discriminators, "discriminators") | gradients_of(gan.generator, "generator")
+
+
+def gradients_of(network: torch.nn.Module, name: str) -> dict[str, Tensor]:
+    return {f"{name}.{key}": p.grad.clone() for key, p in network.named_parameters() if p.grad is not None}
+
+
+def failures(group: Group) -> list[str]:
+    """What each process raises where one, all or none of them fail."""
+
+    def outcome(error: Exception | None) -> str:
+        try:
+            with group.sharing_errors():
+                if error is not None:
+                    raise error
+        except Exception as raised:
+            return f"{type(raised).__name__}: {raised}".replace(place(), "HOST")
+        return "well"
+
+    second = ConfigError("no such thing") if group.rank == 1 else None
+    # A defect is nobody's to hide, nor is it waited for.
+    return [outcome(e) for e in (second, WorldError("all alike"), None, ValueError("a defect"))]
 
 
 def reductions(group: Group) -> list[str]:
@@ -117,6 +139,7 @@ def main() -> None:
             "gradients": first_gradients(group),
             "reductions": reductions(group),
             "collectives": collectives(group),
+            "failures": failures(group),
         }
         torch.save(found, folder / f"rank-{group.rank}.pt")
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +11,15 @@ import pytest
 
 from d3gan import TrainConfig, train
 from tests.conftest import tiny_settings
+from tests.distributed.processes import torchrun
 from tests.evaluation.conftest import network  # noqa: F401  # a fixture
 
 WORDS = ("--num-samples", "563", "--device", "cpu", "--bootstrap", "3", "--json")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def start(processes: int, words: list[str], data: Path) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={free_port()}"]
-    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "d3gan", "evaluate", *words]
+    launcher = torchrun(processes) if processes > 1 else [sys.executable]
+    command = [*launcher, "-m", "d3gan", "evaluate", *words]
     environment = os.environ | {"D3GAN_DATA": str(data)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
 

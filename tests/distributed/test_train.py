@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,6 +156,28 @@ def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     assert_same_run(whole, run)
 
 
+def test_three_processes_go_on_bit_for_bit(pictures: Path, tmp_path: Path, started: Any) -> None:
+    """Of three numbers, unlike two, the sum depends on the order: gradients must lie as in a run without a stop."""
+    three: Any = dict(precision="float32", epochs=6, checkpoint=100)
+    whole = launch(["--workers-per-node=3", *words(pictures, tmp_path / "whole", **three)], tmp_path / "log")
+    assert started("--workers-per-node=3", max_steps=7, **three).wait(100) == whole.wait(100) == 0
+    assert started("--workers-per-node=3", **three).wait(100) == 0, (tmp_path / "log").read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_what_must_fail_again_is_not_tried_again(tmp_path: Path, started: Any) -> None:
+    for changes, code, message in (
+        ({"lr": 1e30}, 1, r"error: step \d+: .* last good checkpoint|error: step \d+: .* no checkpoint yet"),
+        ({"batch_size": 1000}, 2, r"error: .*1000"),
+    ):
+        (tmp_path / "log").unlink(missing_ok=True)
+        assert started("--workers-per-node=2", "--max-restarts=3", **changes).wait(100) == code
+        log = (tmp_path / "log").read_text()
+        assert re.search(message, log.splitlines()[-1]), log
+        assert log.count("error:") == 1
+        assert "restart 1" not in log
+
+
 def test_a_stopped_rank_ends_the_job_with_its_name(tmp_path: Path, started: Any) -> None:
     launcher = started("--workers-per-node=2", timeout=4, epochs=10000)
     wait_for(lambda: last_step(tmp_path / "run") > 0)
@@ -180,13 +203,13 @@ def test_workers_whose_launcher_is_gone_save_and_end(tmp_path: Path, started: An
     assert "stopped by SIGTERM at step" in (tmp_path / "log").read_text()
 
 
-def by_hand(flags: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+def by_hand(flags: list[list[str]], port: int = 0) -> list[subprocess.CompletedProcess[str]]:
     """Processes started one by one, as a cluster's own starter would, each with flags of its own."""
-    port = str(free_port())
+    port = port or free_port()
     running = []
     for rank, own in enumerate(flags):
         own_environment = {"RANK": str(rank), "WORLD_SIZE": str(len(flags)), "LOCAL_RANK": str(rank)}
-        environment = os.environ | own_environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | own_environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, "-m", "d3gan", "train", *own]
         pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(subprocess.Popen(command, env=environment, cwd=ROOT, **pipes))
@@ -195,6 +218,20 @@ def by_hand(flags: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
         out, err = process.communicate(timeout=60)
         done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
     return done
+
+
+def test_a_port_that_is_taken_is_told(pictures: Path, tmp_path: Path) -> None:
+    """By whatever does not answer: process 0 cannot listen there, the others wait in vain."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        first, second = by_hand([words(pictures, tmp_path / "run", timeout=1)] * 2, port)
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert f"error: 127.0.0.1:{port}: cannot join the other processes there (" in first.stderr
+    assert "EADDRINUSE" in first.stderr
+    assert f"error: 127.0.0.1:{port}: " in second.stderr
+    assert len(first.stderr.splitlines()) == len(second.stderr.splitlines()) == 1
 
 
 def test_unequal_configs_end_all_ranks_with_one_line(pictures: Path, tmp_path: Path) -> None:

@@ -148,6 +148,27 @@ def test_a_stop_does_not_wait_for_an_evaluation_and_the_next_call_makes_up_for_i
     assert lines(parts) == lines(whole)
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_stop_during_an_evaluation_put_off_or_of_the_last_step_is_told(
+    step: int, followed: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the run, and before the first step of the run that goes on."""
+
+    def stopping(*words: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return fakes_of(*words)
+
+    last = 4 if step == 0 else 8
+    train(followed("run", max_steps=4, evaluate_every=0 if step else 4)) if step else None
+    with monkeypatch.context() as signalled:
+        signalled.setattr(following, "fakes_of", stopping)
+        stopped = train(followed("run", max_steps=last))
+    assert (stopped.step, stopped.interrupted_by) == (4, signal.SIGTERM)
+    done = train(followed("run", max_steps=last))
+    assert (done.step, done.interrupted_by) == (last, None)
+    assert [line["step"] for line in lines(done.run)] == [4, 8][: last // 4]
+
+
 def test_a_finished_run_can_still_be_followed(followed: Tiny) -> None:
     train(followed("run", evaluate_every=0))
     assert [line["step"] for line in lines(train(followed("run")).run)] == [22]

@@ -45,7 +45,7 @@ def row(
         "communication_seconds": spread(waiting),
         "epoch_seconds": spread(math.ceil(images / (batch_size * workers)) * step),
         "utilization": None if utilization is None else spread(utilization * compute / step),
-        "peak_memory_bytes": 10**9,
+        "memory_bytes": 10**9,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from d3gan.config import check_metrics, load_config
-from d3gan.distributed import Group, start
+from d3gan.distributed import Group, naming_lost_contact, start
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import Source, order_of
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
@@ -67,7 +67,7 @@ def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> di
         ConfigError: what was asked for does not fit together.
         WorldError: weights, images or files cannot be had.
     """
-    with start(options.device, timeout=EVALUATION_TIMEOUT) as (group, device):
+    with start(options.device, timeout=EVALUATION_TIMEOUT) as (group, device), naming_lost_contact(group):
         say = say if group.leads else lambda _: None
         return _measure(options, device, group, say, progress and group.leads)
 
@@ -75,23 +75,25 @@ def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> di
 def _measure(
     options: Evaluate, device: torch.device, group: Group, say: Callable[[str], None], progress: bool
 ) -> dict[str, Any] | None:
-    fakes = _fakes_of_run(options, device) if options.run else _fakes_of_images(options, say, progress)
-    extractor = choose(
-        options.features,
-        inception_weights=options.inception_weights,
-        data_dir=fakes.data_dir,
-        device=device,
-        image_size=fakes.image_size,
-        report=say,
-        progress=progress,
-    )
-    wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
-    refuse_impossible(wanted, None, extractor)
-    finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, say, progress)
-    published = _published(fakes, extractor, finder) if options.protocol == "published" and group.leads else {}
+    with group.sharing_errors():
+        fakes = _fakes_of_run(options, device) if options.run else _fakes_of_images(options, say, progress)
+        extractor = choose(
+            options.features,
+            inception_weights=options.inception_weights,
+            data_dir=fakes.data_dir,
+            device=device,
+            image_size=fakes.image_size,
+            report=say,
+            progress=progress,
+        )
+        wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
+        refuse_impossible(wanted, None, extractor)
+        finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, say, progress)
+        published = _published(fakes, extractor, finder) if options.protocol == "published" and group.leads else {}
     reference = find_reference(options.reference, extractor, group, finder)
-    if reference is not None:
-        _prepare(options, reference, wanted, extractor, say)
+    with group.sharing_errors():
+        if reference is not None:
+            _prepare(options, reference, wanted, extractor, say)
     record = evaluate(fakes.source, wanted, reference, extractor, group)
     return fakes.described | record | published if record is not None else None
 

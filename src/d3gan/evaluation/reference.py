@@ -186,9 +186,11 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
         ConfigError: nothing of that name, or statistics of another extractor.
         WorldError: images or statistics cannot be had.
     """
-    if spec.lower().endswith(".npz"):
-        return read_reference(Path(spec).expanduser(), extractor)
-    return _reference_of(finder.open(spec, "reference"), extractor, group, finder)
+    with group.sharing_errors():
+        if spec.lower().endswith(".npz"):
+            return read_reference(Path(spec).expanduser(), extractor)
+        images = finder.open(spec, "reference")
+    return _reference_of(images, extractor, group, finder)
 
 
 def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
@@ -200,11 +202,12 @@ def _reference_of(images: Images, extractor: Extractor, group: Group, finder: Im
     finder.say(f"{images.described}: computing features ({extractor.name}), once")
     with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
         collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
-    if collected is None:
-        return None
-    reference = reference_from(collected, images.name, images.described, extractor)
-    with locked(path, finder.say):
-        write_reference(reference, path)
+    reference = None
+    with group.sharing_errors():
+        if collected is not None:
+            reference = reference_from(collected, images.name, images.described, extractor)
+            with locked(path, finder.say):
+                write_reference(reference, path)
     return reference
 
 

@@ -4,9 +4,9 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import psutil
 import torch
 import torch.distributed
 
@@ -18,7 +18,7 @@ from d3gan.devices import Precision, network_dtype
 from d3gan.distributed import Group
 from d3gan.randomness import latents_of_step
 from d3gan.scaling.utilization import Utilization
-from d3gan.tracking import Stopwatch, peak_memory
+from d3gan.tracking import Stopwatch
 from d3gan.train_step import GAN, running_statistics, train_step
 
 WARM_UP = 3  # steps: the first ones choose algorithms and allocate memory
@@ -40,8 +40,8 @@ class Measured:
     """Of it, what is gained by leaving out every exchange with other processes."""
     utilization: float | None
     """Mean over the processes, 0 to 1."""
-    peak_memory_bytes: int
-    """Of the largest process; of its GPU, where it has one."""
+    memory_bytes: int
+    """Of the largest process: the most of its GPU during the measurement, or its own where it has none, after it."""
 
 
 class Bench:
@@ -73,13 +73,14 @@ class Bench:
     def measure(self, seconds: float) -> Measured:
         """Measures for about so many seconds, after the warm-up; all processes of the group call it."""
         several = self._group.world_size > 1
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
         steps = self._steps_in(seconds / TURNS / (2 if several else 1))
         turns = [self._turn(steps, several) for _ in range(TURNS)]
         whole, data, alone = (statistics.fmean(seconds[i] for seconds, _ in turns) for i in range(3))
         shares = [busy for _, busy in turns if busy is not None]
-        memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else peak_memory()
         share = statistics.fmean(shares) if shares else None
-        everyones = self._group.everyones((whole, data, alone, share, memory))
+        everyones = self._group.everyones((whole, data, alone, share, _memory(self._device)))
         wholes, datas, alones, all_shares, memories = zip(*everyones, strict=True)
         known: list[float] = [share for share in all_shares if share is not None]
         return Measured(
@@ -130,14 +131,19 @@ class Bench:
         return found | {"exchange_bytes": numbers * statistics[0].element_size()}
 
 
-def sweep(group: Group, device: torch.device, seconds: float, alive: Callable[[], None]) -> dict[int, float]:
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
+def sweep(group: Group, device: torch.device, seconds: float) -> dict[int, float]:
     """Seconds of an all-reduce by message size in bytes, of the slowest process; all processes of the group call it.
 
     Args:
         group: the processes, at least two.
         device: this process's.
         seconds: how long to measure each size, about.
-        alive: called after each size.
     """
     found = {}
     for size in MESSAGES:
@@ -145,7 +151,6 @@ def sweep(group: Group, device: torch.device, seconds: float, alive: Callable[[]
         once = _all_reduce_seconds(group, message, 3)
         count = int(group.leaders(max(3, math.ceil(seconds / once))))
         found[size] = max(group.everyones(_all_reduce_seconds(group, message, count)))
-        alive()
     return found
 
 

@@ -61,6 +61,8 @@ class Scale(Hosts):
             raise ConfigError(f"--workers {self.workers}: must hold 1, which the others are compared with")
         if self.numbers[-1] % self.nnodes:
             raise ConfigError(f"--workers {self.workers}: the largest must be a multiple of --nnodes {self.nnodes}")
+        if self.train_config.sync_batchnorm:
+            raise ConfigError("sync_batchnorm = True: its exchanges cannot be told from computing; set it to False")
         if not self.model_names:
             raise ConfigError(f"--models is empty; allowed: {', '.join(MODELS)}")
         for name in self.model_names:

@@ -18,7 +18,7 @@ from d3gan.data import ImageSet
 from d3gan.devices import Precision, device_name, resolve_precision
 from d3gan.distributed import Group, naming_lost_contact, place, start
 from d3gan.errors import ConfigError
-from d3gan.files import write_text
+from d3gan.files import refuse_unwritable, write_text
 from d3gan.scaling.measure import Bench, Measured, sweep
 from d3gan.scaling.options import Scale
 
@@ -68,6 +68,8 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
         with group.sharing_errors():
             if group.world_size < options.numbers[-1]:
                 raise ConfigError(f"--workers {options.workers}: only {group.world_size} processes were started")
+            if group.leads:
+                refuse_unwritable(Path(options.out))  # before minutes go into measuring
             precision = resolve_precision(config.precision, device)
             image_set = images_of(config, say, progress=group.leads)
             _refuse_few_images(options, len(image_set.images))
@@ -114,7 +116,7 @@ class _Study:
                 self._group.reached(f"the sweep of {workers} processes")
                 part = self._groups[workers]
                 if part is not None:
-                    self._sweeps[workers].append(sweep(part, self._device, SWEEP_SECONDS, lambda: None))
+                    self._sweeps[workers].append(sweep(part, self._device, SWEEP_SECONDS))
                 self._group.everyones(None)
 
     def _measure_cell(self, cell: Cell, when: str) -> None:
@@ -167,7 +169,7 @@ def _row(cell: Cell, found: Sequence[Measured], config: TrainConfig, images: int
         "communication_seconds": _spread([m.communication_seconds for m in found]),
         "epoch_seconds": _spread([images // together * m.step_seconds for m in found]),
         "utilization": _spread(shares) if shares else None,
-        "peak_memory_bytes": max(m.peak_memory_bytes for m in found),
+        "memory_bytes": max(m.memory_bytes for m in found),
         "rounds": [dataclasses.asdict(m) for m in found],
     }
 
@@ -207,9 +209,10 @@ def _written(document: dict[str, Any], options: Scale) -> Path:
     from d3gan.scaling.projection import projection_record
 
     folder = Path(options.out)
-    if options.project:
-        document["projection"] = projection_record(document, options.project)
     write_text(folder / "scaling.json", json.dumps(document, indent=1) + "\n")
+    if options.project:  # may find that these figures cannot be projected
+        document["projection"] = projection_record(document, options.project)
+        write_text(folder / "scaling.json", json.dumps(document, indent=1) + "\n")
     write_plots(document, folder, options.published)
     return folder
 
