@@ -24,7 +24,6 @@ from torch import Tensor
 from d3gan import TrainConfig, train
 from d3gan.config import load_config
 from d3gan.devices import resolve_device
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import collect
 from d3gan.evaluation.evaluate import Wanted, evaluate
@@ -35,6 +34,7 @@ from d3gan.evaluation.inception import InceptionV3
 from d3gan.evaluation.manifold import neighbours
 from d3gan.evaluation.reference import reference_from
 from d3gan.evaluation.statistics import Gaussian, Moments, frechet_distance, kernel_distance
+from d3gan.group import Group
 from d3gan.tracking import peak_memory
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,9 @@ from torch import nn
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet, load_images
 from d3gan.devices import Precision, network_dtype
-from d3gan.distributed import Group, wrap
+from d3gan.distributed import wrap
 from d3gan.errors import ConfigError
+from d3gan.group import Group
 from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise
 from d3gan.objectives import PAIRINGS, SELECTIONS
 from d3gan.randomness import stream

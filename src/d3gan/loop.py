@@ -16,11 +16,12 @@ from d3gan.config import TrainConfig
 from d3gan.data.batches import Batches
 from d3gan.devices import network_dtype, resolve_precision
 from d3gan.display import Display, silent_display
-from d3gan.distributed import Group, naming_lost_contact, place, start
+from d3gan.distributed import naming_lost_contact, start
 from d3gan.errors import TrainingDivergedError
 from d3gan.evaluation.figures import figures_of, one_line
 from d3gan.evaluation.following import Follower
 from d3gan.events import NoEvents, TensorBoardEvents, open_events, require_tensorboard
+from d3gan.group import Group, place
 from d3gan.moving_average import MovingAverage
 from d3gan.randomness import latents_of_step
 from d3gan.run_directory import (

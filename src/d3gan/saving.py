@@ -10,9 +10,9 @@ import torch
 from d3gan.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError, TrainingDivergedError
 from d3gan.generator_file import save_generator
+from d3gan.group import Group
 from d3gan.images import grid, save_png
 from d3gan.models.dcgan import Generator
 from d3gan.moving_average import MovingAverage

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from d3gan.distributed import Group
+from d3gan.group import Group
 from d3gan.launcher import started_by_launcher
 
 

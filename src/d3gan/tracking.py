@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d3gan.distributed import Group
 from d3gan.errors import TrainingDivergedError
 from d3gan.files import disk_errors
+from d3gan.group import Group
 from d3gan.train_step import StepResult
 
 

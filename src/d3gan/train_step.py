@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from d3gan.distributed import Group, without_sync
+from d3gan.distributed import without_sync
+from d3gan.group import Group
 from d3gan.models.dcgan import Discriminators, Generator
 from d3gan.objectives import fake_error, real_error
 

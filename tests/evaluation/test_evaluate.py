@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from d3gan.cli import main
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import CHUNK, collect
 from d3gan.evaluation.evaluate import fakes_of
@@ -24,6 +23,7 @@ from d3gan.evaluation.published import published_fid, wrapped_to_uint8
 from d3gan.evaluation.reference import ImageFinder
 from d3gan.evaluation.statistics import Moments, frechet_distance
 from d3gan.generator_file import load_generator
+from d3gan.group import Group
 from d3gan.images import from_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import KEPT, collect, grey_to_colour, order_of
 from d3gan.evaluation.extractor import Extractor
@@ -20,6 +19,7 @@ from d3gan.evaluation.reference import (
     read_reference,
     write_reference,
 )
+from d3gan.group import Group
 
 
 class Pixels(Extractor):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from d3gan.config import check_metrics, load_config
-from d3gan.distributed import Group, naming_lost_contact, start
+from d3gan.distributed import naming_lost_contact, start
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import Source, order_of
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
@@ -19,6 +19,7 @@ from d3gan.evaluation.options import Evaluate
 from d3gan.evaluation.published import published_fid, require_inception
 from d3gan.evaluation.reference import ImageFinder, Reference, find_reference, native_size, write_reference
 from d3gan.generator_file import load_generator, read_facts
+from d3gan.group import Group
 from d3gan.models.dcgan import Generator
 from d3gan.run_directory import RunDirectory, find_run, home_of
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d3gan.distributed import Group
 from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.statistics import InceptionScore, Moments
+from d3gan.group import Group
 from d3gan.randomness import stream
 
 # Images whose features are computed at once.

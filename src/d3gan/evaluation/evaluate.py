@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from d3gan.data.progress import progress_bar
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import SPLITS, Collected, Source, collect, grey_to_colour, order_of
 from d3gan.evaluation.extractor import Extractor
@@ -17,6 +16,7 @@ from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, me
 from d3gan.evaluation.manifold import neighbours
 from d3gan.evaluation.reference import Reference
 from d3gan.evaluation.statistics import frechet_distance, kernel_distance
+from d3gan.group import Group
 from d3gan.images import to_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents, stream

@@ -11,13 +11,13 @@ import torch
 
 from d3gan.config import TrainConfig, check_metrics
 from d3gan.data import ImageSet
-from d3gan.distributed import Group
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
 from d3gan.evaluation.features import choose
 from d3gan.evaluation.figures import PUBLISHED_FID
 from d3gan.evaluation.published import published_fid, require_inception
 from d3gan.evaluation.reference import ImageFinder, Images, find_reference
 from d3gan.files import disk_errors
+from d3gan.group import Group
 from d3gan.models.dcgan import Generator
 
 

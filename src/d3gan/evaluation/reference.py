@@ -21,12 +21,12 @@ from d3gan.data.catalog import find_dataset
 from d3gan.data.files import locked
 from d3gan.data.folders import open_collection, side_of_first
 from d3gan.data.progress import progress_bar
-from d3gan.distributed import Group
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.collect import Collected, Source, collect, grey_to_colour
 from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.statistics import Gaussian
 from d3gan.files import disk_errors, replace_file
+from d3gan.group import Group
 
 FORMAT = 1
 

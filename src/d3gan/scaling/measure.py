@@ -15,7 +15,7 @@ from d3gan.config import TrainConfig
 from d3gan.data import ImageSet
 from d3gan.data.batches import Batches
 from d3gan.devices import Precision, network_dtype
-from d3gan.distributed import Group
+from d3gan.group import Group
 from d3gan.randomness import latents_of_step
 from d3gan.scaling.utilization import Utilization
 from d3gan.tracking import Stopwatch

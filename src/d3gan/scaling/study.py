@@ -16,9 +16,10 @@ from d3gan.build import images_of
 from d3gan.config import TrainConfig
 from d3gan.data import ImageSet
 from d3gan.devices import Precision, device_name, resolve_precision
-from d3gan.distributed import Group, naming_lost_contact, place, start
+from d3gan.distributed import naming_lost_contact, start
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
+from d3gan.group import Group, place
 from d3gan.scaling.measure import Bench, Measured, sweep
 from d3gan.scaling.options import Scale
 
