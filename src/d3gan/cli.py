@@ -272,7 +272,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
     try:
         code = _dispatch(list(arguments), program)
         sys.stdout.flush()  # here, where a closed pipe is still caught
-        return code
+        return leave(code)
     except KeyboardInterrupt:
         if first_on_host("interrupted"):
             print(f"{program}: interrupted", file=sys.stderr)
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         from d3gan.display import silence_output
 
         silence_output()
-        return 141
+        return leave(141)
     except (ConfigError, WorldError) as error:
         report(program, error, debug)
         return leave(code_of(error))

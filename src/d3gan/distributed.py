@@ -73,6 +73,11 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
             torch.distributed.destroy_process_group()
 
 
+def has_joined() -> bool:
+    """Whether this process has worked with others."""
+    return _joined > 0
+
+
 def _join(rank: int, world_size: int, device_name: str, timeout: float) -> Watch:
     """Joins the processes; returns what will watch over them."""
     global _joined

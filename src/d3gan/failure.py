@@ -97,9 +97,15 @@ def end_process(error: ConfigError | WorldError) -> NoReturn:
 
 
 def leave(code: int) -> int:
-    """The exit code; a process that still has others on GPUs ends here, since its usual end would wait for them."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        sys.stdout.flush()
+    """The exit code; a process that has worked with others ends here, with everything written and closed.
+
+    Its usual end is not safe: NCCL waits for the others, which after a failure wait for this one, and a thread of
+    gloo that comes back to Python while that is being taken down aborts the process (seen with PyTorch 2.13, once in
+    some hundred ends).
+    """
+    distributed = sys.modules.get("d3gan.distributed")
+    if distributed is not None and distributed.has_joined():
+        with suppress(OSError):  # whoever reads it may have left
+            sys.stdout.flush()
         os._exit(code)
     return code
