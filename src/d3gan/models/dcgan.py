@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from d3gan.models.convolution import Doubling, Halving
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "mish": lambda: nn.Mish(inplace=True),
@@ -54,9 +56,9 @@ class Generator(nn.Module):
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
         for inner, outer in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
+            layers += [Doubling(inner, outer), nn.BatchNorm2d(outer)]
             layers += [ACTIVATIONS[activation]()]
-        layers += [nn.ConvTranspose2d(widths[-1], nc, 4, 2, 1, bias=False), nn.Tanh()]
+        layers += [Doubling(widths[-1], nc), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -74,9 +76,9 @@ class Discriminator(nn.Module):
     def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3):
         super().__init__()
         widths = [ndf * m for m in stage_multipliers(image_size)]
-        layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [Halving(nc, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
         for outer, inner in itertools.pairwise(widths):
-            layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
+            layers += [Halving(outer, inner)]
             layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)

@@ -1,0 +1,120 @@
+"""The published D3GAN program's step and loader, written anew with its order of operations, to be measured against.
+
+From what is known of it: every network is called on its own, real images before fake ones; the discriminators end in
+a sigmoid and the losses are BCELoss of probabilities; the host reads losses and mean outputs in every iteration and
+chooses the discriminator from them; in the generator phase the discriminators' weight gradients are computed and
+thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. No channels last, no autocast
+unless asked for.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from d3gan import TrainConfig
+from d3gan.models.dcgan import Discriminator, Generator, initialise
+from d3gan.randomness import stream
+
+WORKERS = 2  # as its config says
+
+
+class PublishedStep:
+    """Its training step with one discriminator (its DCGAN) or two (its D3GAN).
+
+    Args:
+        config: sizes, learning rate and number of discriminators.
+        device: where it computes.
+        dtype: of parameters and images.
+        autocast: the program had none; ours to vary.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ):
+        self.autocast, self.device, self.dtype = autocast, device, dtype
+        self.generator = Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
+        K = config.recipe.discriminators
+        self.discriminators = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(K)]
+        for i, network in enumerate((self.generator, *self.discriminators)):
+            initialise(network, stream(0, "benchmark", i))
+            network.to(device, dtype)
+        networks = (self.generator, *self.discriminators)
+        adams = [torch.optim.Adam(n.parameters(), lr=config.lr, betas=(config.beta1, config.beta2)) for n in networks]
+        self.generator_adam, *self.adams = adams
+        self.loss = nn.BCELoss()
+        self.read: list[list[float]] = []
+
+    def step(self, real_images: Tensor, latents: Tensor) -> None:
+        """One iteration; arguments as for ``d3gan.train_step.train_step``."""
+        label = torch.full((len(real_images),), 1.0, dtype=self.dtype, device=self.device)
+        for adam in self.adams:
+            adam.zero_grad()
+        reals = [self._probabilities(d, real_images) for d in self.discriminators]
+        real_errors = [self.loss(output, label) for output in reals]
+        with self.autocast():
+            fake_images = self.generator(latents)
+        label.fill_(0.0)
+        fakes = [self._probabilities(d, fake_images.detach()) for d in self.discriminators]
+        fake_errors = [self.loss(output, label) for output in fakes]
+        errors = [real + fake for real, fake in zip(real_errors, reversed(fake_errors), strict=True)]
+        torch.stack(errors).sum().backward()
+        for adam in self.adams:
+            adam.step()
+        self.generator_adam.zero_grad()
+        label.fill_(1.0)
+        selected = self.discriminators[errors.index(max(errors))]  # compares on the host
+        judged = self._probabilities(selected, fake_images)
+        generator_error = self.loss(judged, label)
+        generator_error.backward()
+        self.generator_adam.step()
+        self.read = [
+            [error.item() for error in (*errors, generator_error)],
+            [output.mean().item() for output in (*reals, *fakes, judged)],
+        ]
+
+    def _probabilities(self, discriminator: nn.Module, images: Tensor) -> Tensor:
+        with self.autocast():
+            logits = discriminator(images)
+        return torch.sigmoid(logits.to(self.dtype))  # BCELoss takes no bf16
+
+
+class _DecodedImages(Dataset[Tensor]):
+    def __init__(self, pixels: npt.NDArray[np.uint8], size: int, channels: int):
+        self._pixels, self._size, self._channels = pixels, size, channels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        pixels = self._pixels[index]
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))
+        image = image.convert("RGB" if self._channels == 3 else "L")
+        image = image.resize((self._size, self._size), Image.Resampling.BILINEAR)
+        array = np.atleast_3d(np.asarray(image, np.float32)) / 255.0
+        return (torch.from_numpy(array).permute(2, 0, 1) - 0.5) / 0.5
+
+
+def published_batches(pixels: npt.NDArray[np.uint8], config: TrainConfig, device: torch.device) -> Iterator[Tensor]:
+    """Batches without end, as its loader gives them: (batch_size, nc, image_size, image_size) in [-1, 1].
+
+    Args:
+        pixels: (M, C, S, S) uint8, held in memory as the program's data sets are.
+        config: sizes.
+        device: where the program copies them, without asking to go on meanwhile.
+    """
+    images = _DecodedImages(pixels, config.image_size, config.nc)
+    loader = DataLoader(images, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
+    while True:
+        for batch in loader:
+            yield batch.to(device)
