@@ -57,25 +57,23 @@ class PublishedStep:
 
     def step(self, real_images: Tensor, latents: Tensor) -> None:
         """One iteration; arguments as for ``d3gan.train_step.train_step``."""
-        label = torch.full((len(real_images),), 1.0, dtype=self.dtype, device=self.device)
+        ones = torch.ones(len(real_images), dtype=self.dtype, device=self.device)
         for adam in self.adams:
             adam.zero_grad()
         reals = [self._probabilities(d, real_images) for d in self.discriminators]
-        real_errors = [self.loss(output, label) for output in reals]
+        real_errors = [self.loss(output, ones) for output in reals]
         with self.autocast():
             fake_images = self.generator(latents)
-        label.fill_(0.0)
         fakes = [self._probabilities(d, fake_images.detach()) for d in self.discriminators]
-        fake_errors = [self.loss(output, label) for output in fakes]
+        fake_errors = [self.loss(output, torch.zeros_like(ones)) for output in fakes]
         errors = [real + fake for real, fake in zip(real_errors, reversed(fake_errors), strict=True)]
         torch.stack(errors).sum().backward()
         for adam in self.adams:
             adam.step()
         self.generator_adam.zero_grad()
-        label.fill_(1.0)
         selected = self.discriminators[errors.index(max(errors))]  # compares on the host
         judged = self._probabilities(selected, fake_images)
-        generator_error = self.loss(judged, label)
+        generator_error = self.loss(judged, ones)
         generator_error.backward()
         self.generator_adam.step()
         self.read = [
