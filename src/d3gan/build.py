@@ -101,10 +101,7 @@ def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtyp
 
 
 def _adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    # Fused: one pass through memory instead of ten (docs/performance.md); on GPUs not measured, so PyTorch's choice.
-    fused = True if on_cpu else None
-    return torch.optim.Adam(network.parameters(), config.lr, (config.beta1, config.beta2), fused=fused)
+    return torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
 
 
 def learning_rate(config: TrainConfig, step: int, steps_in_run: int, batches: int = 1) -> float:

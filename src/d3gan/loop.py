@@ -22,7 +22,6 @@ from d3gan.evaluation.figures import figures_of, one_line
 from d3gan.evaluation.following import Follower
 from d3gan.events import NoEvents, TensorBoardEvents, open_events, require_tensorboard
 from d3gan.group import Group, place
-from d3gan.memory import keep_memory
 from d3gan.moving_average import MovingAverage
 from d3gan.randomness import latents_of_step
 from d3gan.run_directory import (
@@ -88,8 +87,6 @@ def _train(
     say: Callable[[str], None],
 ) -> Outcome:
     # What to compute with.
-    if device.type == "cpu":
-        keep_memory()
     with group.sharing_errors():
         precision = resolve_precision(config.precision, device)
         if config.tensorboard:
