@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d3gan.models import convolution
-from d3gan.models.convolution import Doubling, Halving, by_products, doubling_by_products, halving_by_products
+from d3gan.models.convolution import Doubling, Halving, doubling_by_products, halving_by_products
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -43,29 +42,52 @@ def test_they_may_be_differentiated_twice(function: Callable[[Tensor, Tensor], T
     assert torch.autograd.gradgradcheck(function, (images, weight))
 
 
-def test_only_bf16_with_enough_channels_takes_them() -> None:
-    images, weight = torch.zeros(2, 16, 4, 4), torch.zeros(16, 16, 4, 4)
-    assert not by_products(images, weight)
-    assert not by_products(images.double(), weight.double())
-    assert by_products(images.bfloat16(), weight.bfloat16())
+@pytest.mark.parametrize(
+    ("layer", "inputs", "side", "takes_in_float32", "takes_in_bf16"),
+    [
+        (Halving, 256, 4, True, True),
+        (Halving, 256, 8, False, True),
+        (Halving, 128, 4, False, True),
+        (Halving, 64, 4, False, False),
+        (Doubling, 256, 2, True, True),
+        (Doubling, 256, 4, False, True),
+    ],
+)
+def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
+    layer: Callable[[int, int], nn.Module], inputs: int, side: int, takes_in_float32: bool, takes_in_bf16: bool
+) -> None:
+    module, images = layer(inputs, 256), torch.zeros(2, inputs, side, side)
+
+    def takes(dtype: torch.dtype, device: str = "cpu") -> bool:
+        output = module.to(device, dtype)(images.to(device, dtype))
+        return "ByProducts" in output.grad_fn.name()
+
+    assert takes(torch.float32) == takes_in_float32
+    assert takes(torch.bfloat16) == takes_in_bf16
+    assert not takes(torch.float64)
+    assert not takes(torch.bfloat16, "meta")
+    module = layer(inputs, 256)
     with torch.autocast("cpu", torch.bfloat16):
-        assert by_products(images, weight)
-        assert not by_products(images[:, :3], weight[:, :3])
-        assert not by_products(images.to("meta"), weight.to("meta"))
+        assert takes(torch.float32) == takes_in_bf16
 
 
-@pytest.mark.parametrize("layer", [Halving(16, 24), Doubling(16, 24)])
-def test_in_bf16_they_differ_from_pytorchs_by_rounding(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = torch.randn(4, 16, 8, 8, generator=torch.Generator().manual_seed(1))
-
-    def gradients() -> list[Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            output = layer(images)
-        assert output.dtype == torch.bfloat16
-        return [output, *torch.autograd.grad(output.float().square().sum(), list(layer.parameters()))]
-
-    ours = gradients()
-    monkeypatch.setattr(convolution, "by_products", lambda *_: False)
-    for a, b in zip(ours, gradients(), strict=True):
-        assert a.dtype == b.dtype
-        assert (a - b).norm() < 0.01 * b.norm()
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("layer", [Halving(256, 272), Doubling(256, 272)])
+@pytest.mark.parametrize("side", [2, 4])
+def test_they_differ_from_pytorchs_by_rounding(layer: nn.Module, precision: torch.dtype | None, side: int) -> None:
+    source = torch.Generator().manual_seed(1)
+    images = torch.randn(3, 256, 2 * side, 2 * side, generator=source)
+    if isinstance(layer, Doubling):
+        images = images[..., :side, :side]
+    images.requires_grad_()
+    exact = layer.double()(images.double())
+    outer = torch.randn(exact.shape, generator=source)
+    expected = [exact, *torch.autograd.grad(exact, (images, *layer.parameters()), outer.double())]
+    layer.float()
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        output = layer(images)
+    assert output.dtype == (precision or torch.float32)
+    found = [output, *torch.autograd.grad(output, (images, *layer.parameters()), outer.to(output.dtype))]
+    tolerance = 1e-6 if precision is None else 0.006
+    for ours, exactly in zip(found, expected, strict=True):
+        assert (ours - exactly).norm() < tolerance * exactly.norm()
