@@ -122,6 +122,10 @@ class TrainConfig:
     """Arithmetic of the networks; auto is bf16 autocast where the hardware has it, else float32."""
     deterministic: bool = True
     """Have cuDNN use only algorithms that repeat bit for bit. Off lets it pick faster ones on a GPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the networks with torch.compile; auto is off, since it was slower where it was measured (CPUs)."""
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
+    """Record the step as one CUDA graph and replay it, one process; auto is off, since no GPU was measured yet."""
     sync_batchnorm: bool = False
     """Normalise over the batches of all processes together, not each alone. GPUs only."""
     timeout: int = 600

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from d3gan.acceleration import accelerate, resolve_acceleration, set_learning_rate
 from d3gan.build import build_gan, images_of, learning_rate
 from d3gan.checkpoint import checkpoints
 from d3gan.config import TrainConfig
@@ -22,6 +23,7 @@ from d3gan.evaluation.figures import figures_of, one_line
 from d3gan.evaluation.following import Follower
 from d3gan.events import NoEvents, TensorBoardEvents, open_events, require_tensorboard
 from d3gan.group import Group, place
+from d3gan.memory import keep_memory
 from d3gan.moving_average import MovingAverage
 from d3gan.randomness import latents_of_step
 from d3gan.run_directory import (
@@ -35,7 +37,6 @@ from d3gan.run_directory import (
 from d3gan.saving import Training, resume, save, save_samples
 from d3gan.stopping import StopRequest, stop_requests
 from d3gan.tracking import Tracker
-from d3gan.train_step import GAN, train_step
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ def _train(
     # What to compute with.
     with group.sharing_errors():
         precision = resolve_precision(config.precision, device)
+        acceleration = resolve_acceleration(config, device, group.world_size)
+        if device.type == "cpu":
+            keep_memory()
         if config.tensorboard:
             require_tensorboard()
         if group.leads:
@@ -117,12 +121,13 @@ def _train(
         tracker = Tracker(run.metrics, K, step_size, batches.steps_per_epoch, device, group)
         training = Training(run, config, gan, average, tracker, image_set)
         step = resume(training, say)
+        do_step = accelerate(gan, config.accumulate, **acceleration)
         everyones = group.everyones({"host": place(), "device": str(device)})
         if group.leads:
             if step < last_step:
                 keep_lines_up_to(run.metrics, tracker.logged_step)
                 keep_lines_up_to(run.evaluations, step)
-            _note_environment(training, device, precision, everyones, step, say)
+            _note_environment(training, device, {"precision": precision, **acceleration}, everyones, step, say)
         say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
         say(_described_batch(config, group, everyones))
         say(f"steps {step} to {last_step}, {batches.steps_per_epoch} an epoch; run directory {run.path}")
@@ -150,9 +155,9 @@ def _train(
                     real_images = batches.at(step)
                     latents = latents_of_step(config, step, group.rank, device).to(dtype)
                 rate = learning_rate(config, step, steps_in_run, training.batches_a_step)
-                _set_learning_rate(gan, rate)
+                set_learning_rate(gan, rate)
                 group.reached(f"step {step + 1}")
-                tracker.record(train_step(gan, real_images, latents, config.accumulate))
+                tracker.record(do_step(real_images, latents))
                 step += 1
                 if average is not None:
                     average.update(gan.generator, step)
@@ -253,12 +258,6 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _set_learning_rate(gan: GAN, rate: float) -> None:
-    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-
-
 def _evaluate(
     follower: Follower,
     training: Training,
@@ -287,7 +286,7 @@ def _evaluate(
 def _note_environment(
     training: Training,
     device: torch.device,
-    precision: str,
+    arithmetic: dict[str, object],
     everyones: list[dict[str, str]],
     step: int,
     say: Callable[[str], None],
@@ -300,7 +299,7 @@ def _note_environment(
     facts = {
         "device": str(device),
         "device_name": name,
-        "precision": precision,
+        **arithmetic,
         "from_step": step,
         "world_size": training.group.world_size,
         "accumulate": training.config.accumulate,
@@ -309,7 +308,9 @@ def _note_environment(
     }
     now = write_environment(run, facts)
     if earlier and step > 0:
-        keys = ("torch", "device", "device_name", "threads", "precision", "processor", "world_size")
-        changed = [f"{key} {earlier[-1].get(key)} -> {now[key]}" for key in keys if earlier[-1].get(key) != now[key]]
+        keys = ("torch", "device", "device_name", "threads", "processor", "world_size", *arithmetic)
+        changed = [
+            f"{key} {earlier[-1][key]} -> {now[key]}" for key in keys if earlier[-1].get(key, now[key]) != now[key]
+        ]
         if changed:
             say(f"warning: {', '.join(changed)} since the last session: the run goes on, but not bit for bit")

@@ -29,6 +29,9 @@ FREE_KEYS = frozenset(
         "device",
         "tensorboard",
         "timeout",
+        # How the same step is called.
+        "compile",
+        "cuda_graph",
         # A checkpoint knows how many batches a step had; see ``d3gan.saving.resume``.
         "accumulate",
         # How the generator is evaluated; each line of evaluations.jsonl says it.

@@ -122,7 +122,7 @@ def _transposed_times(a: Tensor, b: Tensor) -> Tensor:
     """(k, n), (k, m) -> a^T b (n, m)."""
     if a.dtype != torch.float32:
         return a.t() @ b
-    weight = conv2d_weight(_map(b), [a.shape[1], b.shape[1], 1, 1], _map(a))  # type: ignore[no-untyped-call]
+    weight = conv2d_weight(_map(b), [a.shape[1], b.shape[1], 1, 1], _map(a))
     return cast(Tensor, weight[:, :, 0, 0])
 
 
