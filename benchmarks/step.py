@@ -1,170 +1,174 @@
-"""Measures a training step beside the published program's, technique by technique, and start-up.
+"""Measures a training step beside the published program's, technique by technique; and the start-up.
 
-    python benchmarks/step.py [--batch-size 128] [--rounds 7] [--steps 4] [--precisions bf16,float32] [--json FILE]
+    python benchmarks/step.py [--batch-sizes 128] [--rounds 5] [--steps 3] [--precisions bf16,float32] [--json FILE]
 
 Every row is measured in every round, one after the other, so that a slow moment of the machine falls on all of them;
 figures are medians over the rounds with the smallest and the largest. Ratios are taken within a round. The published
-step and program are those of benchmarks/published.py, in float32 as they were.
+step and program are those of benchmarks/published.py, in float32 as they were, in a process of their own: ours changes
+how memory is kept for a whole process. A technique's row says how far it is from plain PyTorch in float64.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from published import PublishedStep, published_batches
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from variants import Inside, build_variant, difference, variants_for
 
 from d3gan import TrainConfig
 from d3gan.build import build_gan
 from d3gan.data.batches import Batches
 from d3gan.devices import Precision, device_name, network_dtype, resolve_device, resolve_precision
-from d3gan.models import convolution
-from d3gan.models.dcgan import Discriminator, Discriminators
+from d3gan.memory import keep_memory
 from d3gan.randomness import draw_latents
-from d3gan.train_step import GAN, train_step
+from d3gan.tracking import peak_memory
+from d3gan.train_step import train_step
 
 IMAGES = 60_000  # as many as MNIST has
 PROGRAM_STEPS = 12  # of the published program at once: some of them it has loaded beforehand
 MATRIX = 4096  # side of the matrices whose product says what the device can do
+MODELS = ("d3gan", "dcgan")
+
+
+class Label(NamedTuple):
+    """What a row of the table is."""
+
+    model: str
+    batch_size: int
+    name: str
+    precision: str
 
 
 class Row(NamedTuple):
-    """What is timed: each call of ``run`` does step ``i``, inside ``inside``."""
+    """What is timed: each call of ``run`` does step ``i``."""
 
-    model: str
-    name: str
-    precision: str
+    label: Label
     run: Callable[[int], object]
-    inside: Callable[[], AbstractContextManager[Any]] = nullcontext
+    inside: Inside = nullcontext
+    times_itself: bool = False
+    """``run`` returns seconds: what starts and ends beside the steps does not count."""
 
 
-@contextmanager
-def pytorchs_convolutions() -> Iterator[None]:
-    """A block without convolutions by matrix products."""
-    fewest = dict(convolution.FEWEST_CHANNELS)
-    convolution.FEWEST_CHANNELS.clear()
-    try:
-        yield
-    finally:
-        convolution.FEWEST_CHANNELS.update(fewest)
+def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
+    """Our step and data, in each precision and batch size, as they are and with a technique less or more."""
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
+    precisions = precisions_of(options, device)
+    rows = [Row(Label("", 0, "matrix product", p), product(p, device)) for p in precisions]
+    for model, size, precision in cells(options, precisions):
+        config = TrainConfig(model=model, batch_size=size)
+        batches = Batches(pixels, size, config.nc, 0, device, network_dtype(precision))
+        images, noise = batches.at(0), latents(config, 0, device, precision)
+        for variant in chosen(options, device, precision, config):
+            step = build_variant(variant, config, device, precision)
+            label = Label(model, size, variant.name, precision)
+            rows.append(Row(label, lambda _, step=step, a=images, b=noise: step(a, b), variant.inside))
+        rows.append(Row(Label(model, size, "data", precision), data_of(batches, config, device, precision)))
+    return rows
 
 
-@contextmanager
-def one_pass() -> Iterator[None]:
-    """A block in which real and fake images go through a discriminator together, BatchNorm's statistics by half."""
-
-    def judged(discriminator: Discriminator, images: Tensor, half: int) -> Tensor:
-        for layer in discriminator.layers:
-            normalises = isinstance(layer, nn.BatchNorm2d)
-            images = torch.cat([layer(images[:half]), layer(images[half:])]) if normalises else layer(images)
-        return images.flatten()
-
-    def together(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-        half, images = len(real_images), torch.cat([real_images, fake_images])
-        logits = torch.stack([judged(d, images, half) for d in self.members])  # type: ignore[arg-type]
-        return logits[:, :half], logits[:, half:]
-
-    ours = Discriminators.forward
-    Discriminators.forward = together  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Discriminators.forward = ours  # type: ignore[method-assign]
-
-
-def changed(gan: GAN, *, fused: bool | None = None, channels_last: bool = True) -> GAN:
-    """The networks with another Adam, or in PyTorch's default layout."""
-    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
-        for group in optimizer.param_groups:
-            group["fused"] = group["fused"] if fused is None else fused
-    if not channels_last:
-        for network in (gan.generator, gan.discriminators):
-            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return gan
+def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
+    """The published step, program and loader; and our step where the C library gives memory back."""
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
+    rows = []
+    for model, size, _ in cells(options, ["float32"]):
+        config = TrainConfig(model=model, batch_size=size)
+        images = Batches(pixels, size, config.nc, 0, device, torch.float32).at(0)
+        published = PublishedStep(config, device, torch.float32, nullcontext)
+        program, loader = published_program(published, config, pixels, device)
+        step = lambda _, p=published, x=images, c=config: p.step(x, torch.randn(c.batch_size, c.nz, device=device))  # noqa: E731
+        rows.append(Row(Label(model, size, "published step", "float32"), step))
+        rows.append(Row(Label(model, size, "published program", "float32"), program, times_itself=True))
+        if model == MODELS[0]:
+            rows.append(Row(Label(model, size, "published loader", "float32"), loader, times_itself=True))
+    if device.type == "cpu":
+        for model, size, precision in cells(options, precisions_of(options, device)):
+            config = TrainConfig(model=model, batch_size=size)
+            images = Batches(pixels, size, config.nc, 0, device, network_dtype(precision)).at(0)
+            noise = latents(config, 0, device, precision)
+            ours = build_variant(variants_for(device, precision, 1)[0], config, device, precision)
+            label = Label(model, size, "memory given back", precision)
+            rows.append(Row(label, lambda _, step=ours, a=images, b=noise: step(a, b)))
+    return rows
 
 
-def rows_of(
-    model: str, precision: Precision, config: TrainConfig, batches: Batches, device: torch.device
-) -> list[Row]:
-    """Our step in one precision, as it is and with one technique less or more."""
-    dtype = network_dtype(precision)
+def cells(options: argparse.Namespace, precisions: list[Any]) -> list[tuple[Any, int, Any]]:
+    """Model, batch size, precision."""
+    sizes = [int(word) for word in options.batch_sizes.split(",")]
+    return [(model, size, precision) for size in sizes for model in MODELS for precision in precisions]
 
-    def latents(i: int) -> Tensor:
-        return draw_latents(config.batch_size, config.nz, 0, "latents", i, device=device).to(dtype)
+
+def precisions_of(options: argparse.Namespace, device: torch.device) -> list[Precision]:
+    """As asked for."""
+    return [resolve_precision(name, device) for name in options.precisions.split(",")]
+
+
+def chosen(options: argparse.Namespace, device: torch.device, precision: Precision, config: TrainConfig) -> list[Any]:
+    """The variants to measure."""
+    found = variants_for(device, precision, config.recipe.discriminators)
+    return found[:1] if options.ours_alone else found
+
+
+def latents(config: TrainConfig, step: int, device: torch.device, precision: Precision) -> Tensor:
+    """A step's latents, as training draws them."""
+    noise = draw_latents(config.batch_size, config.nz, 0, "latents", step, device=device)
+    return noise.to(network_dtype(precision))
+
+
+def data_of(
+    batches: Batches, config: TrainConfig, device: torch.device, precision: Precision
+) -> Callable[[int], object]:
+    """What a step waits for before it can begin."""
 
     def data(i: int) -> None:
         batches.at(i)
-        latents(i)
+        latents(config, i, device, precision)
 
-    def step(gan: GAN) -> Callable[[int], object]:
-        return lambda _: train_step(gan, images, noise)
-
-    def build() -> GAN:
-        return build_gan(config, device, precision)
-
-    images, noise = batches.at(0), latents(0)
-    variants = [Row(model, "ours", precision, step(build())), Row(model, "data", precision, data)]
-    variants += [Row(model, "ours, Adam fused", precision, step(changed(build(), fused=True)))]
-    variants += [Row(model, "ours, not channels last", precision, step(changed(build(), channels_last=False)))]
-    variants += [Row(model, "ours, real and fake in one pass", precision, step(build()), one_pass)]
-    if precision == "bf16" and device.type == "cpu":
-        plain = step(build())
-        variants += [Row(model, "ours, PyTorch's convolutions", precision, plain, pytorchs_convolutions)]
-    return variants
+    return data
 
 
-def published_rows(
-    model: str, config: TrainConfig, pixels: npt.NDArray[np.uint8], images: Tensor, device: torch.device
-) -> list[Row]:
-    """The published step, and the program: loader and step."""
-    published = PublishedStep(config, device, torch.float32, nullcontext)
+def published_program(
+    published: PublishedStep, config: TrainConfig, pixels: Any, device: torch.device
+) -> tuple[Callable[[int], float], Callable[[int], float]]:
+    """Loader with step, and loader alone; each returns seconds of a step."""
 
-    def latents() -> Tensor:
-        return torch.randn(config.batch_size, config.nz, device=device)
-
-    def program(_: int) -> None:
+    def timed(work: Callable[[Tensor], object]) -> float:
         batches = published_batches(pixels, config, device)
         next(batches)  # its workers have started
         synchronise(device)
         begin = time.perf_counter()
         for _ in range(PROGRAM_STEPS):
-            published.step(next(batches), latents())
+            work(next(batches))
         synchronise(device)
-        took.append((time.perf_counter() - begin) / PROGRAM_STEPS)
+        return (time.perf_counter() - begin) / PROGRAM_STEPS
 
-    took: list[float] = []
-    step = Row(model, "published step", "float32", lambda _: published.step(images, latents()))
-    whole = Row(model, "published program", "float32", program)
-    TAKEN[id(whole.run)] = took
-    return [step, whole]
+    def step(images: Tensor) -> None:
+        published.step(images, torch.randn(config.batch_size, config.nz, device=device))
 
-
-# Rows that take their own time: what starts and ends beside the steps does not count.
-TAKEN: dict[int, list[float]] = {}
+    return lambda _: timed(step), lambda _: timed(lambda images: images)
 
 
-def seconds_a_step(row: Callable[[int], object], steps: int, start: int, device: torch.device) -> float:
-    """Wall time of one call, once the device has done all of them."""
-    synchronise(device)
-    begin = time.perf_counter()
-    for i in range(steps):
-        row(start + i)
-    synchronise(device)
-    return (time.perf_counter() - begin) / steps
+def product(precision: Precision, device: torch.device) -> Callable[[int], object]:
+    """The product of two large matrices."""
+    dtype = torch.bfloat16 if precision == "bf16" else network_dtype(precision)
+    a, b = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
+    return lambda _: a @ b
 
 
 def synchronise(device: torch.device) -> None:
@@ -174,61 +178,92 @@ def synchronise(device: torch.device) -> None:
 
 
 def seconds_of(row: Row, steps: int, start: int, device: torch.device) -> float:
-    """Seconds of one step of a row."""
-    if (took := TAKEN.get(id(row.run))) is not None:
-        row.run(start)
-        return took[-1]
+    """Seconds of one step of a row, once the device has done all of them."""
+    if row.times_itself:
+        return float(row.run(start))  # type: ignore[arg-type]
     with row.inside():
-        return seconds_a_step(row.run, steps, start, device)
+        synchronise(device)
+        begin = time.perf_counter()
+        for i in range(steps):
+            row.run(start + i)
+        synchronise(device)
+    return (time.perf_counter() - begin) / steps
 
 
-def flops_an_image(config: TrainConfig, device: torch.device) -> float:
-    """Floating-point operations of our step, for each image of the batch; counted by PyTorch, matrix work alone."""
-    gan = build_gan(config, device, "float32")
-    shape = config.batch_size, config.nc, config.image_size, config.image_size
-    with FlopCounterMode(display=False) as counter:
-        train_step(gan, torch.zeros(shape, device=device), torch.zeros(shape[0], config.nz, device=device))
-    return float(counter.get_total_flops()) / config.batch_size
+def once(row: Row, device: torch.device) -> dict[str, int | None]:
+    """A row's warm-up: the most memory it takes on a GPU, and how often the host waits for one."""
+    if device.type != "cuda":
+        seconds_of(row, 1, 0, device)
+        return {"peak_device_memory": None, "host_waits": None}
+    torch.cuda.reset_peak_memory_stats(device)
+    seconds_of(row, 3, 0, device)
+    with row.inside(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        row.run(0)
+        torch.cuda.set_sync_debug_mode("default")
+    waits = sum("synchroniz" in str(warning.message) for warning in caught)
+    return {"peak_device_memory": torch.cuda.max_memory_allocated(device), "host_waits": waits}
 
 
-def product(precision: Precision, device: torch.device) -> Row:
-    """The product of two large matrices."""
-    dtype = torch.bfloat16 if precision == "bf16" else network_dtype(precision)
-    a, b = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
-    return Row("", "matrix product", precision, lambda _: a @ b)
+def serve(pipe: Connection, options: argparse.Namespace, ours: bool) -> None:
+    """A process that times rows when it is told to: (row, steps, first step) -> seconds; None ends it."""
+    device = resolve_device(options.device)
+    if ours and device.type == "cpu":
+        keep_memory()
+    rows = (our_rows if ours else other_rows)(options, device)
+    pipe.send([(row.label, once(row, device)) for row in rows])
+    while (told := pipe.recv()) is not None:
+        number, steps, start = told
+        pipe.send(seconds_of(rows[number], steps, start, device))
+    pipe.send(peak_memory())
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each row in each round, and what a step has to compute."""
     device = resolve_device(options.device)
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
-    rows, flops = [], {}
-    precisions = [resolve_precision(name, device) for name in options.precisions.split(",")]
-    for model in ("d3gan", "dcgan"):
-        config = TrainConfig(model=model, batch_size=options.batch_size)
-        flops[model] = flops_an_image(config, device)
-        for precision in precisions:
-            batches = Batches(pixels, config.batch_size, config.nc, 0, device, network_dtype(precision))
-            rows += rows_of(model, precision, config, batches, device)
-        images = Batches(pixels, config.batch_size, config.nc, 0, device, torch.float32).at(0)
-        rows += published_rows(model, config, pixels, images, device)
-    rows += [product(precision, device) for precision in precisions]
-    for row in rows:
-        seconds_of(row, 2, 0, device)  # warm-up
-    seconds: list[list[float]] = [[] for _ in rows]
-    for number in range(options.rounds):
-        for row, taken in zip(rows, seconds, strict=True):
-            taken.append(seconds_of(row, options.steps, 1 + number * options.steps, device))
-    records = [
-        {"model": row.model, "name": row.name, "precision": row.precision, "seconds": taken}
-        for row, taken in zip(rows, seconds, strict=True)
-    ]
-    return {"records": records, "flops_an_image": flops, "device": device.type, "device_name": device_name(device)}
+    context, pipes, records = multiprocessing.get_context("spawn"), [], []
+    for ours in (True, False):
+        pipe, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, options, ours), daemon=True).start()
+        for number, (label, seen) in enumerate(pipe.recv()):
+            records.append({**label._asdict(), **seen, "seconds": [], "place": (len(pipes), number)})
+        pipes.append(pipe)
+    for turn in range(options.rounds):
+        for record in records:
+            process, number = record["place"]
+            pipes[process].send((number, options.steps, 1 + turn * options.steps))
+            record["seconds"].append(pipes[process].recv())
+    memory = []
+    for pipe in pipes:
+        pipe.send(None)
+        memory.append(pipe.recv())
+    for record in records:
+        del record["place"]
+    flops = {model: flops_an_image(TrainConfig(model=model, batch_size=8), device) for model in MODELS}
+    return {"records": records, "flops_an_image": flops, "device_name": device_name(device), "peak_memory": memory}
+
+
+def flops_an_image(config: TrainConfig, device: torch.device) -> float:
+    """Floating-point operations of our step, for each image of the batch; counted by PyTorch, matrix work alone."""
+    gan = build_gan(config, device, "float64")  # in which all layers are PyTorch's own
+    shape = config.batch_size, config.nc, config.image_size, config.image_size
+    images = torch.zeros(shape, device=device, dtype=torch.float64)
+    with FlopCounterMode(display=False) as counter:
+        train_step(gan, images, torch.zeros(shape[0], config.nz, device=device, dtype=torch.float64))
+    return float(counter.get_total_flops()) / config.batch_size
+
+
+def differences(options: argparse.Namespace) -> dict[str, float]:
+    """How far each technique is from plain PyTorch, with D3GAN in float64."""
+    device, config = resolve_device(options.device), TrainConfig(model="d3gan")
+    variants = chosen(options, device, "float32", config)
+    return {variant.name: difference(variant, config, device) for variant in variants}
 
 
 def seconds_to_help(rounds: int) -> list[float]:
     """Wall time of ``d3gan --help`` from nothing, in each round."""
-    return [_seconds_to_run(["--help"], os.environ) for _ in range(rounds)]
+    return [_seconds_to_run(["--help"]) for _ in range(rounds)]
 
 
 def seconds_to_first_step(rounds: int, device: str) -> list[float]:
@@ -240,86 +275,41 @@ def seconds_to_first_step(rounds: int, device: str) -> list[float]:
             Image.fromarray(pixels).save(pictures / f"{number}.png")
         words = ["train", f"--dataset={pictures}", "--max-steps=1", f"--device={device}", f"--data-dir={folder}"]
         calls = [[*words, f"--out={folder}/run-{number}"] for number in range(rounds + 1)]
-        return [_seconds_to_run(call, os.environ) for call in calls][1:]  # the first one prepares the images
+        return [_seconds_to_run(call) for call in calls][1:]  # the first one prepares the images
 
 
-def _seconds_to_run(words: list[str], environment: Any) -> float:
+def _seconds_to_run(words: list[str]) -> float:
     begin = time.perf_counter()
     command = [sys.executable, "-m", "d3gan", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
     return time.perf_counter() - begin
-
-
-def spread(values: list[float], form: str) -> str:
-    """Median (smallest to largest)."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def table(found: dict[str, Any], batch_size: int) -> str:
-    """The records as a Markdown table."""
-    lines = [
-        "| model | what | precision | images/s | / published step | / published program | / ours | matrix rate |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    seconds = {(r["model"], r["name"], r["precision"]): r["seconds"] for r in found["records"]}
-
-    def against(model: str, name: str, precision: str, own: list[float]) -> str:
-        other = seconds[model, name, precision]
-        return spread([b / a for a, b in zip(own, other, strict=True)], ".2f")
-
-    for (model, name, precision), own in seconds.items():
-        if name in ("data", "matrix product"):
-            continue
-        ours = seconds.get((model, "ours", precision))
-        rates = [2 * MATRIX**3 / s for s in seconds.get(("", "matrix product", precision), [])]
-        flops = found["flops_an_image"][model] * batch_size
-        shares = [flops / s / rate for s, rate in zip(own, rates, strict=False)]
-        cells = [model, name, precision, spread([batch_size / s for s in own], ",.0f")]
-        cells += [against(model, other, "float32", own) for other in ("published step", "published program")]
-        cells += [against(model, "ours", precision, own) if ours else "", spread(shares, ".0%") if shares else ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def asides(found: dict[str, Any]) -> list[str]:
-    """What is not a row: the second discriminator's price, the data's share, what the device can do."""
-    seconds = {(r["model"], r["name"], r["precision"]): r["seconds"] for r in found["records"]}
-    lines = [f"{model}: {flops / 1e9:.2f} GFLOP an image" for model, flops in found["flops_an_image"].items()]
-    for (model, name, precision), own in seconds.items():
-        if name == "matrix product":
-            lines.append(
-                f"matrix product, {precision}: {spread([2e-12 * MATRIX**3 / s for s in own], '.2f')} TFLOP/s"
-            )
-        if (model, name) == ("d3gan", "ours"):
-            price = [a / b for a, b in zip(own, seconds["dcgan", "ours", precision], strict=True)]
-            data = [d / (d + s) for d, s in zip(seconds[model, "data", precision], own, strict=True)]
-            lines.append(f"d3gan / dcgan, seconds of a step, {precision}: {spread(price, '.2f')}")
-            lines.append(f"data, share of a step, {precision}: {spread(data, '.2%')}")
-    return lines
 
 
 def main() -> None:
     """Measures, prints the table, writes the figures where asked."""
+    from step_table import asides, table
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps of each row in each round")
+    parser.add_argument("--batch-sizes", default="128", help="separated by commas")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="steps of each row in each round")
     parser.add_argument(
         "--precisions", default="bf16,float32", help="bf16, float32, float64, auto, separated by commas"
     )
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--ours-alone", action="store_true", help="no single techniques")
     parser.add_argument("--json", type=Path, help="write every measured time here")
     options = parser.parse_args()
-    found = measure(options)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {found['device_name']}")
-    print(f"batch {options.batch_size}, {options.rounds} rounds of {options.steps} steps")
-    print("median (smallest to largest)\n")
-    print("\n".join([table(found, options.batch_size), "", *asides(found)]))
-    startup = {"help": seconds_to_help(options.rounds)}
-    startup["first step"] = seconds_to_first_step(min(3, options.rounds), options.device)
-    print("\n".join(f"d3gan, seconds to {name}: {spread(taken, '.2f')}" for name, taken in startup.items()))
+    found = measure(options) | {"differences": differences(options), "matrix": MATRIX}
+    found["startup"] = {"--help": seconds_to_help(options.rounds)}
+    found["startup"]["first step"] = seconds_to_first_step(min(3, options.rounds), options.device)
     if options.json:
-        options.json.write_text(json.dumps({"batch_size": options.batch_size, **found, "startup": startup}, indent=1))
+        options.json.write_text(json.dumps(found, indent=1))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {found['device_name']}")
+    print(f"{options.rounds} rounds of {options.steps} steps; median (smallest to largest)\n")
+    print("\n".join([table(found), "", *asides(found)]))
+    for name, taken in found["startup"].items():
+        print(f"- d3gan, seconds to {name}: {statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})")
 
 
 if __name__ == "__main__":

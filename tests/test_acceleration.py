@@ -89,6 +89,7 @@ def test_a_cuda_graph_without_cuda_is_refused(tiny: Any) -> None:
 
 
 @pytest.mark.slow  # half a minute of compiling
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own, which it takes for errors
 def test_compiled_networks_give_the_same_numbers_and_a_run_with_them_resumes(tiny: Any) -> None:
     one, other = tiny_gan(), tiny_gan()
     expected = steps(one, plain(one), range(4))

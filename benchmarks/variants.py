@@ -1,0 +1,195 @@
+"""The training step with one technique more or less than ours: what benchmarks/step.py measures beside it.
+
+Each is our step to rounding: ``difference`` measures it in float64.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from d3gan import TrainConfig
+from d3gan.acceleration import Step, accelerate
+from d3gan.build import build_gan
+from d3gan.devices import Precision, network_dtype
+from d3gan.models import convolution
+from d3gan.models.dcgan import Discriminator, Discriminators
+from d3gan.train_step import GAN
+
+Judge = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
+Inside = Callable[[], AbstractContextManager[Any]]
+
+
+class Variant(NamedTuple):
+    """A way to do the step."""
+
+    name: str
+    step_of: Callable[[GAN], Step]
+    inside: Inside = nullcontext
+    """What the step is done inside of."""
+
+
+def plain(gan: GAN) -> Step:
+    """The step as it is written."""
+    return accelerate(gan, 1, compile=False, cuda_graph=False)
+
+
+def variants_for(device: torch.device, precision: Precision, discriminators: int) -> list[Variant]:
+    """Ours, and what can be tried on a device."""
+    found = [Variant("ours", plain)]
+    if device.type == "cpu" and precision != "float64":
+        found += [Variant("PyTorch's convolutions", plain, lambda: _products({}))]
+    found += [
+        Variant("not channels last", _not_channels_last),
+        Variant("Adam fused", _fused_adam),
+        Variant("real and fake in one pass", plain, _judging(_in_one_pass)),
+        Variant("torch.compile", lambda gan: accelerate(gan, 1, compile=True, cuda_graph=False)),
+    ]
+    if discriminators > 1:
+        found += [
+            Variant("discriminators by vmap", plain, _judging(_by_vmap)),
+            Variant("discriminators as grouped convolutions", plain, _judging(_grouped)),
+        ]
+    if device.type == "cuda":
+        found += [Variant("CUDA graph", lambda gan: accelerate(gan, 1, compile=False, cuda_graph=True))]
+        if discriminators > 1:
+            found += [Variant("discriminators on two streams", plain, _judging(_on_streams))]
+    return found
+
+
+def difference(variant: Variant, config: TrainConfig, device: torch.device, steps: int = 3) -> float:
+    """Largest difference of a weight from plain PyTorch's, in float64 after some steps with small networks."""
+    small = {"image_size": 32, "ngf": 8, "ndf": 8, "nz": 8, "batch_size": 8}
+    config = TrainConfig(**(vars(config) | small))
+    found = []
+    for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: 1})):
+        gan = build_gan(config, device, "float64")
+        source = torch.Generator().manual_seed(0)
+        step = each.step_of(gan)
+        with _products(fewest), each.inside():
+            for _ in range(steps):
+                shape = (8, config.nc, 32, 32)
+                images = torch.rand(shape, generator=source, dtype=torch.float64) * 2 - 1
+                latents = torch.randn(8, config.nz, generator=source, dtype=torch.float64)
+                step(images.to(device), latents.to(device))
+        networks = (gan.generator, gan.discriminators)
+        found.append(torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]))
+    return float((found[0] - found[1]).abs().max())
+
+
+def build_variant(variant: Variant, config: TrainConfig, device: torch.device, precision: Precision) -> Step:
+    """The variant's step on networks of its own."""
+    step = variant.step_of(build_gan(config, device, precision))
+    dtype = network_dtype(precision)
+    return lambda images, latents: step(images.to(dtype), latents.to(dtype))
+
+
+def _not_channels_last(gan: GAN) -> Step:
+    for network in (gan.generator, gan.discriminators):
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return plain(gan)
+
+
+def _fused_adam(gan: GAN) -> Step:
+    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+        for group in optimizer.param_groups:
+            group["fused"] = True
+    return plain(gan)
+
+
+@contextmanager
+def _products(fewest: dict[torch.dtype, int]) -> Iterator[None]:
+    """A block in which layers of so many channels take matrix products; none where there is no type."""
+    ours = dict(convolution.FEWEST_CHANNELS)
+    convolution.FEWEST_CHANNELS.clear()
+    convolution.FEWEST_CHANNELS.update(fewest)
+    try:
+        yield
+    finally:
+        convolution.FEWEST_CHANNELS.clear()
+        convolution.FEWEST_CHANNELS.update(ours)
+
+
+def _judging(judge: Judge) -> Inside:
+    """A block in which the discriminators judge real and fake images otherwise."""
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        ours = Discriminators.forward
+        Discriminators.forward = judge  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Discriminators.forward = ours  # type: ignore[method-assign]
+
+    return inside
+
+
+def _in_one_pass(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and fake images together, BatchNorm's statistics by half."""
+
+    def judged(discriminator: Discriminator, images: Tensor) -> Tensor:
+        for layer in discriminator.layers:
+            halves = images[:half], images[half:]
+            images = torch.cat([layer(h) for h in halves]) if isinstance(layer, nn.BatchNorm2d) else layer(images)
+        return images.flatten()
+
+    half, images = len(real_images), torch.cat([real_images, fake_images])
+    logits = torch.stack([judged(d, images) for d in self.members])  # type: ignore[arg-type]
+    return logits[:, :half], logits[:, half:]
+
+
+def _by_vmap(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """All discriminators as one function of stacked parameters."""
+    names = [name for name, _ in self.members[0].named_parameters()]
+    stacked = {name: torch.stack([d.get_parameter(name) for d in self.members]) for name in names}
+
+    def judged(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+        result: Tensor = functional_call(self.members[0], parameters, (images,))
+        return result
+
+    with _products({}):  # vmap knows no rule for ours
+        together = torch.vmap(judged, in_dims=(0, None))
+        return together(stacked, real_images), together(stacked, fake_images)
+
+
+def _grouped(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """All discriminators as one network of K times the channels, its convolutions in K groups."""
+    K = len(self)
+    members: list[Discriminator] = list(self.members)  # type: ignore[arg-type]
+
+    def judged(images: Tensor) -> Tensor:
+        maps = images.repeat(1, K, 1, 1)
+        for layers in zip(*(d.layers for d in members), strict=True):
+            first = layers[0]
+            if isinstance(first, nn.Conv2d):
+                weight = torch.cat([layer.weight for layer in layers])
+                maps = functional.conv2d(maps, weight, None, first.stride, first.padding, groups=K)
+            elif isinstance(first, nn.BatchNorm2d):
+                weight, bias = (torch.cat([getattr(layer, n) for layer in layers]) for n in ("weight", "bias"))
+                maps = functional.batch_norm(maps, None, None, weight, bias, training=True, eps=first.eps)
+            else:
+                maps = first(maps)
+        return maps.flatten(1).t()
+
+    return judged(real_images), judged(fake_images)
+
+
+def _on_streams(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each discriminator on a CUDA stream of its own; PyTorch runs its backward pass there too."""
+    current = torch.cuda.current_stream()
+    found = []
+    for discriminator in self.members:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            found.append((discriminator(real_images), discriminator(fake_images), stream))
+    for *logits, stream in found:
+        current.wait_stream(stream)
+        for each in logits:
+            each.record_stream(current)
+    return torch.stack([real for real, _, _ in found]), torch.stack([fake for _, fake, _ in found])
