@@ -3,13 +3,11 @@
 From what is known of it: every network is called on its own, real images before fake ones; the discriminators end in
 a sigmoid and the losses are BCELoss of probabilities; the host reads losses and mean outputs in every iteration and
 chooses the discriminator from them; in the generator phase the discriminators' weight gradients are computed and
-thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. No channels last, no autocast
-unless asked for.
+thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. Float32, PyTorch's convolutions,
+no channels last.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from variants import plain_convolutions
 
 from d3gan import TrainConfig
 from d3gan.models.dcgan import Discriminator, Generator, initialise
@@ -31,40 +30,35 @@ class PublishedStep:
     Args:
         config: sizes, learning rate and number of discriminators.
         device: where it computes.
-        dtype: of parameters and images.
-        autocast: the program had none; ours to vary.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        device: torch.device,
-        dtype: torch.dtype,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ):
-        self.autocast, self.device, self.dtype = autocast, device, dtype
+    def __init__(self, config: TrainConfig, device: torch.device):
+        self.config, self.device = config, device
         self.generator = Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
         K = config.recipe.discriminators
         self.discriminators = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(K)]
         for i, network in enumerate((self.generator, *self.discriminators)):
             initialise(network, stream(0, "benchmark", i))
-            network.to(device, dtype)
+            network.to(device)
         networks = (self.generator, *self.discriminators)
         adams = [torch.optim.Adam(n.parameters(), lr=config.lr, betas=(config.beta1, config.beta2)) for n in networks]
         self.generator_adam, *self.adams = adams
         self.loss = nn.BCELoss()
         self.read: list[list[float]] = []
 
-    def step(self, real_images: Tensor, latents: Tensor) -> None:
-        """One iteration; arguments as for ``d3gan.train_step.train_step``."""
-        ones = torch.ones(len(real_images), dtype=self.dtype, device=self.device)
+    def step(self, real_images: Tensor) -> None:
+        """One iteration on (batch_size, nc, image_size, image_size) float32 images in [-1, 1]."""
+        with plain_convolutions():
+            self._step(real_images, torch.randn(len(real_images), self.config.nz, device=self.device))
+
+    def _step(self, real_images: Tensor, latents: Tensor) -> None:
+        ones = torch.ones(len(real_images), device=self.device)
         for adam in self.adams:
             adam.zero_grad()
-        reals = [self._probabilities(d, real_images) for d in self.discriminators]
+        reals = [d(real_images).sigmoid() for d in self.discriminators]
         real_errors = [self.loss(output, ones) for output in reals]
-        with self.autocast():
-            fake_images = self.generator(latents)
-        fakes = [self._probabilities(d, fake_images.detach()) for d in self.discriminators]
+        fake_images = self.generator(latents)
+        fakes = [d(fake_images.detach()).sigmoid() for d in self.discriminators]
         fake_errors = [self.loss(output, torch.zeros_like(ones)) for output in fakes]
         errors = [real + fake for real, fake in zip(real_errors, reversed(fake_errors), strict=True)]
         torch.stack(errors).sum().backward()
@@ -72,7 +66,7 @@ class PublishedStep:
             adam.step()
         self.generator_adam.zero_grad()
         selected = self.discriminators[errors.index(max(errors))]  # compares on the host
-        judged = self._probabilities(selected, fake_images)
+        judged = selected(fake_images).sigmoid()
         generator_error = self.loss(judged, ones)
         generator_error.backward()
         self.generator_adam.step()
@@ -80,11 +74,6 @@ class PublishedStep:
             [error.item() for error in (*errors, generator_error)],
             [output.mean().item() for output in (*reals, *fakes, judged)],
         ]
-
-    def _probabilities(self, discriminator: nn.Module, images: Tensor) -> Tensor:
-        with self.autocast():
-            logits = discriminator(images)
-        return torch.sigmoid(logits.to(self.dtype))  # BCELoss takes no bf16
 
 
 class _DecodedImages(Dataset[Tensor]):

@@ -4,8 +4,8 @@
 
 Every row is measured in every round, one after the other, so that a slow moment of the machine falls on all of them;
 figures are medians over the rounds with the smallest and the largest. Ratios are taken within a round. The published
-step and program are those of benchmarks/published.py, in float32 as they were, in a process of their own: ours changes
-how memory is kept for a whole process. A technique's row says how far it is from plain PyTorch in float64.
+step and program are those of benchmarks/published.py, in float32 as they were, in a process of their own, since ours
+changes how memory is kept for a whole process. A technique's row says how far it is from plain PyTorch in float64.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ from d3gan.train_step import train_step
 IMAGES = 60_000  # as many as MNIST has
 PROGRAM_STEPS = 12  # of the published program at once: some of them it has loaded beforehand
 MATRIX = 4096  # side of the matrices whose product says what the device can do
-MODELS = ("d3gan", "dcgan")
+MODELS: tuple[Literal["d3gan", "dcgan"], ...] = ("d3gan", "dcgan")
 
 
 class Label(NamedTuple):
@@ -78,7 +78,7 @@ def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
         for variant in chosen(options, device, precision, config):
             step = build_variant(variant, config, device, precision)
             label = Label(model, size, variant.name, precision)
-            rows.append(Row(label, lambda _, step=step, a=images, b=noise: step(a, b), variant.inside))
+            rows.append(Row(label, repeated(step, images, noise), variant.inside))
         rows.append(Row(Label(model, size, "data", precision), data_of(batches, config, device, precision)))
     return rows
 
@@ -90,10 +90,9 @@ def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
     for model, size, _ in cells(options, ["float32"]):
         config = TrainConfig(model=model, batch_size=size)
         images = Batches(pixels, size, config.nc, 0, device, torch.float32).at(0)
-        published = PublishedStep(config, device, torch.float32, nullcontext)
+        published = PublishedStep(config, device)
         program, loader = published_program(published, config, pixels, device)
-        step = lambda _, p=published, x=images, c=config: p.step(x, torch.randn(c.batch_size, c.nz, device=device))  # noqa: E731
-        rows.append(Row(Label(model, size, "published step", "float32"), step))
+        rows.append(Row(Label(model, size, "published step", "float32"), repeated(published.step, images)))
         rows.append(Row(Label(model, size, "published program", "float32"), program, times_itself=True))
         if model == MODELS[0]:
             rows.append(Row(Label(model, size, "published loader", "float32"), loader, times_itself=True))
@@ -104,8 +103,13 @@ def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
             noise = latents(config, 0, device, precision)
             ours = build_variant(variants_for(device, precision, 1)[0], config, device, precision)
             label = Label(model, size, "memory given back", precision)
-            rows.append(Row(label, lambda _, step=ours, a=images, b=noise: step(a, b)))
+            rows.append(Row(label, repeated(ours, images, noise)))
     return rows
+
+
+def repeated(work: Callable[..., object], *given: Tensor) -> Callable[[int], object]:
+    """The same work at every step."""
+    return lambda _: work(*given)
 
 
 def cells(options: argparse.Namespace, precisions: list[Any]) -> list[tuple[Any, int, Any]]:
@@ -158,10 +162,7 @@ def published_program(
         synchronise(device)
         return (time.perf_counter() - begin) / PROGRAM_STEPS
 
-    def step(images: Tensor) -> None:
-        published.step(images, torch.randn(config.batch_size, config.nz, device=device))
-
-    return lambda _: timed(step), lambda _: timed(lambda images: images)
+    return lambda _: timed(published.step), lambda _: timed(lambda images: images)
 
 
 def product(precision: Precision, device: torch.device) -> Callable[[int], object]:
@@ -222,7 +223,9 @@ def serve(pipe: Connection, options: argparse.Namespace, ours: bool) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each row in each round, and what a step has to compute."""
     device = resolve_device(options.device)
-    context, pipes, records = multiprocessing.get_context("spawn"), [], []
+    context = multiprocessing.get_context("spawn")
+    pipes: list[Connection] = []
+    records: list[dict[str, Any]] = []
     for ours in (True, False):
         pipe, theirs = context.Pipe()
         context.Process(target=serve, args=(theirs, options, ours), daemon=True).start()

@@ -42,7 +42,7 @@ def variants_for(device: torch.device, precision: Precision, discriminators: int
     """Ours, and what can be tried on a device."""
     found = [Variant("ours", plain)]
     if device.type == "cpu" and precision != "float64":
-        found += [Variant("PyTorch's convolutions", plain, lambda: _products({}))]
+        found += [Variant("PyTorch's convolutions", plain, plain_convolutions)]
     found += [
         Variant("not channels last", _not_channels_last),
         Variant("Adam fused", _fused_adam),
@@ -114,13 +114,18 @@ def _products(fewest: dict[torch.dtype, int]) -> Iterator[None]:
         convolution.FEWEST_CHANNELS.update(ours)
 
 
+def plain_convolutions() -> AbstractContextManager[None]:
+    """A block in which convolutions are PyTorch's."""
+    return _products({})
+
+
 def _judging(judge: Judge) -> Inside:
     """A block in which the discriminators judge real and fake images otherwise."""
 
     @contextmanager
     def inside() -> Iterator[None]:
         ours = Discriminators.forward
-        Discriminators.forward = judge  # type: ignore[method-assign]
+        Discriminators.forward = judge  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -152,7 +157,7 @@ def _by_vmap(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> 
         result: Tensor = functional_call(self.members[0], parameters, (images,))
         return result
 
-    with _products({}):  # vmap knows no rule for ours
+    with plain_convolutions():  # vmap knows no rule for ours
         together = torch.vmap(judged, in_dims=(0, None))
         return together(stacked, real_images), together(stacked, fake_images)
 
