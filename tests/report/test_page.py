@@ -22,7 +22,7 @@ from d3gan.comparison.records import Cell, Comparison, Drawing, Run, Table
 from d3gan.config import TrainConfig
 from d3gan.errors import WorldError
 from d3gan.flags import parse_flags
-from d3gan.report.facts import command_of, differences_table, runs_table
+from d3gan.report.facts import differences_table, runs_table, words_of
 from d3gan.report.fitting import page_of
 from d3gan.report.pictures import read_animations
 from tests.report.synthetic import FID, compared, read_run, write_animation, write_run
@@ -90,7 +90,7 @@ def test_it_says_what_was_found_and_what_was_run(page: str, comparison: Comparis
     assert "Three seeds only." in text
     for run in comparison.runs:
         assert run.name in text
-        assert command_of(run) in text
+        assert " ".join(words_of(run)) in text
         assert f"{run.evaluations[-1][FID]:.2f}" in text
     assert "2.13.0+cpu" in text
     assert "FID (efficientnet-lite0, train)" in text
@@ -274,7 +274,7 @@ def test_the_largest_animation_goes_before_the_slider(tmp_path: Path, comparison
         file.write(np.random.default_rng(0).bytes(2_000_000))
     found = page_of(comparison, read_animations([tmp_path]), largest=2_500_000)
     assert "small" in Parsed(found).values("alt")[-1]
-    assert "1 animations are left out" in found
+    assert "animations are left out (1 of them, the largest)" in found
     assert all(len(steps) > 3 for steps in frames_of(found).values())
 
 
@@ -289,7 +289,7 @@ def test_the_largest_animation_goes_before_the_slider(tmp_path: Path, comparison
 def test_the_command_trains_the_same_run(changes: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig(out=str(tmp_path / "run"), **changes)
     run = Run(tmp_path / "run", config, config.model, "images", [], [], [], [])
-    program, command, *flags = shlex.split(command_of(run))
+    program, command, *flags = shlex.split(" ".join(words_of(run)))
     assert (program, command) == ("d3gan", "train")
     again = parse_flags(Train, flags, "d3gan train")
     for field in dataclasses.fields(TrainConfig):
@@ -300,7 +300,7 @@ def test_the_command_trains_the_same_run(changes: dict[str, Any], tmp_path: Path
 def test_the_command_starts_as_many_processes(folders: list[Path]) -> None:
     session = {"world_size": 4, "processes": [{"host": host} for host in "aabb"]}
     run = dataclasses.replace(read_run(folders[0]), sessions=[session])
-    flags = parse_flags(Train, shlex.split(command_of(run))[2:], "d3gan train")
+    flags = parse_flags(Train, shlex.split(" ".join(words_of(run)))[2:], "d3gan train")
     assert (flags.workers_per_node, flags.nnodes) == (2, 2)
 
 

@@ -36,8 +36,8 @@ class Repeat:
     """What it takes to make a run again."""
 
     name: str
-    command: str
-    """For a shell in a folder without a config.ini of its own."""
+    words: Sequence[str]
+    """The command, each word as a shell takes it, for a folder without a config.ini of its own."""
     config: str
     """The text of its config.ini."""
     environment: Mapping[str, str]
@@ -155,7 +155,7 @@ def repeats(runs: Sequence[Run]) -> list[Repeat]:
     """How to make each run again."""
     shared = shared_environment(runs)
     return [
-        Repeat(name, command_of(run), config_text(run.config), _own_environment(run, shared))
+        Repeat(name, words_of(run), config_text(run.config), _own_environment(run, shared))
         for name, run in zip(names_of(runs), runs, strict=True)
     ]
 
@@ -184,8 +184,8 @@ def _described(session: Mapping[str, Any]) -> dict[str, str]:
     return {label: str(value) for label, value in found.items()}
 
 
-def command_of(run: Run) -> str:
-    """A command that trains the run again, wherever it is typed: each key that is not the default is a flag.
+def words_of(run: Run) -> list[str]:
+    """The words of a command that trains the run again, quoted; each key that is not the default is a flag.
 
     The environment knows the command that the run was called with; that one may speak of a config file, or of a grid
     of runs.
@@ -200,7 +200,7 @@ def command_of(run: Run) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words.append(f"--{flag}={value}")
-    return shlex.join([*words, f"--out=again/{run.name}"])
+    return [shlex.quote(word) for word in [*words, f"--out=again/{run.name}"]]
 
 
 def _launch_of(run: Run) -> list[str]:

@@ -52,8 +52,8 @@ def _ever_smaller(
 def _given_up(grids: Sequence[Grids], plan: Plan, animations: int) -> list[str]:
     """At most one remark: which pictures the page lacks."""
     thinned = any(len(each.run.grids) > plan.frames for each in grids)
-    parts = [f"of each run at most {plan.frames} sample grids are shown"] if thinned else []
-    parts += ["they are compressed with loss"] if grids and plan.quality else []
-    parts += [f"scaled to {plan.scale:.0%} of their width"] if grids and plan.scale < 1 else []
-    parts += [f"{animations} animations are left out"] if animations else []
+    parts = [f"it shows at most {plan.frames} sample grids of each run"] if thinned else []
+    parts += ["sample grids are compressed with loss"] if grids and plan.quality else []
+    parts += [f"they are scaled to {plan.scale:.0%} of their width"] if grids and plan.scale < 1 else []
+    parts += [f"animations are left out ({animations} of them, the largest)"] if animations else []
     return [f"To keep this page small, {', '.join(parts)}."] if parts else []

@@ -26,8 +26,9 @@ class Plan(NamedTuple):
 
 # Fewer moments cost a reader least, then what the eye hardly sees, then size.
 PLANS = (
-    *(Plan(frames, 0, 1.0) for frames in (96, 48, 24, 12)),
-    *(Plan(12, 85, scale) for scale in (1.0, 0.7, 0.5)),
+    *(Plan(frames, 0, 1.0) for frames in (96, 48, 24)),
+    *(Plan(frames, 85, 1.0) for frames in (24, 12)),
+    *(Plan(12, 85, scale) for scale in (0.7, 0.5)),
     *(Plan(frames, 75, 0.5) for frames in (6, 3, 1)),
 )
 COARSE = 3
