@@ -35,7 +35,7 @@ def test_a_comparison_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(names_in(folder / "report.html", folder)) == 4
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<b>mnist-b128</b>" in text
-    assert text.count("<svg") >= 4
+    assert text.count("<svg") >= 1
     assert len(text) < 10_000_000
 
 
@@ -63,7 +63,8 @@ def test_a_run_given_twice_counts_once(folder: Path, tmp_path: Path) -> None:
     run = folder / "runs" / "mnist-d3gan-s0"
     assert main(["report", str(run), str(folder), f"{run}/", str(run.parent), f"--out={page}"]) == 0
     text = page.read_text(encoding="utf-8")
-    assert text.count(">mnist-d3gan-s0</td>") == 1 or text.count("<summary>mnist-d3gan-s0</summary>") == 1
+    assert text.count("<summary>mnist-d3gan-s0</summary>") == 1
+    assert text.count("data-frames=") == 4
 
 
 @pytest.mark.parametrize(

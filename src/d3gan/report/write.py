@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from d3gan.comparison.compare import compare_runs  # type: ignore[import-not-found]
+from d3gan.comparison.compare import compare_runs
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
 from d3gan.report.fitting import page_of
@@ -33,7 +33,7 @@ def write_report(places: Sequence[str], out: str = "", against: str = "") -> Pat
     if path.is_dir():
         raise ConfigError(f"--out {path}: is a folder; give the name of a file in it, such as {path / 'report.html'}")
     refuse_unwritable(path.parent)  # before figures are drawn for a minute
-    comparison = compare_runs(list(dict.fromkeys(runs)), against=against)
+    comparison = compare_runs(list({run.resolve(): run for run in runs}.values()), against=against)
     animations = read_animations(folder for folder in folders if folder not in runs) or read_animations(runs)
     write_text(path, page_of(comparison, animations))
     return path
