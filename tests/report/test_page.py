@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import re
-import shlex
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -17,12 +16,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from d3gan.cli import Train
-from d3gan.comparison.records import Cell, Comparison, Drawing, Run, Table
-from d3gan.config import TrainConfig
+from d3gan.comparison.records import Cell, Comparison, Drawing, Table
 from d3gan.errors import WorldError
-from d3gan.flags import parse_flags
-from d3gan.report.facts import differences_table, runs_table, words_of
+from d3gan.report.facts import words_of
 from d3gan.report.fitting import page_of
 from d3gan.report.pictures import read_animations
 from tests.report.synthetic import FID, compared, read_run, write_animation, write_run
@@ -276,45 +272,3 @@ def test_the_largest_animation_goes_before_the_slider(tmp_path: Path, comparison
     assert "small" in Parsed(found).values("alt")[-1]
     assert "animations are left out (1 of them, the largest)" in found
     assert all(len(steps) > 3 for steps in frames_of(found).values())
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"model": "dcgan", "discriminators": 3, "lr": 1e-4, "seed": 7, "tensorboard": True, "deterministic": False},
-        {"dataset": "a b/$HOME's; rm", "ema": 0.999, "metrics": "fid,kid", "num_samples": 50},
-    ],
-)
-def test_the_command_trains_the_same_run(changes: dict[str, Any], tmp_path: Path) -> None:
-    config = TrainConfig(out=str(tmp_path / "run"), **changes)
-    run = Run(tmp_path / "run", config, config.model, "images", [], [], [], [])
-    program, command, *flags = shlex.split(" ".join(words_of(run)))
-    assert (program, command) == ("d3gan", "train")
-    again = parse_flags(Train, flags, "d3gan train")
-    for field in dataclasses.fields(TrainConfig):
-        if field.name != "out":
-            assert getattr(again, field.name) == getattr(config, field.name), field.name
-
-
-def test_the_command_starts_as_many_processes(folders: list[Path]) -> None:
-    session = {"world_size": 4, "processes": [{"host": host} for host in "aabb"]}
-    run = dataclasses.replace(read_run(folders[0]), sessions=[session])
-    flags = parse_flags(Train, shlex.split(" ".join(words_of(run)))[2:], "d3gan train")
-    assert (flags.workers_per_node, flags.nnodes) == (2, 2)
-
-
-def test_tables_say_what_the_runs_are_and_how_they_differ(comparison: Comparison) -> None:
-    runs = runs_table(comparison.runs)
-    assert len({len(row) for row in [runs.columns, *runs.rows]}) == 1
-    row = dict(zip(runs.columns, runs.rows[0], strict=True))
-    assert row["steps"] == Cell("1,200", 1200)
-    assert row["training time"].text == "1 min 00 s"
-    assert row["FID (efficientnet-lite0, train)"].value == comparison.runs[0].evaluations[-1][FID]
-    assert row["IS (efficientnet-lite0)"].text.endswith(" ± 0.100")
-    differences = differences_table(comparison.runs)
-    assert differences.columns == ["variant", "discriminators", "activation", "schedule", "runs"]
-    assert [[cell.text for cell in row] for row in differences.rows] == [
-        ["dcgan", "1", "relu", "linear", "2"],
-        ["d3gan", "2", "mish", "constant", "2"],
-    ]
