@@ -17,6 +17,7 @@ from d3gan.evaluation.options import Evaluate
 from d3gan.failure import code_of, first_on_host, leave, report
 from d3gan.flags import parse_flags
 from d3gan.launcher import Launch, check_launch, launch_processes, started_by_launcher
+from d3gan.report.options import Report
 from d3gan.scaling.options import Scale
 from d3gan.values import check_values
 
@@ -206,6 +207,14 @@ def run_sample(flags: Sample, _call: Call) -> int:
     return 0
 
 
+def run_report(flags: Report, _call: Call) -> int:
+    """Writes the page about some runs; see ``d3gan.report``."""
+    from d3gan.report.write import write_report
+
+    print(write_report(flags.runs, flags.out, flags.against))
+    return 0
+
+
 def run_export(flags: Export, _call: Call) -> int:
     """Writes the generator in another form; see ``d3gan.export``."""
     from d3gan.export import export
@@ -245,6 +254,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "train": (Train, run_train),
     "evaluate": (Evaluate, run_evaluate),
     "scale": (Scale, run_scale),
+    "report": (Report, run_report),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "data list": (DataList, run_data_list),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 
@@ -62,14 +62,20 @@ def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list
             name, value, canonical = _flag(word, left, flags)
             words.append(canonical)
         else:
-            name = next((place for place in places if place not in given), "")
+            name = next((place for place in places if place not in given or _takes_many(hints[place])), "")
             if not name or (word.startswith("-") and len(word) > 1):
                 raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
-            value = word
+            value = (*given.get(name, ()), word) if _takes_many(hints[name]) else word
         given[name] = value
     if missing := [place for place in required if place not in given]:
         raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
-    return words + [given[place] for place in places if place in given], given
+    placed = (given[place] for place in places if place in given)
+    return [*words, *(word for value in placed for word in ((value,) if isinstance(value, str) else value))], given
+
+
+def _takes_many(hint: Any) -> bool:
+    """Whether a field given by place takes all words that are left, as a tuple."""
+    return get_origin(hint) is tuple
 
 
 def _marked_positional(owner: type[Any]) -> list[str]:

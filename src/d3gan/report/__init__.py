@@ -1,0 +1,1 @@
+"""The page of `d3gan report`: one HTML file made of run directories, which needs nothing beside itself."""

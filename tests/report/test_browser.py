@@ -1,0 +1,255 @@
+"""The page as a browser shows it: Debian's Chromium, without a window."""
+
+import base64
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d3gan.report.fitting import page_of
+from d3gan.report.pictures import read_animations
+from tests.report.synthetic import compared, write_animation, write_run
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="chromium or chromedriver is not installed: apt-get install chromium chromium-driver",
+)
+HOSTILE_FOLDER = "<img src=x onerror=alert(1)><script>alert(1)<"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    paths = [write_run(folder / f"{model}-s{seed}", model=model, seed=seed) for model in MODELS for seed in (0, 1)]
+    paths.append(write_run(folder / HOSTILE_FOLDER, seed=2, grids=4))
+    write_animation(folder / "moving.gif")
+    (folder / "report.html").write_text(page_of(compared(paths), read_animations([folder])), encoding="utf-8")
+    return folder / "report.html"
+
+
+MODELS: tuple[Any, ...] = ("dcgan", "d3gan")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    profile = tmp_path_factory.mktemp("profile")
+    # Chromium's sandbox does not start as root, nor in most containers; the page is our own.
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
+        options.add_argument(f"--{word}")
+    downloads = {"download.default_directory": str(profile), "download.prompt_for_download": False}
+    options.add_experimental_option("prefs", downloads)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    browser.downloads = profile  # type: ignore[attr-defined]
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def show(chromium: Any, page: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the page anew in a window of some width, in a scheme; no error may have been logged when a test ends."""
+
+    def open_page(
+        width: int = 1200, scheme: str = "light", motion: str = "no-preference", scripts: bool = True
+    ) -> Any:
+        features = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", motion)]
+        media = {"features": [{"name": name, "value": value} for name, value in features]}
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
+        chromium.get(page.as_uri())
+        return chromium
+
+    yield open_page
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())"
+    return [str(text) for text in browser.execute_script(script, selector)]
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def test_no_error_is_logged_and_nothing_is_asked_for(show: Callable[..., Any]) -> None:
+    browser = show()
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)")
+    assert [name for name in asked if not name.startswith("data:")] == []
+    assert browser.execute_script("return document.compatMode") == "CSS1Compat"
+    assert browser.execute_script("return [...document.images].every((each) => each.naturalWidth > 0)")
+
+
+def test_the_run_called_script_stays_text(show: Callable[..., Any]) -> None:
+    browser = show()
+    assert texts(browser, "#table-runs td:first-child")[-1] == HOSTILE_FOLDER
+    assert len(browser.find_elements("css selector", "script")) == 3
+    assert HOSTILE_FOLDER in texts(browser, ".drawing text")
+    from selenium.webdriver.support.expected_conditions import alert_is_present
+
+    assert not alert_is_present()(browser)
+
+
+def test_the_slider_moves_all_grids_of_its_group(show: Callable[..., Any]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser = show()
+    slider = find(browser, "input[type=range]")
+    images = "return [...document.querySelectorAll('.grid img')].map((each) => each.src)"
+    last = browser.execute_script(images)
+    assert texts(browser, ".grid output") == ["1,200"] * 5
+    slider.send_keys(Keys.HOME)
+    first = browser.execute_script(images)
+    assert texts(browser, ".grid output") == ["0"] * 5
+    assert all(a != b for a, b in zip(first, last, strict=True))
+    assert len(set(first)) == 5
+    slider.send_keys(Keys.ARROW_RIGHT)
+    # The run of four grids has none between 0 and 400.
+    assert texts(browser, ".grid output") == ["200"] * 4 + ["0"]
+    assert texts(browser, ".slider output") == ["200"]
+    assert slider.get_attribute("aria-valuetext") == "step 200"
+    assert find(browser, ".grid img").get_attribute("alt").endswith("after step 200")
+    slider.send_keys(Keys.END)
+    assert browser.execute_script(images) == last
+    assert browser.execute_script("return [...document.images].every((each) => each.naturalWidth > 0)")
+
+
+def test_tables_sort_by_value_by_mouse_and_by_keyboard(show: Callable[..., Any]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser = show()
+    column = "#table-final tbody td:nth-child(3)"
+    before = texts(browser, column)
+    assert before == ["9", "709", "9", "709", "1,409"]
+    header = find(browser, "#table-final th:nth-child(3)")
+    header.find_element("css selector", "button").click()
+    assert texts(browser, column) == ["9", "9", "709", "709", "1,409"]
+    assert header.get_attribute("aria-sort") == "ascending"
+    header.find_element("css selector", "button").send_keys(Keys.ENTER)
+    assert texts(browser, column) == ["1,409", "709", "709", "9", "9"]
+    assert header.get_attribute("aria-sort") == "descending"
+    find(browser, "#table-final th:nth-child(1) button").send_keys(Keys.SPACE)
+    names = texts(browser, "#table-final tbody td:nth-child(1)")
+    assert names[1:] == ["d3gan-s0", "d3gan-s1", "dcgan-s0", "dcgan-s1"]
+    assert header.get_attribute("aria-sort") is None
+
+
+COLOURS = """
+const seen = (colour) => { const c = document.createElement("canvas").getContext("2d");
+  c.fillStyle = colour; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+const light = (colour) => { const [r, g, b] = seen(colour).map((v) => (v /= 255) <= 0.04045 ? v / 12.92
+  : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const ground = (each) => { for (; each; each = each.parentElement) {
+  const colour = getComputedStyle(each).backgroundColor; if (colour !== "rgba(0, 0, 0, 0)") return colour; } };
+return arguments[0].flatMap((selector) => [...document.querySelectorAll(selector)]).map((each) => {
+  const style = getComputedStyle(each), drawn = each instanceof SVGElement;
+  const [a, b] = [light(drawn ? style.fill : style.color), light(ground(each))];
+  return [each.outerHTML.slice(0, 80), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; });
+"""
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read_in_light_and_dark_and_on_a_phone(
+    scheme: str, width: int, show: Callable[..., Any]
+) -> None:
+    browser = show(width, scheme)
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(part) for part in ground[4:-1].split(",")[:3]) > 384) == (scheme == "light")
+    selectors = [
+        "h1, h2, h3, h4, p, li, dt, dd, td, th, a, button, summary, figcaption, pre, output",
+        ".drawing text",
+    ]
+    contrasts = browser.execute_script(COLOURS, selectors)
+    assert len(contrasts) > 100
+    assert [entry for entry in contrasts if entry[1] < 4.5] == []
+    # WCAG's AA: 4.5 for text. And nothing but what has a box of its own is wider than the window.
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    for svg in browser.find_elements("css selector", ".drawing svg"):
+        assert svg.is_displayed()
+        assert svg.size["width"] > 300
+        assert svg.size["height"] > 150
+
+
+def test_the_button_changes_the_scheme_and_it_is_kept(show: Callable[..., Any]) -> None:
+    browser = show(scheme="light")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = browser.execute_script(ground)
+    find(browser, "#theme").click()
+    dark = browser.execute_script(ground)
+    assert dark != light
+    browser.refresh()
+    assert browser.execute_script(ground) == dark
+    find(browser, "#theme").click()
+    assert browser.execute_script(ground) == light
+    browser.execute_script("localStorage.clear()")
+
+
+def test_without_scripts_the_last_grids_and_all_figures_are_there(show: Callable[..., Any]) -> None:
+    browser = show(scripts=False)
+    assert not find(browser, "#theme").is_displayed()
+    assert not find(browser, "input[type=range]").is_displayed()
+    assert [each.is_displayed() for each in browser.find_elements("css selector", ".drawing svg")] == [True] * 3
+    assert find(browser, ".grid img").is_displayed()
+    assert "step 1,200" in find(browser, ".grid figcaption").text
+
+
+def test_animations_move_only_where_that_is_welcome(show: Callable[..., Any]) -> None:
+    shown = "return document.querySelector('.animation img').currentSrc.slice(0, 15)"
+    browser = show()
+    assert browser.execute_script(shown) == "data:image/gif;"
+    button = find(browser, ".animation button")
+    assert button.text == "Pause"
+    button.click()
+    assert (browser.execute_script(shown), button.text) == ("data:image/webp", "Play")
+    browser = show(motion="reduce")
+    assert browser.execute_script(shown) == "data:image/webp"
+    button = find(browser, ".animation button")
+    assert button.text == "Play"
+    button.click()
+    assert browser.execute_script(shown) == "data:image/gif;"
+    assert browser.execute_script(shown) == "data:image/gif;"
+
+
+def test_what_is_folded_is_printed(show: Callable[..., Any]) -> None:
+    browser = show(scheme="dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    heights = "return [...document.querySelectorAll('details')].map((each) => each.getBoundingClientRect().height)"
+    assert min(browser.execute_script(heights)) > 100
+    assert not find(browser, "#theme").is_displayed()
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+
+
+def test_figures_and_numbers_can_be_taken_away(show: Callable[..., Any], chromium: Any) -> None:
+    import json
+    import time
+    from xml.etree import ElementTree
+
+    browser = show()
+    find(browser, "button.svg").click()
+    find(browser, "#numbers").click()
+    files = [chromium.downloads / name for name in ("fid-by-iteration-mnist-b64.svg", "comparison.json")]
+    for _ in range(100):
+        if all(file.exists() for file in files):
+            break
+        time.sleep(0.05)
+    svg = ElementTree.fromstring(files[0].read_text(encoding="utf-8"))
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert svg.attrib["width"].endswith("pt")
+    assert "var(" not in files[0].read_text(encoding="utf-8")
+    assert HOSTILE_FOLDER in json.loads(files[1].read_text(encoding="utf-8"))["runs"][-1]
