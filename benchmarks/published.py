@@ -3,8 +3,8 @@
 From what is known of it: every network is called on its own, real images before fake ones; the discriminators end in
 a sigmoid and the losses are BCELoss of probabilities; the host reads losses and mean outputs in every iteration and
 chooses the discriminator from them; in the generator phase the discriminators' weight gradients are computed and
-thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. Float32, PyTorch's convolutions,
-no channels last.
+thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. Float32, PyTorch's convolutions
+and memory layout.
 """
 
 from collections.abc import Iterator
