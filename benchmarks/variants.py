@@ -157,6 +157,11 @@ def _by_vmap(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> 
         result: Tensor = functional_call(self.members[0], parameters, (images,))
         return result
 
+    kind = real_images.device.type
+    if torch.is_autocast_enabled(kind):  # which does not reach inside of vmap
+        dtype = torch.get_autocast_dtype(kind)
+        stacked = {name: p.to(dtype) for name, p in stacked.items()}
+        real_images, fake_images = real_images.to(dtype), fake_images.to(dtype)
     with plain_convolutions():  # vmap knows no rule for ours
         together = torch.vmap(judged, in_dims=(0, None))
         return together(stacked, real_images), together(stacked, fake_images)
