@@ -233,10 +233,3 @@ def test_a_label_out_of_range_is_told() -> None:
     wrong = published.contents | {"tiny-labels": published.contents["tiny-labels"][:-1] + b"\x0a"}
     with pytest.raises(WorldError, match="tiny-labels: label 5 is 10, expected 0 to 9"):
         read_all(published, wrong)
-
-
-def test_svhn_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    PUBLISHED["svhn"].put(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(WorldError, match=r"pip install 'd3gan\[svhn\]'"):
-        load_images(PUBLISHED["svhn"].dataset, data_dir=tmp_path)

@@ -226,12 +226,10 @@ def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
         uint8 images (count, 3, 32, 32), a view of X, and int64 labels (count,); the file's label 10 is digit 0.
 
     Raises:
-        WorldError: SciPy is not installed, or the file is not such a file.
+        WorldError: the file is not such a file.
     """
-    try:
-        from scipy.io import loadmat, whosmat
-    except ImportError as error:
-        raise WorldError("svhn: its .mat files need SciPy; install it with: pip install 'd3gan[svhn]'") from error
+    from scipy.io import loadmat, whosmat
+
     expected = f"MATLAB variables X (32 x 32 x 3 x {count}, uint8) and y ({count} x 1)"
     # A damaged .mat file can raise nearly anything inside SciPy; none of it is a defect of ours.
     try:
