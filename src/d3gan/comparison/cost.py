@@ -15,8 +15,8 @@ def flops_an_image(config: TrainConfig) -> float:
 
     A forward pass costs F, the gradients of weights F again, and those of the input F, which the first layer of a
     network does without. The step: the generator forward and backward; K discriminators forward and backward on a
-    real and a fake image; one discriminator forward, and back to its input alone. Where ``accumulate`` is above 1, the
-    generator makes its images twice.
+    real and a fake image; one discriminator forward, and back to its input alone. Where ``accumulate`` is above 1,
+    the generator makes its images twice.
 
     Args:
         config: its sizes, accumulate and number of discriminators count.

@@ -1,0 +1,94 @@
+"""Runs in order: by data set and batch size, then by variant, then by seed; and who is compared with whom."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from d3gan.comparison.records import Run
+from d3gan.errors import ConfigError, nearest
+from d3gan.evaluation.figures import figures_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in variant and seed alone."""
+
+    dataset: str
+    batch_size: int
+    """Of all processes together."""
+    variants: dict[str, dict[int, Run]]
+    """Variant -> seed -> run; those with the fewest discriminators first."""
+
+    @property
+    def name(self) -> str:
+        """For people: ``mnist, batch size 64``."""
+        return f"{self.dataset}, batch size {self.batch_size}"
+
+    @property
+    def slug(self) -> str:
+        """For file names: ``mnist-b64``."""
+        return f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in self.dataset)}-b{self.batch_size}"
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """Sorts runs into settings; of two runs of one seed the longer one counts."""
+    found: dict[tuple[str, int], dict[str, dict[int, Run]]] = {}
+    for run in sorted(runs, key=lambda run: (run.config.recipe.discriminators, run.variant, run.config.seed)):
+        seeds = found.setdefault((run.dataset, batch_size_of(run)), {}).setdefault(run.variant, {})
+        other = seeds.get(run.config.seed)
+        if other is None or last_step(run) > last_step(other):
+            seeds[run.config.seed] = run
+    return [Setting(*place, variants) for place, variants in sorted(found.items())]
+
+
+def batch_size_of(run: Run) -> int:
+    """Real images a step, of all processes."""
+    return int(run.metrics[-1].get("global_batch_size", 0)) if run.metrics else run.config.batch_size
+
+
+def last_step(run: Run) -> int:
+    """The last step that the run tells of."""
+    return max((int(lines[-1]["step"]) for lines in (run.metrics, run.evaluations) if lines), default=0)
+
+
+def main_figure(runs: Sequence[Run], metric: str) -> str:
+    """The name under which most runs have a metric (``fid``, ``is``); empty: none has it."""
+    found = Counter[str]()
+    for run in runs:
+        names = {name for line in run.evaluations for name in figures_of(line)}
+        found.update(name for name in names if name.partition("_")[0] == metric and name != PUBLISHED_FID)
+    return max(sorted(found), key=lambda name: found[name], default="")
+
+
+def pairs_of(setting: Setting, against: str) -> list[tuple[str, str]]:
+    """Which variants are compared with which: (variant, counterpart).
+
+    Args:
+        setting: its variants.
+        against: the counterpart of all others. Empty: ``d3gan…`` is compared with the ``dcgan…`` of the same ending,
+            and what has no such counterpart with the first variant. The controlled pair comes first.
+    """
+    names = list(setting.variants)
+    if against:
+        return [(name, against) for name in names if name != against] if against in names else []
+    pairs = []
+    for name in names[1:]:
+        twin = name.replace("d3gan", "dcgan", 1)
+        pairs.append((name, twin if twin != name and twin in names else names[0]))
+    return sorted(pairs, key=lambda pair: not _differ_in_discriminators_alone(setting, *pair))
+
+
+def _differ_in_discriminators_alone(setting: Setting, *names: str) -> bool:
+    a, b = (next(iter(setting.variants[name].values())).config.recipe for name in names)
+    return (a.activation, a.schedule) == (b.activation, b.schedule) and a.discriminators != b.discriminators
+
+
+def check_against(settings: Sequence[Setting], against: str) -> None:
+    """Refuses a counterpart that no setting has.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    known = sorted({name for setting in settings for name in setting.variants})
+    if against and against not in known:
+        raise ConfigError(f"--against {against}: no such run{nearest(against, known)}; there are: {', '.join(known)}")
