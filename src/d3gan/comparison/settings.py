@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from d3gan.comparison.records import Run
 from d3gan.errors import ConfigError, nearest
-from d3gan.evaluation.figures import figures_of
+from d3gan.evaluation.figures import PUBLISHED_FID, figures_of
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import re
 import shlex
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,39 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from d3gan.files import replace_file
+from d3gan.plots import DOTS_PER_INCH, GREY, HEIGHT, STYLE, WIDTH, plain_number, save
 from d3gan.scaling.published import PUBLISHED_NOTE
 
-WIDTH, HEIGHT = 7.0, 4.5  # inches
-DOTS_PER_INCH = 150
-# Okabe and Ito: Color Universal Design, 2008: told apart by the colour-blind as well.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#767676"
-_MODEL_COLOURS = {"d3gan": VERMILLION, "dcgan": BLUE}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Beyond this the small numbers of workers would lie on top of each other on a linear axis.
 MOST_WORKERS_LINEAR = 16
 # Beyond this ratio the small values would lie on the axis.
 LARGEST_RATIO_LINEAR = 30.0
-# Any: matplotlib's types list the keys of its newest version alone.
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so a plot looks the same everywhere
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.7,
-    "lines.markersize": 5.5,
-    "errorbar.capsize": 3.0,
-    "legend.frameon": False,
-    "text.usetex": False,
-}
 _LINE = 0.155  # inches a line of the small text takes
 
 
@@ -82,7 +55,7 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
     height = HEIGHT + _LINE * len(notes) + (0.08 if notes else 0)
     top = 0.42 + _LINE * len(above)
     bottom = 0.1 + _LINE * (len(notes) + len(below)) + (0.08 if notes else 0)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
         engine = ConstrainedLayoutEngine(rect=frame, wspace=0.05)
         figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout=engine)
@@ -127,19 +100,6 @@ def _legend(figure: Figure, engine: ConstrainedLayoutEngine, frame: tuple[float,
     engine.set(rect=(frame[0], frame[1] + height, frame[2], frame[3] - height))
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as a PNG, whole or not at all.
-
-    Raises:
-        WorldError: the disk is full, or the folder cannot be written.
-    """
-    with replace_file(path) as file, warnings.catch_warnings():
-        # A path in the footer may be in a script that the font lacks: boxes in its place are no reason to fail.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
-
-
 def _printable(text: str) -> str:
     """The text without line breaks, control characters and the half characters of undecodable file names."""
     decoded = text.encode("utf-8", "replace").decode()
@@ -148,18 +108,6 @@ def _printable(text: str) -> str:
 
 def _cut(text: str, width: int, lines: int) -> list[str]:
     return textwrap.wrap(text, width, max_lines=lines, placeholder=" …", break_on_hyphens=False)
-
-
-def colour(model: str, models: Sequence[str]) -> str:
-    """The model's colour, the same in every plot."""
-    others = [name for name in models if name not in _MODEL_COLOURS]
-    spare = (GREEN, PURPLE, ORANGE, SKY)
-    return _MODEL_COLOURS.get(model) or spare[others.index(model) % len(spare)]
-
-
-def plain_number(value: float, _position: object = None) -> str:
-    """A tick's label, without powers of ten."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (processes)") -> None:

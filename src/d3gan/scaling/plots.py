@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from d3gan.plots import BLACK, GREEN, GREY, MARKERS, ORANGE, SKY, colour
 from d3gan.scaling import figures
-from d3gan.scaling.figures import caption, colour, mark_values, mark_workers
+from d3gan.scaling.figures import caption, mark_values, mark_workers
 from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines, shown_batch_size
 from d3gan.scaling.projection import rows_of
 from d3gan.scaling.projection_plot import write_projection
@@ -49,10 +50,10 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
 def _draw_lines(axes: Axes, document: dict[str, Any], ours: dict[str, Line], theirs: dict[str, Line]) -> list[float]:
     """Our lines in colour and the published ones in grey; returns every value, for the vertical axis."""
     for i, (model, line) in enumerate(ours.items()):
-        line.draw(axes, model, color=colour(model, document["models"]), marker=figures.MARKERS[i % 8])
+        line.draw(axes, model, color=colour(model, document["models"]), marker=MARKERS[i % 8])
     for model, line in theirs.items():
         (style, marker), label = _PUBLISHED_STYLES[model], f"published {model.upper()}, {GPU}"
-        axes.plot(line.at, line.median, color=figures.GREY, ls=style, marker=marker, ms=4, label=label, zorder=1.5)
+        axes.plot(line.at, line.median, color=GREY, ls=style, marker=marker, ms=4, label=label, zorder=1.5)
     both = [*ours.values(), *theirs.values()]
     mark_workers(axes, [at for line in both for at in line.at])
     return [value for line in both for value in (*line.low, *line.high)]
@@ -67,7 +68,7 @@ def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, Line], po
         ideal = line.median[0] * (at / line.at[0]) ** power
         axes.plot(at, ideal, color=colour(model, document["models"]), ls="--", lw=1.0, alpha=0.75)
         values += ideal.tolist()
-    axes.plot([], [], color=figures.BLACK, ls="--", lw=1.0, label="ideal")
+    axes.plot([], [], color=BLACK, ls="--", lw=1.0, label="ideal")
     return values
 
 
@@ -121,14 +122,14 @@ def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
         ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
         values = _draw_lines(left, document, ours, published_ratios)
         ends = np.array([1, max(at for line in ours.values() for at in line.at)])
-        left.plot(ends, ends, color=figures.BLACK, ls="--", lw=1.0, label="ideal")
+        left.plot(ends, ends, color=BLACK, ls="--", lw=1.0, label="ideal")
         mark_values(left, [*values, *ends.tolist()], against)
         left.set_title("speed-up")
         ours, shares = (
             {m: line.scaled(lambda at: 1 / at) for m, line in x.items()} for x in (ours, published_ratios)
         )
         values = _draw_lines(right, document, ours, shares)
-        right.axhline(1.0, color=figures.BLACK, ls="--", lw=1.0)
+        right.axhline(1.0, color=BLACK, ls="--", lw=1.0)
         right.set_ylim(0, max(1.1, *(1.05 * value for value in values)))
         right.set_ylabel("speed-up / workers")
         right.set_title("efficiency")
@@ -147,7 +148,7 @@ def _time_split(document: dict[str, Any], folder: Path) -> Path:
     rows = {(row["workers"], model): row for model in models for row in rows_of(document, model, batch_size)}
     counts = sorted({count for count, _ in rows})
     places = {(c, m): counts.index(c) * (len(models) + 0.6) + models.index(m) for c, m in rows}
-    parts = (("data", figures.SKY), ("compute", figures.GREEN), ("communication", figures.ORANGE))
+    parts = (("data", SKY), ("compute", GREEN), ("communication", ORANGE))
     path = folder / "time_split.png"
     with figures.plot(path, caption(document, "What a step's time goes into", batch_size)) as (axes,):
         foot = np.zeros(len(rows))
@@ -157,7 +158,7 @@ def _time_split(document: dict[str, Any], folder: Path) -> Path:
             foot += heights
         steps = line_of([{**row, "place": places[key]} for key, row in rows.items()], "place", "step_seconds")
         in_ms = steps.scaled(lambda _: 1000.0)
-        in_ms.draw(axes, "whole step", color=figures.BLACK, ls="none", marker="_")
+        in_ms.draw(axes, "whole step", color=BLACK, ls="none", marker="_")
         mark_values(axes, [*in_ms.high, *foot.tolist()], "milliseconds a step")
         _name_bars(axes, places, counts, models)
     return path
@@ -192,7 +193,7 @@ def _batch_size(document: dict[str, Any], folder: Path) -> Path:
                 line = line_of(sorted(rows, key=lambda row: int(row[place])), place, "images_per_second")
                 style = {
                     "color": colour(model, models),
-                    "marker": figures.MARKERS[i % 8],
+                    "marker": MARKERS[i % 8],
                     "ls": ("-", "--", "-.", ":")[i % 4],
                 }
                 line.draw(axes, f"{model}, {count} worker{'s' * (count != 1)}", **style)

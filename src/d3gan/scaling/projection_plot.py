@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from d3gan.plots import GREY, MARKERS, colour, plain_number
 from d3gan.scaling import figures
-from d3gan.scaling.figures import caption, colour, powers_of_two
+from d3gan.scaling.figures import caption, powers_of_two
 from d3gan.scaling.lines import lines_by_workers
 
 
@@ -20,7 +21,7 @@ def write_projection(document: dict[str, Any], folder: Path) -> Path:
     path = folder / "projection.png"
     with figures.plot(path, heading, panels=2) as (left, right):
         for i, (model, found) in enumerate(projection["models"].items()):
-            shade, marker = colour(model, document["models"]), figures.MARKERS[i % 8]
+            shade, marker = colour(model, document["models"]), MARKERS[i % 8]
             alone = found["ring"]["images_per_second"][0]
             rates = measured[model]
             shares = rates.scaled(lambda at, alone=alone: 1 / (at * alone))  # type: ignore[misc]
@@ -33,7 +34,7 @@ def write_projection(document: dict[str, Any], folder: Path) -> Path:
                 line.draw(axes, f"{model}, measured", color=shade, ls="none", marker=marker)
         _mark(left, projection["upto"], most)
         left.set_yscale("log")
-        left.yaxis.set_major_formatter(figures.plain_number)
+        left.yaxis.set_major_formatter(plain_number)
         left.set_title("images a second, all workers")
         _mark(right, projection["upto"], most)
         right.set_ylim(0, 1.1)
@@ -49,7 +50,5 @@ def _mark(axes: Axes, upto: int, most: int) -> None:
     axes.set_xlim(0.85, upto * 1.18)
     axes.axvspan(most, upto * 1.18, color="#f2f2f2", lw=0, zorder=0)
     place = (most * upto * 1.18) ** 0.5
-    axes.text(
-        place, 0.02, "not measured", transform=axes.get_xaxis_transform(), ha="center", color=figures.GREY, size=8
-    )
+    axes.text(place, 0.02, "not measured", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8)
     axes.set_xlabel("workers (processes)")
