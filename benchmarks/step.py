@@ -308,7 +308,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--ours-alone", action="store_true", help="no single techniques, but what keeping memory is worth"
+        "--ours-alone", action="store_true", help="not the techniques, but what keeping memory is worth"
     )
     parser.add_argument("--json", type=Path, help="write every measured time here")
     options = parser.parse_args()

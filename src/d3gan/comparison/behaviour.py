@@ -1,15 +1,16 @@
 """What the networks' errors say, and do not say: their correlation with the Fréchet distance, and the selection."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from d3gan.comparison.curves import AXES, curve_of, number
+from d3gan.comparison.curves import AXES, Curve, curve_of, number
 from d3gan.comparison.records import Run
 from d3gan.comparison.statistics import Interval, mean_interval, rank_correlation
 
 # What is followed through a run, a value a tick.
-SERIES = ("generator_error", "discriminator_error", "largest_share", "gap", "images_per_second")
+SERIES = ("generator_error", "discriminator_error", "gap", "images_per_second")
 
 
 class Moment(NamedTuple):
@@ -38,24 +39,18 @@ def value_of(run: Run, record: Mapping[str, Any], series: str) -> float | None:
     Args:
         run: whose line it is.
         record: the line.
-        series: one of ``SERIES``. discriminator_error is the mean of the paired errors; largest_share how often the
-            discriminator that was selected most often was, 1/K to 1; gap the largest paired error less the smallest,
-            over their mean. The last two need two discriminators.
+        series: one of ``SERIES``. discriminator_error is the mean of the paired errors; gap the largest of them less
+            the smallest, over their mean, which needs two discriminators.
     """
     if series in ("generator_error", "images_per_second"):
         return number(record, series)
     errors = paired_errors(run, record)
+    if not errors or (series == "gap" and len(errors) < 2):
+        return None
+    mean = math.fsum(errors) / len(errors)
     if series == "discriminator_error":
-        return math.fsum(errors) / len(errors) if errors else None
-    if len(errors) < 2:
-        return None
-    if series == "gap":
-        mean = math.fsum(errors) / len(errors)
-        return (max(errors) - min(errors)) / mean if mean > 0 else None
-    selected = record.get("selected")
-    if not isinstance(selected, list) or not sum(selected):
-        return None
-    return float(max(selected) / sum(selected))
+        return mean
+    return (max(errors) - min(errors)) / mean if mean > 0 else None
 
 
 def series_of(run: Run, series: str) -> dict[int, float]:
@@ -86,33 +81,32 @@ def shares_of(runs: Iterable[Run]) -> list[tuple[int, list[Interval]]]:
     return [(step, [mean_interval([shares[step][k] for shares in found]) for k in range(K)]) for step in shared]
 
 
+def value_since(run: Run, series: str, curve: Curve) -> list[tuple[float, float]]:
+    """For each point of a curve: the series' mean over the ticks since the one before, and the point's value."""
+    values, found, before = series_of(run, series), [], 0
+    for step, value in zip(curve.steps, curve.values, strict=True):
+        since = [v for at, v in values.items() if before < at <= step]
+        if since:
+            found.append((math.fsum(since) / len(since), value))
+        before = step
+    return found
+
+
 def correlation_with(runs: Iterable[Run], series: str, figure: str) -> Interval | None:
     """Spearman's correlation within a run between a series and a figure of the evaluations, over the seeds.
 
-    An evaluation's value of the series is its mean over the ticks since the evaluation before. None where no run has
-    three evaluations.
+    None where no run has three evaluations.
     """
     found = []
     for run in runs:
-        curve, values = curve_of(run, figure, AXES[0]), series_of(run, series)
-        means, kept, before = [], [], 0
-        for step, value in zip(curve.steps, curve.values, strict=True):
-            since = [v for at, v in values.items() if before < at <= step]
-            if since:
-                means.append(math.fsum(since) / len(since))
-                kept.append(value)
-            before = step
-        correlation = rank_correlation(means, kept)
+        points = value_since(run, series, curve_of(run, figure, AXES[0]))
+        correlation = rank_correlation([mean for mean, _ in points], [value for _, value in points])
         if correlation is not None:
             found.append(correlation)
     return mean_interval(found) if found else None
 
 
 def throughput_of(run: Run) -> float | None:
-    """A run's images a second: the median over its ticks but the first, which holds the warm-up."""
-    values = sorted(series_of(run, "images_per_second").values() if len(run.metrics) < 3 else _after_the_first(run))
-    return values[len(values) // 2] if values else None
-
-
-def _after_the_first(run: Run) -> list[float]:
-    return list(series_of(run, "images_per_second").values())[1:]
+    """A run's images a second: the median over its ticks, without the first where there are more: it warms up."""
+    values = list(series_of(run, "images_per_second").values())
+    return statistics.median(values[1:] or values) if values else None

@@ -1,0 +1,199 @@
+"""Compares runs: reads them, and says, draws and tabulates how the variants differ."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from d3gan.comparison.contests import Contest, contest_of
+from d3gan.comparison.curves import AXES, band_of
+from d3gan.comparison.outcomes import behaviour_drawings, contest_drawings, throughput_drawings
+from d3gan.comparison.quality import quality_drawings
+from d3gan.comparison.reading import read_runs
+from d3gan.comparison.records import Comparison, Run, Table
+from d3gan.comparison.settings import Setting, check_against, last_step, main_figure, pairs_of, settings_of
+from d3gan.comparison.tables import tables_of
+from d3gan.comparison.verdict import verdict_of
+from d3gan.comparison.wording import seeds_text
+from d3gan.evaluation.figures import figure_label, figures_of
+from d3gan.files import disk_errors, write_text
+from d3gan.plots import save
+
+
+def compare_runs(paths: Sequence[Path], *, against: str = "") -> Comparison:
+    """Compares runs of any number of variants, data sets, batch sizes and seeds.
+
+    Args:
+        paths: run directories.
+        against: the variant that all others are compared with. Empty: ``pairs_of`` of the settings decides.
+
+    Returns:
+        What is known of them; figures are drawn when they are wanted.
+
+    Raises:
+        ConfigError: a path holds no run, or ``against`` is none of the variants.
+        WorldError: a run cannot be read.
+    """
+    runs = read_runs(paths)
+    settings = settings_of(runs)
+    check_against(settings, against)
+    fid, score = main_figure(runs, "fid"), main_figure(runs, "is")
+    contests = [
+        contest
+        for setting in settings
+        for pair in pairs_of(setting, against)
+        if fid and (contest := contest_of(setting, *pair, fid)) is not None
+    ]
+    drawings = [
+        *quality_drawings(settings, fid, score),
+        *contest_drawings(contests),
+        *behaviour_drawings(settings, fid),
+        *throughput_drawings(settings),
+    ]
+    tables, verdict, remarks = (
+        tables_of(settings, contests, fid, score),
+        verdict_of(contests),
+        _remarks(settings, fid),
+    )
+    document = _document(settings, contests, tables, verdict, remarks, [name for name in (fid, score) if name])
+    return Comparison(runs, verdict, drawings, tables, document, remarks)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Writes comparison.json, and every figure as .png and .svg into the folder figures.
+
+    Args:
+        comparison: as ``compare_runs`` makes it.
+        folder: made where it is missing.
+
+    Returns:
+        The files written.
+
+    Raises:
+        WorldError: a file cannot be written.
+    """
+    figures = folder / "figures"
+    with disk_errors(figures, "choose another folder with --out"):
+        figures.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "comparison.json"]
+    write_text(paths[0], json.dumps(comparison.document, indent=1) + "\n")
+    for drawing in comparison.drawings:
+        figure = drawing.draw()
+        figure.suptitle(drawing.title, fontsize=11, parse_math=False)
+        for ending in (".svg", ".png"):
+            paths.append(figures / f"{drawing.name}{ending}")
+            save(figure, paths[-1])
+    return paths
+
+
+def _remarks(settings: Sequence[Setting], fid: str) -> list[str]:
+    """What a reader must know before trusting a comparison."""
+    remarks = []
+    for setting in settings:
+        runs = [run for seeds in setting.variants.values() for run in seeds.values()]
+        if lacking := [run.name for run in runs if fid and not any(fid in line for line in run.evaluations)]:
+            remarks.append(f"{setting.name}: without {figure_label(fid)}, so not compared: {', '.join(lacking)}.")
+        ends = {name: sorted({last_step(run) for run in own.values()}) for name, own in setting.variants.items()}
+        if len({step for steps in ends.values() for step in steps}) > 1:
+            parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
+            remarks.append(f"{setting.name}: runs are of different length in iterations: {', '.join(parts)}.")
+        fewest = min(len(own) for own in setting.variants.values())
+        if fewest < 3:
+            remarks.append(f"{setting.name}: a variant has {seeds_text(fewest)} only; intervals need several.")
+        for what, values in _conditions(runs).items():
+            if len(values) > 1:
+                remarks.append(f"{setting.name}: runs differ in {what}: {', '.join(sorted(values))}.")
+    others = {n for s in settings for own in s.variants.values() for run in own.values() for n in _distances(run)} - {
+        fid
+    }
+    if others:
+        remarks.append(
+            f"Not compared, since most runs have {figure_label(fid)}: {', '.join(map(figure_label, sorted(others)))}."
+        )
+    return remarks
+
+
+def _distances(run: Run) -> set[str]:
+    names = {name for line in run.evaluations for name in figures_of(line)}
+    return {name for name in names if name.startswith("fid_") and not name.startswith("fid_64_features")}
+
+
+def _conditions(runs: Sequence[Run]) -> dict[str, set[str]]:
+    """What should be alike between runs that are compared: how they were evaluated, and on what they ran."""
+    lines = [line for run in runs for line in run.evaluations]
+    last = [run.sessions[-1] for run in runs if run.sessions]
+    return {
+        "the number of images evaluated": {str(line["num_samples"]) for line in lines if "num_samples" in line},
+        "the weights evaluated": {str(line["generator"]) for line in lines if "generator" in line},
+        "the device, so seconds are not comparable": {
+            str(session.get("device_name") or session.get("device")) for session in last
+        },
+        "the number of threads, so seconds are not comparable": {str(s["threads"]) for s in last if "threads" in s},
+        "the number of processes": {str(session["world_size"]) for session in last if "world_size" in session},
+    }
+
+
+def _document(
+    settings: Sequence[Setting],
+    contests: Sequence[Contest],
+    tables: Sequence[Table],
+    verdict: str,
+    remarks: Sequence[str],
+    figures: Sequence[str],
+) -> dict[str, Any]:
+    """comparison.json: everything as numbers."""
+    return {
+        "verdict": verdict,
+        "remarks": list(remarks),
+        "figures": list(figures),
+        "settings": [_setting(setting, figures) for setting in settings],
+        "contests": [_contest(contest) for contest in contests],
+        "tables": {table.name: _rows(table) for table in tables},
+    }
+
+
+def _setting(setting: Setting, figures: Sequence[str]) -> dict[str, Any]:
+    variants = {}
+    for name, runs in setting.variants.items():
+        bands = {figure: {axis.name: band_of(runs.values(), figure, axis) for axis in AXES} for figure in figures}
+        variants[name] = {
+            "runs": {str(seed): str(run.path) for seed, run in runs.items()},
+            "bands": {
+                figure: {
+                    axis: [{"step": p.step, "place": p.place, **p.value._asdict()} for p in band]
+                    for axis, band in by_axis.items()
+                }
+                for figure, by_axis in bands.items()
+            },
+        }
+    return {"dataset": setting.dataset, "batch_size": setting.batch_size, "variants": variants}
+
+
+def _contest(contest: Contest) -> dict[str, Any]:
+    own = {field.name: getattr(contest, field.name) for field in dataclasses.fields(contest)}
+    own |= {"setting": contest.setting.name, "equal": {axis: _ratio(r) for axis, r in contest.equal.items()}}
+    own["targets"] = [
+        {
+            "value": target.value,
+            "reached": target.reached,
+            "places": {a: {n: i._asdict() for n, i in by.items()} for a, by in target.places.items()},
+            "ratios": {axis: _ratio(ratio) for axis, ratio in target.ratios.items()},
+        }
+        for target in contest.targets
+    ]
+    return own
+
+
+def _ratio(ratio: Any) -> dict[str, Any]:
+    return {**ratio._asdict(), "interval": ratio.interval._asdict()}
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            name: cell.text if cell.value is None else {"text": cell.text, "value": cell.value}
+            for name, cell in zip(table.columns, row, strict=True)
+        }
+        for row in table.rows
+    ]

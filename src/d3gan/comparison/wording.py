@@ -1,0 +1,46 @@
+"""Numbers and intervals as text, the same in tables, captions and the verdict."""
+
+from d3gan.comparison.statistics import Interval, PairedRatio
+
+_PREFIXES = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15), ("E", 1e18))
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """A number with three significant digits, without exponents: 0.0123, 4.57, 28.1, 1,234."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    places = 0
+    while size < 10 ** (significant - 1) and places < 8:
+        size *= 10
+        places += 1
+    return f"{value:,.{places}f}"
+
+
+def scaled(value: float) -> str:
+    """A large number with a prefix: ``1.23 G``."""
+    prefix, unit = next(((p, u) for p, u in reversed(_PREFIXES) if abs(value) >= u), _PREFIXES[0])
+    return f"{digits(value / unit)} {prefix}".rstrip()
+
+
+def interval_text(interval: Interval) -> str:
+    """``28.1 (26.0 to 30.4)``, or the mean alone where one value says nothing of how much it varies."""
+    if interval.low is None or interval.high is None:
+        return digits(interval.mean)
+    return f"{digits(interval.mean)} ({digits(interval.low)} to {digits(interval.high)})"
+
+
+def ratio_text(ratio: PairedRatio) -> str:
+    """``0.81 (95 %: 0.76 to 0.87)``."""
+    mean, low, high, _n = ratio.interval
+    return f"{mean:.2f}" if low is None or high is None else f"{mean:.2f} (95 %: {low:.2f} to {high:.2f})"
+
+
+def p_text(p: float | None) -> str:
+    """A p value with two digits; a dash where there is none."""
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def seeds_text(count: int) -> str:
+    """``3 seeds``."""
+    return f"{count} seed{'s' * (count != 1)}"
