@@ -16,7 +16,7 @@ DOTS_PER_INCH = 150
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#767676"
-_MODEL_COLOURS = {"d3gan": VERMILLION, "dcgan": BLUE}
+_MODEL_COLOURS = {"d3gan": VERMILLION, "dcgan": BLUE, "d3gan-controlled": ORANGE, "dcgan-controlled": SKY}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Any: matplotlib's types list the keys of its newest version alone.
 STYLE: dict[Any, Any] = {
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 def colour(model: str, models: Sequence[str]) -> str:
     """The model's colour, the same in every plot."""
     others = [name for name in models if name not in _MODEL_COLOURS]
-    spare = (GREEN, PURPLE, ORANGE, SKY)
+    spare = (GREEN, PURPLE, YELLOW, GREY)
     return _MODEL_COLOURS.get(model) or spare[others.index(model) % len(spare)]
 
 

@@ -15,15 +15,15 @@ class Axis(NamedTuple):
     name: str
     """iteration, images, seconds or flops."""
     label: str
-    unit: str
-    """Behind a number: ``2,811 iterations``."""
+    short: str
+    """Likewise, in one word."""
 
 
 AXES = (
     Axis("iteration", "iterations", "iterations"),
     Axis("images", "real images seen", "images"),
-    Axis("seconds", "seconds of training", "s"),
-    Axis("flops", "floating-point operations", "FLOP"),
+    Axis("seconds", "seconds of training", "seconds"),
+    Axis("flops", "floating-point operations", "FLOPs"),
 )
 
 

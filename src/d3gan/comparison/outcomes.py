@@ -34,7 +34,7 @@ _SERIES = {
 def contest_drawings(contests: Sequence[Contest]) -> Iterator[Drawing]:
     """Ratios with their intervals: of the FID at equal cost, and of the time to a FID."""
     equal = {
-        f"{_named(c)}: {axis.label}": c.equal[axis.name]
+        f"{_named(c)}: {axis.short}": c.equal[axis.name]
         for c in contests
         for axis in AXES
         if axis.name in c.equal and axis.name != "images"

@@ -43,7 +43,8 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
 
 def batch_size_of(run: Run) -> int:
     """Real images a step, of all processes."""
-    return int(run.metrics[-1].get("global_batch_size", 0)) if run.metrics else run.config.batch_size
+    found = run.metrics[-1].get("global_batch_size") if run.metrics else None
+    return found if isinstance(found, int) and found > 0 else run.config.batch_size * run.config.accumulate
 
 
 def last_step(run: Run) -> int:
@@ -66,15 +67,19 @@ def pairs_of(setting: Setting, against: str) -> list[tuple[str, str]]:
     Args:
         setting: its variants.
         against: the counterpart of all others. Empty: ``d3gan…`` is compared with the ``dcgan…`` of the same ending,
-            and what has no such counterpart with the first variant. The controlled pair comes first.
+            and other variants of more discriminators than the first one with that. Where that makes no pair, all are
+            compared with the first. The controlled pair comes first.
     """
     names = list(setting.variants)
+    discriminators = {
+        n: next(iter(runs.values())).config.recipe.discriminators for n, runs in setting.variants.items()
+    }
     if against:
         return [(name, against) for name in names if name != against] if against in names else []
-    pairs = []
-    for name in names[1:]:
-        twin = name.replace("d3gan", "dcgan", 1)
-        pairs.append((name, twin if twin != name and twin in names else names[0]))
+    twins = {name: name.replace("d3gan", "dcgan", 1) for name in names}
+    more = [name for name in names if discriminators[name] > discriminators[names[0]]]
+    pairs = [(name, twins[name] if twins[name] in names and twins[name] != name else names[0]) for name in more]
+    pairs = pairs or [(name, names[0]) for name in names[1:]]
     return sorted(pairs, key=lambda pair: not _differ_in_discriminators_alone(setting, *pair))
 
 
