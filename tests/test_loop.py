@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from d3gan import TrainConfig, load_generator, train
-from d3gan.checkpoint import checkpoint_path, checkpoints, load_checkpoint
+from d3gan.checkpoint import checkpoints, load_checkpoint
 from d3gan.display import Silent
 from d3gan.errors import ConfigError, TrainingDivergedError, WorldError
-from d3gan.run_directory import RunDirectory
+from d3gan.run_directory import RunDirectory, checkpoint_path
 from d3gan.train_step import train_step
 from tests.conftest import tiny_settings
 

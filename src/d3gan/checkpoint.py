@@ -11,6 +11,7 @@ import torch
 
 from d3gan.errors import WorldError
 from d3gan.files import disk_errors, replace_file
+from d3gan.run_directory import checkpoint_path
 
 
 class DamagedCheckpointError(WorldError):
@@ -20,11 +21,6 @@ class DamagedCheckpointError(WorldError):
 FORMAT = 1
 KEPT = 2
 _NAME = re.compile(r"step-(\d{8,})\.pt")
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is kept."""
-    return folder / f"step-{step:08d}.pt"
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from d3gan.comparison.options import Compare
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation.options import Evaluate
@@ -207,6 +208,24 @@ def run_sample(flags: Sample, _call: Call) -> int:
     return 0
 
 
+def run_compare(flags: Compare, call: Call) -> int:
+    """Trains a grid of runs and compares them; see ``d3gan.comparison``."""
+    from d3gan.comparison.study import planned, study
+
+    if flags.dry_run:
+        print("\n".join(planned(flags)))
+        return 0
+    found = study(flags, lambda text: print(text, flush=True))
+    if found.stopped_by is not None:
+        print(f"stopped by {found.stopped_by.name}; what was trained is saved. Go on with: {call}", flush=True)
+        return 128 + found.stopped_by
+    if found.page is not None:
+        print(f"\n{found.verdict}\n\nfigures: {found.page.parent / 'figures'}\nthe page: {found.page.resolve()}")
+    if found.failed:
+        raise WorldError(f"of {flags.out}, {len(found.failed)} failed: {', '.join(run.name for run in found.failed)}")
+    return 0
+
+
 def run_report(flags: Report, _call: Call) -> int:
     """Writes the page about some runs; see ``d3gan.report``."""
     from d3gan.report.write import write_report
@@ -254,6 +273,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "train": (Train, run_train),
     "evaluate": (Evaluate, run_evaluate),
     "scale": (Scale, run_scale),
+    "compare": (Compare, run_compare),
     "report": (Report, run_report),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),

@@ -180,9 +180,13 @@ class TrainConfig:
         """Where the run is kept: ``out``, or a name made of what tells runs apart most."""
         if self.out:
             return Path(self.out)
+        return Path("runs") / f"{self.dataset_name}-{self.model}-b{self.batch_size}-s{self.seed}"
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name, or that of the folder or .zip of images without its path."""
         path = Path(self.dataset).expanduser()
-        name = path.resolve().name if path.is_dir() else path.stem if path.suffix.lower() == ".zip" else path.name
-        return Path("runs") / f"{name}-{self.model}-b{self.batch_size}-s{self.seed}"
+        return path.resolve().name if path.is_dir() else path.stem if path.suffix.lower() == ".zip" else path.name
 
 
 # Smallest and largest (None: any) allowed value, or all the allowed values. The largest ones stop slips of the

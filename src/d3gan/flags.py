@@ -2,13 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 
 from d3gan.config import ALIASES, TrainConfig, read_ini
 from d3gan.errors import ConfigError, nearest
-from d3gan.values import describe_type, field_types, parse_value
+from d3gan.values import describe_type, element_type, field_types, parse_value
 
 DEFAULT_CONFIG = "config.ini"
 
@@ -60,22 +60,17 @@ def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list
         word = left.pop(0)
         if word.startswith("--"):
             name, value, canonical = _flag(word, left, flags)
-            words.append(canonical)
+            words += canonical
         else:
-            name = next((place for place in places if place not in given or _takes_many(hints[place])), "")
+            name = next((place for place in places if place not in given or element_type(hints[place])), "")
             if not name or (word.startswith("-") and len(word) > 1):
                 raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
-            value = (*given.get(name, ()), word) if _takes_many(hints[name]) else word
+            value = (*given.get(name, ()), word) if element_type(hints[name]) else word
         given[name] = value
     if missing := [place for place in required if place not in given]:
         raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
     placed = (given[place] for place in places if place in given)
     return [*words, *(word for value in placed for word in ((value,) if isinstance(value, str) else value))], given
-
-
-def _takes_many(hint: Any) -> bool:
-    """Whether a field given by place takes all words that are left, as a tuple."""
-    return get_origin(hint) is tuple
 
 
 def _marked_positional(owner: type[Any]) -> list[str]:
@@ -85,8 +80,8 @@ def _marked_positional(owner: type[Any]) -> list[str]:
     return [name for name, hint in hints.items() if marker in getattr(hint, "__metadata__", ())]
 
 
-def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, str]:
-    """Reads one flag, taking its value off ``left`` where it follows; returns name, value, and the word for tyro."""
+def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, list[str]]:
+    """Reads one flag, taking its value off ``left`` where it follows; returns name, value, and the words for tyro."""
     flag, has_value, text = word.partition("=")
     name = flag[2:].replace("-", "_")
     if ALIASES.get(name) in flags:
@@ -99,9 +94,16 @@ def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, 
     if flags[name] is bool:
         if has_value:
             raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
-        return name, not off, f"--no-{name}" if off else f"--{name}"
+        return name, not off, [f"--no-{name}" if off else f"--{name}"]
     if not has_value:
         if not left or left[0].startswith("--"):
             raise ConfigError(f"{flag}: needs a value: {describe_type(flags[name])}")
         text = left.pop(0)
-    return name, parse_value(flag, text, flags[name]), f"--{name}={text}"
+    if element := element_type(flags[name]):
+        while not has_value and left and not left[0].startswith("--"):
+            text += f",{left.pop(0)}"
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if not parts:
+            raise ConfigError(f"{flag}: needs a value: {describe_type(flags[name])}")
+        return name, tuple(parse_value(flag, part, element) for part in parts), [f"--{name}", *parts]
+    return name, parse_value(flag, text, flags[name]), [f"--{name}={text}"]

@@ -66,6 +66,16 @@ def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
     return framed
 
 
+def joined(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
+    """Images side by side on black, their upper edges in line."""
+    width = sum(image.width for image in images) + gap * (len(images) - 1)
+    canvas, left = Image.new("RGB", (width, max(image.height for image in images))), 0
+    for image in images:
+        canvas.paste(image, (left, 0))
+        left += image.width + gap
+    return canvas
+
+
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 200) -> None:
     """Writes frames of one size as an endless animation, .gif or .webp by the suffix; the last stays longer.
 

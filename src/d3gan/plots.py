@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from d3gan.files import replace_file
@@ -43,6 +44,13 @@ def colour(model: str, models: Sequence[str]) -> str:
     others = [name for name in models if name not in _MODEL_COLOURS]
     spare = (GREEN, PURPLE, YELLOW, GREY)
     return _MODEL_COLOURS.get(model) or spare[others.index(model) % len(spare)]
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that axes stand on."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def plain_number(value: float, _position: object = None) -> str:

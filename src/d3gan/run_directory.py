@@ -121,6 +121,11 @@ class RunDirectory:
             return False
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept."""
+    return folder / f"step-{step:08d}.pt"
+
+
 @contextmanager
 def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     """Takes a run's folder for this process, for a new run or to go on with the one in it.

@@ -55,6 +55,11 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
+def element_type(hint: Any) -> Any:
+    """The type of a tuple's elements, ``tuple[int, ...]``; None for a field that holds one value."""
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
+
+
 def choices(hint: Any) -> list[str]:
     """The words a field of this type may be, beside numbers and free text."""
     return [str(c) for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
@@ -62,12 +67,20 @@ def choices(hint: Any) -> list[str]:
 
 def describe_type(hint: Any) -> str:
     """What a value of this type looks like, for an error message: ``a whole number, or model``."""
+    if element := element_type(hint):
+        return f"one or more, each {describe_type(element)}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     parts = [words[option] for option in _options(hint) if option in words]
     return ", or ".join(parts + ([", ".join(choices(hint))] if choices(hint) else []))
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
+    if element := element_type(hint):
+        if not isinstance(value, tuple):
+            raise ConfigError(f"{name} = {value!r}: must be a tuple")
+        for each in value:
+            _check_type(name, each, element)
+        return
     for option in _options(hint):
         if get_origin(option) is Literal:
             if isinstance(value, str) and value in get_args(option):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from d3gan import plots
 from d3gan.errors import WorldError
-from d3gan.scaling import figures
+from d3gan.scaling import plots as scaling_plots
 from d3gan.scaling.plots import write_plots
 from d3gan.scaling.projection import projection_record
 from d3gan.scaling.published import PUBLISHED
@@ -31,7 +31,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
         found[path.name] = figure
         save(figure, path)
 
-    monkeypatch.setattr(figures, "save", keep)
+    monkeypatch.setattr(scaling_plots, "save", keep)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from d3gan.comparison.contests import Contest, contest_of
 from d3gan.comparison.curves import AXES, band_of
-from d3gan.comparison.outcomes import behaviour_drawings, contest_drawings, throughput_drawings
+from d3gan.comparison.outcomes import behaviour_drawings, contest_drawings, scaling_drawings, throughput_drawings
 from d3gan.comparison.quality import quality_drawings
 from d3gan.comparison.reading import read_runs
 from d3gan.comparison.records import Comparison, Run, Table
@@ -21,18 +21,19 @@ from d3gan.files import disk_errors, write_text
 from d3gan.plots import save
 
 
-def compare_runs(paths: Sequence[Path], *, against: str = "") -> Comparison:
+def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "") -> Comparison:
     """Compares runs of any number of variants, data sets, batch sizes and seeds.
 
     Args:
         paths: run directories.
         against: the variant that all others are compared with. Empty: ``pairs_of`` of the settings decides.
+        scaling: folder that ``d3gan scale`` wrote, whose figures go along; empty: none.
 
     Returns:
         What is known of them; figures are drawn when they are wanted.
 
     Raises:
-        ConfigError: a path holds no run, or ``against`` is none of the variants.
+        ConfigError: a path holds no run, ``against`` is none of the variants, or ``scaling`` holds no scaling.json.
         WorldError: a run cannot be read.
     """
     runs = read_runs(paths)
@@ -50,6 +51,7 @@ def compare_runs(paths: Sequence[Path], *, against: str = "") -> Comparison:
         *contest_drawings(contests),
         *behaviour_drawings(settings, fid),
         *throughput_drawings(settings),
+        *(scaling_drawings(scaling) if scaling else ()),
     ]
     tables, verdict, remarks = (
         tables_of(settings, contests, fid, score),
@@ -80,7 +82,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     write_text(paths[0], json.dumps(comparison.document, indent=1) + "\n")
     for drawing in comparison.drawings:
         figure = drawing.draw()
-        figure.suptitle(drawing.title, fontsize=11, parse_math=False)
+        if not figure.texts:  # those of `d3gan scale` have a title
+            figure.suptitle(drawing.title, fontsize=11, parse_math=False)
         for ending in (".svg", ".png"):
             paths.append(figures / f"{drawing.name}{ending}")
             save(figure, paths[-1])

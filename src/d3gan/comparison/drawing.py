@@ -33,13 +33,6 @@ def axes_of(horizontal: str, vertical: str, height: float = HEIGHT) -> Iterator[
                 text.set_parse_math(False)
 
 
-def figure_of(axes: Axes) -> Figure:
-    """The figure that axes stand on."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    return figure
-
-
 def draw_band(
     axes: Axes, name: str, names: Sequence[str], places: Sequence[float], values: Sequence[Interval], *, marks: bool
 ) -> None:

@@ -1,7 +1,9 @@
 """Figures of the contests, of the networks' errors, of the selection, and of speed."""
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,14 +12,16 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from d3gan.comparison.behaviour import Moment, course_of, shares_of, throughput_of, value_since
 from d3gan.comparison.contests import Contest
 from d3gan.comparison.curves import AXES, curve_of
-from d3gan.comparison.drawing import axes_of, draw_band, draw_intervals, figure_of, scale_of_places, style_of
+from d3gan.comparison.drawing import axes_of, draw_band, draw_intervals, scale_of_places, style_of
 from d3gan.comparison.records import Drawing
 from d3gan.comparison.settings import Setting
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.comparison.verdict import direction
 from d3gan.comparison.wording import digits
+from d3gan.errors import ConfigError
 from d3gan.evaluation.figures import figure_label
-from d3gan.plots import BLACK, BLUE, VERMILLION, plain_number
+from d3gan.plots import BLACK, BLUE, VERMILLION, figure_of, plain_number
+from d3gan.scaling.plots import figures_of
 
 _ROW = 0.36  # inches of height for each row of intervals
 _SERIES = {
@@ -193,6 +197,26 @@ def throughput_drawings(settings: Sequence[Setting]) -> Iterator[Drawing]:
                 "95 % Student interval. Runs that shared the machine slowed each other down.",
                 functools.partial(_draw_throughput, rows),
             )
+
+
+def scaling_drawings(folder: str) -> Iterator[Drawing]:
+    """The figures that ``d3gan scale`` drew in a folder.
+
+    Raises:
+        ConfigError: the folder holds no scaling.json that can be read.
+    """
+    path = Path(folder) / "scaling.json"
+    try:
+        found = figures_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"--scaling {folder}: {path} is no document of `d3gan scale` ({error})") from error
+    for name, figure in found.items():
+        title = f"Scaling: {name.replace('_', ' ')}"
+        yield Drawing(f"scaling-{name}", title, "As `d3gan scale` measured it.", functools.partial(_as_is, figure))
+
+
+def _as_is(figure: Figure) -> Figure:
+    return figure
 
 
 def _draw_throughput(rows: Mapping[str, list[tuple[int, Interval]]]) -> Figure:

@@ -9,12 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from d3gan.comparison.curves import AXES, Axis, Point, band_of, is_distance
-from d3gan.comparison.drawing import axes_of, draw_band, figure_of, scale_of_places, scale_of_values
+from d3gan.comparison.drawing import axes_of, draw_band, scale_of_places, scale_of_values
 from d3gan.comparison.records import Drawing, Run
 from d3gan.comparison.settings import Setting
 from d3gan.comparison.wording import seeds_text
 from d3gan.evaluation.figures import METRIC_NAMES, PUBLISHED_FID, figure_label
-from d3gan.plots import GREY
+from d3gan.plots import GREY, figure_of
 
 _MEANS = {True: "geometric mean", False: "mean"}
 

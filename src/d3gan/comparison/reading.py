@@ -79,7 +79,7 @@ def _dataset_of(config: TrainConfig, sessions: Sequence[Any]) -> str:
         data = session.get("data") if isinstance(session, dict) else None
         if isinstance(data, dict) and data.get("name"):
             return str(data["name"])
-    return Path(config.dataset).stem
+    return config.dataset_name
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

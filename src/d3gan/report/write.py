@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d3gan.comparison.compare import compare_runs
+from d3gan.comparison.records import Comparison
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
 from d3gan.report.fitting import page_of
@@ -15,7 +16,8 @@ def write_report(places: Sequence[str], out: str = "", against: str = "") -> Pat
     """Writes the page about the runs at some places.
 
     Args:
-        places: run directories, folders of run directories, or folders that ``d3gan compare`` wrote.
+        places: run directories, folders of run directories, or folders that ``d3gan compare`` wrote; the figures of
+            ``d3gan scale`` go along where one of them holds a scaling.json.
         out: the file; empty: report.html in the one folder of several runs that is given, else in the current folder.
         against: the variant that the others are compared with; empty: the comparison's own choice.
 
@@ -33,8 +35,26 @@ def write_report(places: Sequence[str], out: str = "", against: str = "") -> Pat
     if path.is_dir():
         raise ConfigError(f"--out {path}: is a folder; give the name of a file in it, such as {path / 'report.html'}")
     refuse_unwritable(path.parent)  # before figures are drawn for a minute
-    comparison = compare_runs(list({run.resolve(): run for run in runs}.values()), against=against)
-    animations = read_animations(folder for folder in folders if folder not in runs) or read_animations(runs)
+    scaling = next((place for place in places if (Path(place) / "scaling.json").is_file()), "")
+    comparison = compare_runs(list({run.resolve(): run for run in runs}.values()), against=against, scaling=scaling)
+    return write_page(comparison, [folder for folder in folders if folder not in runs], path)
+
+
+def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> Path:
+    """Writes the page about a comparison.
+
+    Args:
+        comparison: as ``compare_runs`` makes it.
+        folders: where its animations are; those of the runs themselves are shown where there are none.
+        path: the file.
+
+    Returns:
+        The file written.
+
+    Raises:
+        WorldError: it cannot be written, or is too large even without pictures.
+    """
+    animations = read_animations(folders) or read_animations(run.path for run in comparison.runs)
     write_text(path, page_of(comparison, animations))
     return path
 

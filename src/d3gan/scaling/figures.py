@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from d3gan.plots import DOTS_PER_INCH, GREY, HEIGHT, STYLE, WIDTH, plain_number, save
+from d3gan.plots import DOTS_PER_INCH, GREY, HEIGHT, STYLE, WIDTH, plain_number
 from d3gan.scaling.published import PUBLISHED_NOTE
 
 # Beyond this the small numbers of workers would lie on top of each other on a linear axis.
@@ -41,13 +40,10 @@ class Caption:
 
 
 @contextmanager
-def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
-    """Axes side by side in a frame, to draw on; written as a PNG, whole or not at all, when the block ends.
+def plot(caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
+    """Axes side by side in a new figure (``figure_of``), to draw on; the legend is added when the block ends.
 
     With notes the figure is as much higher as they need, and the axes keep their size.
-
-    Raises:
-        WorldError: the file cannot be written.
     """
     notes = [line for note in caption.notes for line in textwrap.wrap("• " + note, 118, subsequent_indent="   ")]
     above = _cut(_printable(caption.conditions), 104, 3)
@@ -66,7 +62,6 @@ def plot(path: Path, caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
         _write(figure, height - bottom + 0.15, notes, 7.5, color="#222222")
         yield list(figure.subplots(1, panels, squeeze=False)[0])
         _legend(figure, engine, frame)
-        save(figure, path)
 
 
 def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **style: Any) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from d3gan.plots import BLACK, GREEN, GREY, MARKERS, ORANGE, SKY, colour
+from d3gan.plots import BLACK, GREEN, GREY, MARKERS, ORANGE, SKY, colour, figure_of, save
 from d3gan.scaling import figures
 from d3gan.scaling.figures import caption, mark_values, mark_workers
 from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines, shown_batch_size
 from d3gan.scaling.projection import rows_of
-from d3gan.scaling.projection_plot import write_projection
+from d3gan.scaling.projection_plot import draw_projection
 from d3gan.scaling.published import GPU
 
 _PUBLISHED_STYLES = {"d3gan": (":", "o"), "dcgan": ((0, (1, 2.5)), "s")}
@@ -35,16 +36,28 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
     Raises:
         WorldError: a file cannot be written.
     """
-    writers = [_throughput, _epoch_time, _speedup]
-    if any(row["utilization"] for row in document["rows"]):
-        writers.append(_utilization)
-    paths = [writer(document, folder, published) for writer in writers]
-    paths.append(_time_split(document, folder))
-    if len(document["batch_sizes"]) > 1:
-        paths.append(_batch_size(document, folder))
-    if document.get("projection"):
-        paths.append(write_projection(document, folder))
+    paths = []
+    for name, figure in figures_of(document, published).items():
+        paths.append(folder / f"{name}.png")
+        save(figure, paths[-1])
     return paths
+
+
+def figures_of(document: dict[str, Any], published: bool = False) -> dict[str, Figure]:
+    """The figures of a document by the names of their files, as ``write_plots`` writes them."""
+    found = {
+        "throughput": _throughput(document, published),
+        "epoch_time": _epoch_time(document, published),
+        "speedup": _speedup(document, published),
+    }
+    if any(row["utilization"] for row in document["rows"]):
+        found["utilization"] = _utilization(document, published)
+    found["time_split"] = _time_split(document)
+    if len(document["batch_sizes"]) > 1:
+        found["batch_size"] = _batch_size(document)
+    if document.get("projection"):
+        found["projection"] = draw_projection(document)
+    return found
 
 
 def _draw_lines(axes: Axes, document: dict[str, Any], ours: dict[str, Line], theirs: dict[str, Line]) -> list[float]:
@@ -72,53 +85,49 @@ def _draw_ideal(axes: Axes, document: dict[str, Any], lines: dict[str, Line], po
     return values
 
 
-def _throughput(document: dict[str, Any], folder: Path, published: bool) -> Path:
+def _throughput(document: dict[str, Any], published: bool) -> Figure:
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
-    path = folder / "throughput.png"
     heading = caption(document, "Throughput by workers", shown_batch_size(document), published=published)
-    with figures.plot(path, heading) as (axes,):
+    with figures.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
         mark_values(axes, values, "images a second, all workers")
-    return path
+    return figure_of(axes)
 
 
-def _epoch_time(document: dict[str, Any], folder: Path, published: bool) -> Path:
+def _epoch_time(document: dict[str, Any], published: bool) -> Figure:
     lines = lines_by_workers(document, "epoch_seconds")
     theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
-    path = folder / "epoch_time.png"
     title = f"Time of an epoch ({document['dataset_images']:,} images) by workers"
     heading = caption(document, title, shown_batch_size(document), published=published)
-    with figures.plot(path, heading) as (axes,):
+    with figures.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
         mark_values(axes, values, "seconds an epoch")
-    return path
+    return figure_of(axes)
 
 
-def _utilization(document: dict[str, Any], folder: Path, published: bool) -> Path:
+def _utilization(document: dict[str, Any], published: bool) -> Figure:
     gpu = document["device"] == "cuda"
     label = "GPU utilisation, %" if gpu else "CPU utilisation, %\n(busy share of the process's threads)"
     lines = {model: line.scaled(lambda _: 100.0) for model, line in lines_by_workers(document, "utilization").items()}
     theirs = published_lines(document, lambda run: 100 * run.utilization) if published else {}
-    path = folder / "utilization.png"
     title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
     heading = caption(document, title, shown_batch_size(document), published=published)
-    with figures.plot(path, heading) as (axes,):
+    with figures.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs)
         axes.set_ylim(0, max(105.0, *values))
         axes.set_ylabel(label)
-    return path
+    return figure_of(axes)
 
 
-def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
+def _speedup(document: dict[str, Any], published: bool) -> Figure:
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     # Where one worker was not measured, one is taken to be an equal share of the fewest that were.
     first = min(line.at[0] for line in lines.values())
     against = "times 1 worker's throughput" if first == 1 else f"times 1/{first} of {first} workers' throughput"
-    path = folder / "speedup.png"
     heading = caption(document, "Speed-up and efficiency by workers", shown_batch_size(document), published=published)
-    with figures.plot(path, heading, panels=2) as (left, right):
+    with figures.plot(heading, panels=2) as (left, right):
         ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
         values = _draw_lines(left, document, ours, published_ratios)
         ends = np.array([1, max(at for line in ours.values() for at in line.at)])
@@ -133,7 +142,7 @@ def _speedup(document: dict[str, Any], folder: Path, published: bool) -> Path:
         right.set_ylim(0, max(1.1, *(1.05 * value for value in values)))
         right.set_ylabel("speed-up / workers")
         right.set_title("efficiency")
-    return path
+    return figure_of(left)
 
 
 def _relative(line: Line) -> Line:
@@ -142,15 +151,14 @@ def _relative(line: Line) -> Line:
     return line.scaled(lambda _: 1 / alone)
 
 
-def _time_split(document: dict[str, Any], folder: Path) -> Path:
+def _time_split(document: dict[str, Any]) -> Figure:
     """Stacked bars of what a step's time goes into, the models of one number of workers side by side."""
     models, batch_size = document["models"], shown_batch_size(document)
     rows = {(row["workers"], model): row for model in models for row in rows_of(document, model, batch_size)}
     counts = sorted({count for count, _ in rows})
     places = {(c, m): counts.index(c) * (len(models) + 0.6) + models.index(m) for c, m in rows}
     parts = (("data", SKY), ("compute", GREEN), ("communication", ORANGE))
-    path = folder / "time_split.png"
-    with figures.plot(path, caption(document, "What a step's time goes into", batch_size)) as (axes,):
+    with figures.plot(caption(document, "What a step's time goes into", batch_size)) as (axes,):
         foot = np.zeros(len(rows))
         for part, shade in parts:
             heights = np.array([1000 * row[f"{part}_seconds"]["median"] for row in rows.values()])
@@ -161,7 +169,7 @@ def _time_split(document: dict[str, Any], folder: Path) -> Path:
         in_ms.draw(axes, "whole step", color=BLACK, ls="none", marker="_")
         mark_values(axes, [*in_ms.high, *foot.tolist()], "milliseconds a step")
         _name_bars(axes, places, counts, models)
-    return path
+    return figure_of(axes)
 
 
 def _name_bars(axes: Axes, places: dict[tuple[int, str], float], counts: list[int], models: list[str]) -> None:
@@ -180,11 +188,11 @@ def _name_bars(axes: Axes, places: dict[tuple[int, str], float], counts: list[in
     axes.set_xlim(-0.8 - spare, groups[-1] + middle + 0.8 + spare)
 
 
-def _batch_size(document: dict[str, Any], folder: Path) -> Path:
+def _batch_size(document: dict[str, Any]) -> Figure:
     """Throughput by batch size, a line for each model and number of workers."""
     models, place = document["models"], "batch_size" if document["mode"] == "weak" else "global_batch_size"
-    values, path = [], folder / "batch_size.png"
-    with figures.plot(path, caption(document, "Throughput by batch size", None)) as (axes,):
+    values = []
+    with figures.plot(caption(document, "Throughput by batch size", None)) as (axes,):
         for model in models:
             for i, count in enumerate(document["workers"]):
                 rows = [row for row in document["rows"] if row["model"] == model and row["workers"] == count]
@@ -201,4 +209,4 @@ def _batch_size(document: dict[str, Any], folder: Path) -> Path:
         figures.powers_of_two(axes, sorted(document["batch_sizes"]))
         axes.set_xlabel("batch size per process" if document["mode"] == "weak" else "global batch size")
         mark_values(axes, values, "images a second")
-    return path
+    return figure_of(axes)

@@ -1,25 +1,24 @@
 """The plot of a projection, with what it rests on printed below it."""
 
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from d3gan.plots import GREY, MARKERS, colour, plain_number
+from d3gan.plots import GREY, MARKERS, colour, figure_of, plain_number
 from d3gan.scaling import figures
 from d3gan.scaling.figures import caption, powers_of_two
 from d3gan.scaling.lines import lines_by_workers
 
 
-def write_projection(document: dict[str, Any], folder: Path) -> Path:
-    """Draws ``projection.png``: images a second and efficiency, measured and projected, over log2 of the workers."""
+def draw_projection(document: dict[str, Any]) -> Figure:
+    """Draws images a second and efficiency, measured and projected, over log2 of the workers."""
     projection = document["projection"]
     measured = lines_by_workers(document, "images_per_second")
     most = max(at for line in measured.values() for at in line.at)
     title = f"Scaling to {projection['upto']:,} workers: projected, not measured, beyond {most}"
     heading = caption(document, title, projection["batch_size"], *projection["assumptions"])
-    path = folder / "projection.png"
-    with figures.plot(path, heading, panels=2) as (left, right):
+    with figures.plot(heading, panels=2) as (left, right):
         for i, (model, found) in enumerate(projection["models"].items()):
             shade, marker = colour(model, document["models"]), MARKERS[i % 8]
             alone = found["ring"]["images_per_second"][0]
@@ -39,7 +38,7 @@ def write_projection(document: dict[str, Any], folder: Path) -> Path:
         _mark(right, projection["upto"], most)
         right.set_ylim(0, 1.1)
         right.set_title("efficiency (relative to 1 worker)")
-    return path
+    return figure_of(left)
 
 
 def _mark(axes: Axes, upto: int, most: int) -> None:

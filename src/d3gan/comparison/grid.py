@@ -1,0 +1,102 @@
+"""The runs of a comparison: which there are, where they are kept, and how far they are. Imports no torch."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from d3gan.comparison.cost import flops_an_image
+from d3gan.comparison.options import Compare, parse_variant
+from d3gan.config import TrainConfig
+from d3gan.errors import ConfigError
+from d3gan.run_directory import RunDirectory, checkpoint_path, refuse_other_runs
+
+
+def grid_of(options: Compare) -> list[TrainConfig]:
+    """Every run that the options ask for; those of one seed next to each other, so that the first pair is soon there.
+
+    Raises:
+        ConfigError: a value does not fit, or two runs would be kept in the same place.
+    """
+    shared = options.train_config
+    configs = []
+    for dataset in options.datasets or (shared.dataset,):
+        for batch_size in options.batch_sizes or (shared.batch_size,):
+            for seed in options.grid_seeds:
+                base = dataclasses.replace(shared, dataset=dataset, batch_size=batch_size, seed=seed)
+                variants = {word: _variant(base, word) for word in options.variant_names}
+                if options.equal == "flops":
+                    variants = _at_equal_flops(variants, options.counterpart)
+                for word, config in variants.items():
+                    name = f"{config.dataset_name}-{word}-b{batch_size}-s{seed}"
+                    configs.append(dataclasses.replace(config, out=str(Path(options.out) / "runs" / name)))
+    places = [config.out for config in configs]
+    if twice := sorted({place for place in places if places.count(place) > 1}):
+        raise ConfigError(f"{twice[0]}: two runs of the grid would be kept there; rename one of the data sets")
+    return configs
+
+
+def _variant(base: TrainConfig, word: str) -> TrainConfig:
+    model, values = parse_variant(word)
+    try:
+        return dataclasses.replace(base, model=model, **values)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise ConfigError(f"--models {word}: {error}") from error
+
+
+def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str, TrainConfig]:
+    """The same variants, longer or shorter, so that each spends as much arithmetic as the one compared with.
+
+    Epochs go along with the steps, so that a learning rate that falls to 0 does so at the run's end.
+    """
+    costs = {word: flops_an_image(config) for word, config in variants.items()}
+    own = costs[against if against in costs else next(iter(costs))]
+    found = {}
+    for word, config in variants.items():
+        times = own / costs[word]
+        steps, epochs = round(config.max_steps * times), max(1, round(config.epochs * times))
+        if config.max_steps:
+            epochs = max(epochs, -(-steps * config.epochs // config.max_steps))
+        found[word] = dataclasses.replace(config, max_steps=steps, epochs=epochs)
+    return found
+
+
+def steps_of(config: TrainConfig) -> tuple[int, int | None]:
+    """Steps that a run has done, and steps it is to do; None while it does not know how many an epoch has."""
+    try:
+        last = json.loads(RunDirectory(Path(config.out)).metrics.read_text().splitlines()[-1])
+        step, epoch = int(last["step"]), float(last["epoch"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return 0, config.max_steps or None
+    in_run = round(step / epoch) * config.epochs if epoch > 0 else 0
+    return step, min(in_run, config.max_steps or in_run)
+
+
+def is_finished(config: TrainConfig) -> bool:
+    """Whether a run has its last step's checkpoint and evaluation, so that nothing is left to do.
+
+    Raises:
+        ConfigError: the folder holds something else.
+    """
+    refuse_other_runs(config)
+    run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
+    if not last or step < last or not checkpoint_path(run.checkpoints, last).exists():
+        return False
+    try:
+        return bool(json.loads(run.evaluations.read_text().splitlines()[-1])["step"] >= last)
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return False
+
+
+def plan_of(configs: Sequence[TrainConfig]) -> list[str]:
+    """A line for each run: its name and how far it is."""
+    lines = []
+    for config in configs:
+        step, last = steps_of(config)
+        total = f" of {last:,}" if last else ""
+        try:
+            state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"
+        except ConfigError as error:
+            state = f"in the way: {error}"
+        lines.append(f"{Path(config.out).name}: {state}")
+    return lines

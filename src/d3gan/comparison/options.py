@@ -1,0 +1,135 @@
+"""What ``d3gan compare`` is told. Imports no torch, so that its help answers at once."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from d3gan.config import MODELS, TrainConfig
+from d3gan.errors import ConfigError, nearest
+from d3gan.values import check_values, field_types, parse_value
+
+# What a variant may not change: the grid does.
+_GRID_KEYS = frozenset({"model", "dataset", "batch_size", "seed", "out", "data_dir", "max_steps", "epochs"})
+_SEEDS = 3
+# From the controlled DCGAN, one change at a time; D3GAN's second discriminator comes with swap and selection.
+ABLATION = (
+    "dcgan-controlled",
+    "dcgan-controlled+activation=mish",
+    "dcgan-controlled+schedule=linear",
+    "d3gan-controlled",
+    "d3gan-controlled+discriminators=3",
+    "d3gan-controlled+pairing=own",
+    "d3gan-controlled+selection=argmin",
+)
+
+
+@dataclass(frozen=True)
+class Compare(TrainConfig):
+    """Train a grid of runs, or find or resume them, and say whether the second discriminator pays."""
+
+    models: tuple[str, ...] = ()
+    """Models to compare; NAME+key=value changes one key. Empty: --model, and dcgan where that has two."""
+    datasets: tuple[str, ...] = ()
+    """Data sets. Empty: --dataset."""
+    batch_sizes: tuple[int, ...] = ()
+    """Batch sizes. Empty: --batch-size."""
+    seeds: tuple[int, ...] = ()
+    """Seeds; intervals need three or more. Empty: --seed and the two after it."""
+    ablation: bool = False
+    """Compare activation, schedule, discriminators (1, 2, 3), pairing and selection with dcgan-controlled."""
+    equal: Literal["iterations", "flops"] = "iterations"
+    """What all runs spend alike; flops gives the models with fewer discriminators more steps."""
+    against: str = ""
+    """Variant that all others are compared with. Empty: each d3gan with its dcgan."""
+    runs: tuple[str, ...] = ()
+    """Further run directories to compare with, trained before."""
+    scaling: str = ""
+    """Folder that `d3gan scale` wrote, whose figures go along. Empty: none."""
+    at_once: int = 0
+    """Runs at the same time. 0: one for each GPU; on CPUs one for each two cores, or each core of a small machine."""
+    out: str = "comparison"
+    """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
+    dry_run: bool = False
+    """Say which runs there are to be, and how far they are; train nothing."""
+    config: str = ""
+    """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        """Checks what the grid is made of."""
+        super().__post_init__()
+        check_values(self, {"at_once": (0, 1024)})
+        for name in ("batch_sizes", "seeds"):
+            values = getattr(self, name)
+            low = 2 if name == "batch_sizes" else 0
+            if bad := [value for value in values if value < low]:
+                raise ConfigError(f"{name} = {bad[0]}: must be at least {low}")
+        if self.ablation and self.models:
+            raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
+        for word in self.variant_names:
+            parse_variant(word)
+        if self.against and not self.runs and self.against not in self.variant_names:
+            known = ", ".join(self.variant_names)
+            hint = nearest(self.against, self.variant_names)
+            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {known}")
+
+    @property
+    def variant_names(self) -> list[str]:
+        """The variants, as given, each once."""
+        if self.ablation:
+            return list(ABLATION)
+        twin = self.model.replace("d3gan", "dcgan")
+        return list(dict.fromkeys(self.models or (twin, twin.replace("dcgan", "d3gan"))))
+
+    @property
+    def counterpart(self) -> str:
+        """What all are compared with; empty: each with its own."""
+        return self.against or (ABLATION[0] if self.ablation else "")
+
+    @property
+    def grid_seeds(self) -> list[int]:
+        """The seeds, each once."""
+        return list(dict.fromkeys(self.seeds or range(self.seed, self.seed + _SEEDS)))
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """What all runs share; those of a comparison are evaluated, and sampled when they are evaluated.
+
+        Raises:
+            ConfigError: the config asks for no evaluation, and does not say how long a run is.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)}
+        if not self.evaluate_every and not self.max_steps:
+            raise ConfigError(
+                "evaluate_every = 0: a comparison needs evaluations; give --evaluate-every, such as 1000"
+            )
+        every = self.evaluate_every or max(1, self.max_steps // 10)
+        return TrainConfig(
+            **(values | {"out": "", "evaluate_every": every, "sample_every": self.sample_every or every})
+        )
+
+
+def parse_variant(word: str) -> tuple[str, dict[str, object]]:
+    """A variant's model, and the values it changes: ``dcgan+activation=mish``.
+
+    Raises:
+        ConfigError: the model or a key is unknown, or a value is none of the key's.
+    """
+    model, *changes = word.split("+")
+    if model not in MODELS:
+        raise ConfigError(
+            f"--models {word}: {model!r} is unknown{nearest(model, MODELS)}; allowed: {', '.join(MODELS)}"
+        )
+    types = {name: hint for name, hint in field_types(TrainConfig).items() if name not in _GRID_KEYS}
+    values: dict[str, object] = {}
+    for change in changes:
+        name, has_value, text = change.partition("=")
+        if not has_value:
+            raise ConfigError(f"--models {word}: {change!r} must be key=value, such as {model}+activation=mish")
+        if name not in types:
+            raise ConfigError(
+                f"--models {word}: unknown key {name!r}{nearest(name, types)}; allowed: {', '.join(types)}"
+            )
+        values[name] = parse_value(f"--models {word}: {name}", text, types[name])
+    return model, values

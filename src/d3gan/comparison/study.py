@@ -1,0 +1,62 @@
+"""``d3gan compare`` from its options to the page: the runs, the comparison, the figures, the animations."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from d3gan.comparison.animation import write_animations
+from d3gan.comparison.compare import compare_runs, write_comparison
+from d3gan.comparison.grid import grid_of, plan_of
+from d3gan.comparison.options import Compare
+from d3gan.comparison.running import Ended, Grid, places_for
+from d3gan.files import refuse_unwritable
+from d3gan.report.write import write_page
+from d3gan.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Study:
+    """What became of a comparison."""
+
+    failed: list[Ended]
+    verdict: str
+    """Empty: no run could be compared."""
+    page: Path | None
+    stopped_by: signal.Signals | None
+
+
+def study(options: Compare, say: Callable[[str], None]) -> Study:
+    """Trains what is missing, then compares what there is.
+
+    Args:
+        options: what to compare.
+        say: shows a line.
+
+    Raises:
+        ConfigError: a value does not fit.
+        WorldError: a file cannot be written, or a finished run not be read.
+    """
+    configs, folder = grid_of(options), Path(options.out)
+    refuse_unwritable(folder)
+    places = places_for(options.at_once, options.device, len(configs))
+    say(f"{len(configs)} runs in {folder / 'runs'}, {len(places)} at a time")
+    grid = Grid(configs, folder, places, say)
+    ended = grid.run()
+    failed = [run for run in ended if run.failure]
+    if grid.stopped_by is not None:
+        return Study(failed, "", None, grid.stopped_by)
+    found = [Path(config.out) for config in configs] + [Path(run) for run in options.runs]
+    paths = [path for path in found if RunDirectory(path).evaluations.exists()]
+    if not paths:
+        return Study(failed, "", None, None)
+    say("drawing")
+    comparison = compare_runs(paths, against=options.counterpart, scaling=options.scaling)
+    write_comparison(comparison, folder)
+    write_animations(comparison.runs, folder / "animations")
+    return Study(failed, comparison.verdict, write_page(comparison, [folder], folder / "report.html"), None)
+
+
+def planned(options: Compare) -> list[str]:
+    """A line for each run of the grid, of which nothing is trained."""
+    return plan_of(grid_of(options))
