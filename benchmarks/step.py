@@ -30,8 +30,10 @@ from PIL import Image
 from published import PublishedStep, published_batches
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from variants import Inside, build_variant, difference, variants_for
+from variants import Inside, build_variant, difference, plain_convolutions, variants_for
 
 from d3gan import TrainConfig
 from d3gan.build import build_gan
@@ -46,6 +48,7 @@ IMAGES = 60_000  # as many as MNIST has
 # Steps of the published program at once: on a GPU more than it has loaded beforehand; a CPU is busy with the step.
 PROGRAM_STEPS = {"cuda": 24, "cpu": 4}
 MATRIX = 4096  # side of the matrices whose product says what the device can do
+COPIED = 256 << 20  # bytes of the tensor whose copy says what memory can do
 MODELS: tuple[Literal["d3gan", "dcgan"], ...] = ("d3gan", "dcgan")
 
 
@@ -73,6 +76,7 @@ def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
     precisions = precisions_of(options, device)
     rows = [Row(Label("", 0, "matrix product", p), product(p, device)) for p in precisions]
+    rows.append(Row(Label("", 0, "copy", ""), copy(device)))
     for model, size, precision in cells(options, precisions):
         config = TrainConfig(model=model, batch_size=size)
         batches = Batches(pixels, size, config.nc, 0, device, network_dtype(precision))
@@ -251,7 +255,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for record in records:
         del record["place"]
     flops = {model: flops_an_image(TrainConfig(model=model, batch_size=8), device) for model in MODELS}
-    return {"records": records, "flops_an_image": flops, "device_name": device_name(device), "peak_memory": memory}
+    traffic = [
+        {"model": model, "batch_size": size, "precision": precision,
+         "bytes": bytes_a_step(TrainConfig(model=model, batch_size=size), device, precision)}
+        for model, size, precision in cells(options, precisions_of(options, device))
+    ]  # fmt: skip
+    return {
+        "records": records,
+        "flops_an_image": flops,
+        "traffic": traffic,
+        "copied": COPIED,
+        "device_name": device_name(device),
+        "peak_memory": memory,
+    }
 
 
 def flops_an_image(config: TrainConfig, device: torch.device) -> float:
@@ -262,6 +278,42 @@ def flops_an_image(config: TrainConfig, device: torch.device) -> float:
     with FlopCounterMode(display=False) as counter:
         train_step(gan, images, torch.zeros(shape[0], config.nz, device=device, dtype=torch.float64))
     return float(counter.get_total_flops()) / config.batch_size
+
+
+class _Traffic(TorchDispatchMode):
+    """Counts bytes, as if each operator read its inputs and wrote its results once, from and to memory."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Lets the operator work, and counts what it touched; a view touches nothing."""
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = {id(t): t for t in tree_leaves((args, kwargs, found)) if isinstance(t, Tensor)}
+            self.bytes += sum(tensor.nbytes for tensor in tensors.values())
+        return found
+
+
+def bytes_a_step(config: TrainConfig, device: torch.device, precision: Precision) -> int:
+    """What a step of PyTorch's own operators moves, if nothing stays in a cache."""
+    gan, dtype = build_gan(config, device, precision), network_dtype(precision)
+    images = torch.zeros(
+        config.batch_size, config.nc, config.image_size, config.image_size, device=device, dtype=dtype
+    )
+    noise = latents(config, 0, device, precision)
+    with plain_convolutions():
+        train_step(gan, images, noise)  # Adam's first step makes its state
+        with _Traffic() as traffic:
+            train_step(gan, images, noise)
+    return int(traffic.bytes)
+
+
+def copy(device: torch.device) -> Callable[[int], object]:
+    """A copy of a tensor of 256 MB: says what memory can do."""
+    a, b = (torch.zeros(COPIED // 4, device=device) for _ in range(2))
+    return lambda _: b.copy_(a)
 
 
 def differences(options: argparse.Namespace) -> dict[str, float]:

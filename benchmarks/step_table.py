@@ -68,6 +68,18 @@ def asides(found: dict[str, Any]) -> list[str]:
             data = [d / (d + s) for d, s in zip(seconds[model, size, "data", precision], own, strict=True)]
             lines.append(f"- d3gan / dcgan, seconds of a step, {precision}, batch {size}: {spread(price, '.2f')}")
             lines.append(f"- data, share of a d3gan step, {precision}, batch {size}: {spread(data, '.2%')}")
+    speeds = [2e-9 * found["copied"] / s for s in seconds["", 0, "copy", ""]]
+    lines.append(f"- copy of {found['copied'] >> 20} MB: {spread(speeds, '.1f')} GB/s")
+    for entry in found["traffic"]:
+        model, size, precision = (entry[k] for k in ("model", "batch_size", "precision"))
+        product = statistics.median(seconds["", 0, "matrix product", precision])
+        floor = found["flops_an_image"][model] * size * product / (2 * found["matrix"] ** 3)
+        taken = statistics.median(seconds[model, size, "ours", precision])
+        moved = entry["bytes"] / 1e9 / statistics.median(speeds)
+        lines.append(
+            f"- {model}, {precision}, batch {size}: {1000 * taken:.0f} ms; {1000 * floor:.0f} ms for arithmetic at "
+            f"the matrix product's rate, {1000 * moved:.0f} ms for {entry['bytes'] / 1e9:.2f} GB at the copy's"
+        )
     ours, published = (bytes_ / 1e9 for bytes_ in found["peak_memory"])
     lines.append(f"- peak resident memory: {ours:.1f} GB with all our rows, {published:.1f} GB with the others")
     return lines

@@ -1,0 +1,250 @@
+"""Comparisons of runs whose curves are known, from their directories to the figures on the disk."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d3gan.comparison.compare import compare_runs, write_comparison
+from d3gan.comparison.reading import read_runs
+from d3gan.comparison.records import Comparison
+from d3gan.config import TrainConfig, config_text
+from d3gan.errors import ConfigError, WorldError
+from d3gan.evaluation.figures import PUBLISHED_FID
+from d3gan.run_directory import RunDirectory
+from tests.scaling.documents import document
+
+FID, IS = "fid_inception_train", "is_inception"
+STEPS = range(100, 1001, 100)
+
+
+def write_run(folder: Path, fid: Callable[[int], float], seconds_a_step: float = 0.1, **changes: Any) -> Path:
+    """A run with an evaluation every 100 steps and a tick every 50."""
+    settings: dict[str, Any] = {"batch_size": 64, "out": str(folder)}
+    config = TrainConfig(**(settings | changes))
+    run, K = RunDirectory(folder), config.recipe.discriminators
+    folder.mkdir(parents=True)
+    run.config.write_text(config_text(config))
+    session = {"device": "cpu", "threads": 1, "world_size": 1, "data": {"name": config.dataset}}
+    run.environment.write_text(json.dumps({"sessions": [session]}))
+    lines, evaluations = [], []
+    for step in range(50, STEPS[-1] + 1, 50):
+        seen = {"step": step, "images_seen": 64 * step, "training_seconds": seconds_a_step * step}
+        errors = {"real_errors": [1.0 + k for k in range(K)], "fake_errors": [0.5] * K, "generator_error": step / 100}
+        rest = {"selected": [40, 10][:K], "images_per_second": 64 / seconds_a_step, "global_batch_size": 64}
+        lines.append(seen | errors | rest | {"epoch": step / 500})
+        if step in STEPS:
+            evaluations.append(seen | {FID: fid(step), IS: 2.0, "num_samples": 100, "generator": "raw"})
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.evaluations.write_text("".join(json.dumps(line) + "\n" for line in evaluations))
+    return folder
+
+
+def falling(start: float, half: float) -> Callable[[int], float]:
+    """A FID that halves every ``half`` steps."""
+    return lambda step: start * 0.5 ** (step / half)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """D3GAN gets to each FID in half of the steps of DCGAN, each step of it taking 1.5 times as long; three seeds."""
+    found = []
+    for seed in range(3):
+        shift = 1 + 0.1 * seed
+        dcgan = write_run(tmp_path / f"dcgan-{seed}", falling(100 * shift, 400), 0.1, model="dcgan", seed=seed)
+        d3gan = write_run(tmp_path / f"d3gan-{seed}", falling(100 * shift, 200), 0.15, model="d3gan", seed=seed)
+        found += [dcgan, d3gan]
+    return found
+
+
+def contest(comparison: Comparison, variant: str = "d3gan") -> dict[str, Any]:
+    found: dict[str, Any] = next(c for c in comparison.document["contests"] if c["variant"] == variant)
+    return found
+
+
+def table(comparison: Comparison, name: str) -> list[dict[str, str]]:
+    found = next(table for table in comparison.tables if table.name == name)
+    return [dict(zip(found.columns, (cell.text for cell in row), strict=True)) for row in found.rows]
+
+
+def test_known_curves_give_known_ratios(paths: list[Path]) -> None:
+    found = contest(compare_runs(paths))
+    assert found["counterpart"] == "dcgan"
+    assert found["seeds"] == [0, 1, 2]
+    # After 1,000 steps: 100 / 2^5 over 100 / 2^2.5.
+    assert found["equal"]["iteration"]["interval"]["mean"] == pytest.approx(2**-2.5)
+    # DCGAN ends after 100 s; D3GAN has done 666.7 steps by then: between its evaluations at 600 and 700, straight.
+    at_100 = 2**-3 + (2**-3.5 - 2**-3) * 2 / 3
+    assert found["equal"]["seconds"]["interval"]["mean"] == pytest.approx(at_100 / 2**-2.5)
+    hardest = found["targets"][0]
+    assert hardest["value"] == 22.0  # the worst of the best: 120 / 2^2.5 = 21.2, rounded up
+    assert hardest["ratios"]["iteration"]["interval"]["mean"] == pytest.approx(0.5)
+    assert hardest["ratios"]["seconds"]["interval"]["mean"] == pytest.approx(0.75)
+    assert hardest["ratios"]["flops"]["interval"]["mean"] == pytest.approx(0.5 * 876961792 / 568655872)
+    assert hardest["reached"] == {"d3gan": (3, 3), "dcgan": (3, 3)}
+
+
+def test_the_verdict_says_how_long_and_how_sure(paths: list[Path]) -> None:
+    verdict = compare_runs(paths).verdict
+    assert "d3gan reaches FID (inception, train) 22.0 in 0.75 (95 %: 0.75 to 0.75) of dcgan's time" in verdict
+    assert "3 seeds" in verdict
+    assert "decides nothing" not in verdict
+    assert "one seed decides nothing" in compare_runs(paths[:2]).verdict
+    assert "nothing to compare" in compare_runs(paths[:1]).verdict
+
+
+def test_tables_hold_the_same(paths: list[Path]) -> None:
+    comparison = compare_runs(paths)
+    final = {row["variant"]: row for row in table(comparison, "final")}
+    assert final["dcgan"]["seconds of training"] == "100 (100 to 100)"
+    assert final["d3gan"]["images/s"].startswith("427 ")
+    assert final["d3gan"]["arithmetic"] == "56.1 TFLOP"
+    assert final["d3gan"]["FID (inception, train)"].startswith("3.43 (")  # geometric mean of 100, 110, 120 over 32
+    behaviour = {row["variant"]: row for row in table(comparison, "behaviour")}
+    assert behaviour["d3gan"]["generator's error with FID"].startswith("-1.00")  # rises while the FID falls
+    assert behaviour["d3gan"]["largest share of selections"] == "0.80"
+    assert behaviour["d3gan"]["gap of the discriminators"] == "0.50"  # of 1.5 and 2.5
+    assert behaviour["dcgan"]["gap of the discriminators"] == "-"
+
+
+def test_it_can_be_compared_with_another_variant(paths: list[Path]) -> None:
+    found = contest(compare_runs(paths, against="d3gan"), "dcgan")
+    assert found["targets"][0]["ratios"]["seconds"]["interval"]["mean"] == pytest.approx(4 / 3)
+    with pytest.raises(ConfigError, match=r"--against d3gna: no such run \(did you mean 'd3gan'\?\)"):
+        compare_runs(paths, against="d3gna")
+
+
+def test_controlled_pairs_find_each_other(tmp_path: Path) -> None:
+    models = ("dcgan", "d3gan", "dcgan-controlled", "d3gan-controlled")
+    runs = [write_run(tmp_path / model, falling(100, 300), model=model) for model in models]
+    pairs = [(c["variant"], c["counterpart"]) for c in compare_runs(runs).document["contests"]]
+    assert pairs == [("d3gan-controlled", "dcgan-controlled"), ("d3gan", "dcgan")]
+
+
+def test_variants_are_named_after_what_differs(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", falling(100, 300), model="dcgan")
+    mish = write_run(tmp_path / "mish", falling(100, 300), model="dcgan", activation="mish")
+    slow = write_run(tmp_path / "slow", falling(100, 300), model="dcgan", lr=1e-4)
+    other = write_run(tmp_path / "other", falling(100, 300), model="dcgan", lr=1e-4, dataset="cifar10")
+    names = [run.variant for run in read_runs([one, mish, slow, other])]
+    assert names == ["dcgan+lr=0.0002", "dcgan+activation=mish+lr=0.0002", "dcgan+lr=0.0001", "dcgan"]
+    assert [run.variant for run in read_runs([one, mish])] == ["dcgan", "dcgan+activation=mish"]
+
+
+def test_a_run_that_never_gets_there_is_counted(tmp_path: Path) -> None:
+    dcgan = [write_run(tmp_path / f"c{s}", falling(100, 300), model="dcgan", seed=s) for s in range(2)]
+    d3gan = [write_run(tmp_path / "d0", lambda _: 200.0, model="d3gan", seed=0)]
+    d3gan += [write_run(tmp_path / "d1", falling(100, 300), model="d3gan", seed=1)]
+    comparison = compare_runs([*dcgan, *d3gan])
+    assert contest(comparison)["targets"] == []  # the collapsed run's best is worse than where the others start
+    assert "no FID is reached by all runs" in comparison.verdict
+    assert math.isfinite(contest(comparison)["equal"]["iteration"]["interval"]["mean"])
+
+
+def test_what_makes_a_comparison_weak_is_said(paths: list[Path], tmp_path: Path) -> None:
+    short = write_run(tmp_path / "short", falling(100, 300), model="d3gan", seed=7)
+    RunDirectory(short).evaluations.write_text("")
+    environment = json.loads(RunDirectory(paths[0]).environment.read_text())
+    environment["sessions"][0]["threads"] = 2
+    RunDirectory(paths[0]).environment.write_text(json.dumps(environment))
+    remarks = "\n".join(compare_runs([*paths, short]).remarks)
+    assert "without FID (inception, train), so not compared: short" in remarks
+    assert "runs differ in the number of threads, so seconds are not comparable: 1, 2" in remarks
+    assert "a variant has 2 seeds only" in "\n".join(compare_runs(paths[:4]).remarks)
+
+
+def test_torn_and_foreign_lines_are_left_out(paths: list[Path]) -> None:
+    whole = compare_runs(paths).document["contests"]
+    for path in paths:
+        for file in (RunDirectory(path).metrics, RunDirectory(path).evaluations):
+            file.write_text("7\n" + file.read_text() + '{"step": 1100, "fid_in')
+    assert compare_runs(paths).document["contests"] == whole
+    RunDirectory(paths[0]).config.write_text("# Written by d3gan: the config of the run in this folder.\nnothing")
+    with pytest.raises(WorldError, match="is damaged"):
+        compare_runs(paths)
+    with pytest.raises(ConfigError, match="holds no run"):
+        compare_runs([paths[0].parent / "nowhere"])
+
+
+def test_figures_that_are_not_finite_are_left_out(paths: list[Path]) -> None:
+    file = RunDirectory(paths[0]).evaluations
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[-1][FID] = math.nan
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = contest(compare_runs(paths))["equal"]["iteration"]["interval"]
+    assert math.isfinite(found["mean"])
+    json.dumps(compare_runs(paths).document, allow_nan=False)
+
+
+def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
+    comparison = compare_runs(paths)
+    written = write_comparison(comparison, tmp_path / "out")
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["verdict"] == comparison.verdict
+    names = {drawing.name for drawing in comparison.drawings}
+    assert {path.stem for path in written if path.suffix == ".png"} == names
+    assert {
+        f"{metric}-by-{axis}-mnist-b64"
+        for metric in ("fid", "is")
+        for axis in ("iteration", "images", "seconds", "flops")
+    } <= names
+    assert {"time-to-fid", "time-to-fid-ratios", "equal-cost-ratios", "throughput-by-batch-size-mnist"} <= names
+    kinds = {
+        "errors-generator",
+        "errors-discriminators",
+        "selected",
+        "gap-of-discriminators",
+        "correlation-of-error-and-fid",
+    }
+    assert {f"{kind}-mnist-b64" for kind in kinds} <= names
+    for path in written:
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+        assert path.stat().st_size > 1000
+    assert write_comparison(comparison, tmp_path / "again")
+    for path in written:
+        again = tmp_path / "again" / path.relative_to(tmp_path / "out")
+        assert again.read_bytes() == path.read_bytes(), "the same runs make the same files"
+
+
+def test_batch_sizes_are_drawn_together(paths: list[Path], tmp_path: Path) -> None:
+    larger = write_run(tmp_path / "larger", falling(100, 300), model="dcgan", seed=0, batch_size=256)
+    lines = [
+        json.loads(line) | {"global_batch_size": 256}
+        for line in RunDirectory(larger).metrics.read_text().splitlines()
+    ]
+    RunDirectory(larger).metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    comparison = compare_runs([*paths, larger])
+    assert {s["batch_size"] for s in comparison.document["settings"]} == {64, 256}
+    drawing = next(d for d in comparison.drawings if d.name == "fid-by-iteration-mnist-dcgan-batch-sizes")
+    labels = drawing.draw().axes[0].get_legend_handles_labels()[1]
+    assert labels == ["batch size 64", "batch size 256"]
+
+
+def test_published_curves_lie_beside_ours(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", falling(100, 300), model="d3gan", dataset="cifar10")
+    file = RunDirectory(path).evaluations
+    lines = [json.loads(line) | {PUBLISHED_FID: 1.5} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawings = {d.name: d for d in compare_runs([path]).drawings}
+    drawing = drawings["fid-as-published-by-iteration-cifar10-b64"]
+    assert "12 runs that the published programs logged" in drawing.caption
+    axes = drawing.draw().axes[0]
+    assert {"published d3gan", "published dcgan", "d3gan"} <= set(axes.get_legend_handles_labels()[1])
+    # The first published value of D3GAN at this batch size; it belongs to the first epoch, 500 steps of this run.
+    first = next(line for line in axes.get_lines() if line.get_label() == "published d3gan")
+    assert first.get_xdata()[0] == pytest.approx(500)  # type: ignore[index]
+
+
+def test_scaling_goes_along(paths: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "scaling").mkdir()
+    (tmp_path / "scaling" / "scaling.json").write_text(json.dumps(document((1, 2), (64,))))
+    comparison = compare_runs(paths, scaling=str(tmp_path / "scaling"))
+    drawings = {drawing.name: drawing for drawing in comparison.drawings}
+    assert {"scaling-throughput", "scaling-epoch_time", "scaling-speedup"} <= set(drawings)
+    assert drawings["scaling-throughput"].draw().axes
+    with pytest.raises(ConfigError, match="is no document of `d3gan scale`"):
+        compare_runs(paths, scaling=str(tmp_path))
