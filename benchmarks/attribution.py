@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +14,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import record_function
 
 from d3gan import train_step
-from d3gan.models import convolution
+from d3gan.models import convolution, products
 
 FORWARD, INPUTS, WEIGHTS = "convolutions forward", "gradients to inputs", "gradients to weights"
 CASTS, LATENTS, REST = "casts and copies", "latents", "the rest"
@@ -34,6 +35,8 @@ GROUPS = [
 # Functions of d3gan.train_step, each with the name of what it does forward.
 PHASES = {"draft": "fake images", "discriminator_phase": "discriminators", "generator_phase": "generator"}
 
+Parts = Mapping[tuple[str, str], float]
+
 
 @contextmanager
 def named_ranges(device: torch.device) -> Iterator[None]:
@@ -50,7 +53,7 @@ def named_ranges(device: torch.device) -> Iterator[None]:
         warnings.filterwarnings("ignore", "Warning only once for all operators")
         for name in PHASES:
             stack.enter_context(patch.object(train_step, name, ranged(name, getattr(train_step, name))))
-        ours = ranged(WEIGHTS, convolution.weight_gradient)
+        ours = ranged(WEIGHTS, products.weight_gradient)
         stack.enter_context(patch.object(convolution, "weight_gradient", ours))
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         library.impl("convolution_backward", one_by_one, f"Autograd{device.type.upper()}", with_keyset=True)
@@ -70,9 +73,23 @@ def one_by_one(keys: Any, *given: Any) -> tuple[Tensor | None, ...]:
     return tuple(found)
 
 
+def parts_of(events: list[FunctionEvent], seconds: float, device: torch.device) -> Parts:
+    """Seconds of a step by phase and group: of kernels on a GPU, else of operators; what is missing is the rest."""
+    events = [event for event in events if event.device_type.name == "CPU"]  # GPUs' hang on those that started them
+    phases = [event for event in events if event.name in PHASES]
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for event in events:
+        kernels = sum(kernel.duration for kernel in event.kernels)
+        microseconds = kernels if device.type == "cuda" else event.self_cpu_time_total
+        found[phase_of(event, phases), group_of(event)] += microseconds / 1e6
+    found["between", REST] += seconds - sum(found.values())
+    return found
+
+
 def names_of(event: FunctionEvent) -> list[str]:
     """An operator and those it is called by, from the outermost; without the step's phases."""
-    names, at = [], event
+    names: list[str] = []
+    at: FunctionEvent | None = event
     while at is not None:
         names.append(at.name)
         at = at.cpu_parent

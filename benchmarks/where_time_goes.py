@@ -11,13 +11,13 @@ the time of its kernels, and "the rest" is mostly the device's waiting.
 import argparse
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from attribution import LATENTS, PHASES, REST, group_of, named_ranges, phase_of
+from attribution import LATENTS, Parts, named_ranges, parts_of
 from step import synchronise
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -28,6 +28,8 @@ from d3gan.devices import device_name, network_dtype, resolve_device, resolve_pr
 from d3gan.files import write_text
 from d3gan.memory import keep_memory
 from d3gan.randomness import draw_latents
+
+WARM_UP = 3  # steps of each bar before the measured ones
 
 
 class Bar(NamedTuple):
@@ -74,43 +76,23 @@ def seconds_of(bar: Bar, i: int, device: torch.device) -> float:
         return time.perf_counter() - begin
 
 
-def profiled(bar: Bar, i: int, device: torch.device) -> tuple[float, Counter[tuple[str, str]]]:
+def profiled(bar: Bar, i: int, device: torch.device) -> tuple[float, Parts]:
     """Step ``i`` under the profiler: its seconds, and those of each phase and group."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with named_ranges(device), profile(activities=activities) as profiler:
         seconds = seconds_of(bar, i, device)
-    events = [event for event in profiler.events() or [] if event.device_type == torch.autograd.DeviceType.CPU]
-    phases = [event for event in events if event.name in PHASES]
-    found: Counter[tuple[str, str]] = Counter()
-    for event in events:
-        microseconds = event.self_cpu_time_total
-        if device.type == "cuda":
-            microseconds = sum(kernel.duration for kernel in event.kernels)
-        found[phase_of(event, phases), group_of(event)] += microseconds / 1e6
-    found["between", REST] += seconds - sum(found.values())
-    return seconds, found
+    return seconds, parts_of(list(profiler.events() or []), seconds, device)
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Each bar's seconds of its steps, and the means of its groups and of its phases."""
-    bars, records = bars_for(options, device), []
-    for bar in bars:
-        for i in range(2):
-            seconds_of(bar, i, device)
-        records.append({"precision": bar.precision, "name": bar.name, "seconds": [], "profiled": [], "parts": []})
-    for i in range(2, 2 + options.steps):
-        for bar, record in zip(bars, records, strict=True):
-            record["seconds"].append(seconds_of(bar, i, device))
-            seconds, parts = profiled(bar, i, device)
-            record["profiled"].append(seconds)
-            record["parts"].append(parts)
-    for record in records:
-        parts = record.pop("parts")
-        for place, name in enumerate(("phases", "groups")):
-            sums: Counter[str] = Counter()
-            for key, seconds in (item for each in parts for item in each.items()):
-                sums[key[place]] += seconds / len(parts)
-            record[name] = dict(sums)
+    bars = bars_for(options, device)
+    seconds: list[list[float]] = [[] for _ in bars]
+    profiles: list[list[tuple[float, Parts]]] = [[] for _ in bars]
+    for i in range(WARM_UP + options.steps):
+        for bar, plain, under_profiler in zip(bars, seconds, profiles, strict=True):
+            plain.append(seconds_of(bar, i, device))
+            under_profiler.append(profiled(bar, i, device))
     return {
         "model": options.model,
         "batch_size": options.batch_size,
@@ -118,8 +100,26 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "device_name": device_name(device),
         "steps": options.steps,
-        "bars": records,
+        "bars": [
+            {
+                "precision": bar.precision,
+                "name": bar.name,
+                "seconds": plain[WARM_UP:],
+                "profiled": [whole for whole, _ in under_profiler[WARM_UP:]],
+                "phases": means([parts for _, parts in under_profiler[WARM_UP:]], 0),
+                "groups": means([parts for _, parts in under_profiler[WARM_UP:]], 1),
+            }
+            for bar, plain, under_profiler in zip(bars, seconds, profiles, strict=True)
+        ],
     }
+
+
+def means(steps: list[Parts], place: int) -> dict[str, float]:
+    """Mean seconds over steps by phase (``place`` 0) or by group (1)."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for key, seconds in (item for parts in steps for item in parts.items()):
+        found[key[place]] += seconds / len(steps)
+    return dict(found)
 
 
 def main() -> None:
