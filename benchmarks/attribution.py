@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from d3gan import train_step
 from d3gan.models import convolution, products
 
-FORWARD, INPUTS, WEIGHTS = "convolutions forward", "gradients to inputs", "gradients to weights"
+FORWARD, INPUTS, WEIGHTS = "convolutions forward", "their input gradients", "their weight gradients"
 CASTS, LATENTS, REST = "casts and copies", "latents", "the rest"
 # The first that is found in the names of an operator and of those it is called by, from the outermost, is its group.
 GROUPS = [

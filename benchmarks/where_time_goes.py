@@ -3,13 +3,14 @@
     python benchmarks/where_time_goes.py [--model d3gan] [--batch-size 128] [--precisions bf16,float32] [--steps 5]
 
 Every bar is measured in every round, one after the other, so that a slow moment of the machine falls on all of
-them: one step as it is, then one under PyTorch's profiler. Figures are means over the profiled steps, so that the
-groups add up to the step. An operator counts with its own time, without that of operators it calls. On a GPU that is
-the time of its kernels, and "the rest" is mostly the device's waiting.
+them: one step as it is, then one under PyTorch's profiler. Figures are means over the middle half of the
+profiled steps by time, so that the groups add up to the step. An operator counts with its own time, without that of
+operators it calls. On a GPU that is the time of its kernels, and "the rest" is mostly the device's waiting.
 """
 
 import argparse
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from variants import Inside, build_variant, variants_for
 
 from d3gan import TrainConfig
 from d3gan.devices import device_name, network_dtype, resolve_device, resolve_precision
+from d3gan.errors import ConfigError
 from d3gan.files import write_text
 from d3gan.memory import keep_memory
 from d3gan.randomness import draw_latents
@@ -96,6 +98,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     return {
         "model": options.model,
         "batch_size": options.batch_size,
+        "image_size": TrainConfig().image_size,
         "torch": torch.__version__,
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "device_name": device_name(device),
@@ -106,12 +109,19 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
                 "name": bar.name,
                 "seconds": plain[WARM_UP:],
                 "profiled": [whole for whole, _ in under_profiler[WARM_UP:]],
-                "phases": means([parts for _, parts in under_profiler[WARM_UP:]], 0),
-                "groups": means([parts for _, parts in under_profiler[WARM_UP:]], 1),
+                "phases": means(middle_half(under_profiler[WARM_UP:]), 0),
+                "groups": means(middle_half(under_profiler[WARM_UP:]), 1),
             }
             for bar, plain, under_profiler in zip(bars, seconds, profiles, strict=True)
         ],
     }
+
+
+def middle_half(steps: list[tuple[float, Parts]]) -> list[Parts]:
+    """The parts of the steps that are left without the shortest and the longest quarter."""
+    quarter = len(steps) // 4
+    ordered = sorted(steps, key=lambda step: step[0])
+    return [parts for _, parts in ordered[quarter : len(steps) - quarter]]
 
 
 def means(steps: list[Parts], place: int) -> dict[str, float]:
@@ -135,9 +145,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures/where-time-goes.png"), help="the picture")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    device = resolve_device(options.device)
+    try:
+        device = resolve_device(options.device)
+        for name in options.precisions.split(","):
+            resolve_precision(name, device)
+    except ConfigError as error:
+        parser.error(str(error))
+    if device.type == "mps":
+        parser.error("device = 'mps': PyTorch's profiler does not time its kernels; use cpu or cuda")
+    if options.steps < 1:
+        parser.error(f"--steps {options.steps}: must be at least 1")
     if device.type == "cpu":
         keep_memory()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler says on standard error when it starts and stops
     found = measure(options, device)
     if options.json:
         write_text(options.json, json.dumps(found, indent=1))

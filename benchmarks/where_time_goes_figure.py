@@ -11,8 +11,8 @@ from d3gan.scaling import figures
 
 COLOURS = {
     "convolutions forward": figures.BLUE,
-    "gradients to inputs": figures.SKY,
-    "gradients to weights": figures.GREEN,
+    "their input gradients": figures.SKY,
+    "their weight gradients": figures.GREEN,
     "BatchNorm": figures.ORANGE,
     "activations": figures.YELLOW,
     "Adam": figures.VERMILLION,
@@ -21,7 +21,7 @@ COLOURS = {
     "latents": "#7f5539",
     "the rest": "#c4c4c4",
 }
-ON_LIGHT = {"gradients to inputs", "BatchNorm", "activations", "the rest", "casts and copies"}
+ON_LIGHT = {"their input gradients", "BatchNorm", "activations", "the rest", "casts and copies"}
 # In the order of a step.
 PHASES = [
     "fake images forward",
@@ -33,7 +33,10 @@ PHASES = [
     "generator Adam",
     "between",
 ]
-NARROWEST = 0.032  # of the axis: a part with numbers in it
+# What the picture has of them: the steps' halves, and the images that both judge.
+THIRDS = {"fake images": "fakes", "discriminators": "discriminators", "generator": "generator"}
+NARROWEST = 0.032  # of the longest bar: a part with numbers in it
+LETTER = 0.0095  # of the longest bar, in a part with its name in it
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -65,8 +68,8 @@ def conditions(found: dict[str, Any]) -> str:
     """What was measured on what."""
     threads = f", {found['threads']} thread{'s' * (found['threads'] != 1)}" if found["threads"] else ""
     return (
-        f"{found['model']}, batch size {found['batch_size']}, 32x32; {found['device_name']}{threads}, "
-        f"torch {found['torch']}"
+        f"{found['model']} on random images {found['image_size']}x{found['image_size']}, batch size "
+        f"{found['batch_size']}; {found['device_name']}{threads}, torch {found['torch'].partition('+')[0]}"
     )
 
 
@@ -74,12 +77,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """A bar for each way to do the step, its groups one after the other; below it, thin, the step's phases."""
     bars = found["bars"]
     slower = [statistics.median(bar["profiled"]) / statistics.median(bar["seconds"]) for bar in bars]
+    steps = f"{found['steps']} step{'s' * (found['steps'] != 1)}"
     caption = figures.Caption(
         "Where a training step's time goes",
         conditions(found),
+        notes=[
+            "Upper bars: ms and share of the step. Lower bars: the generator makes the fakes, the discriminators "
+            "train, then the generator trains against one of them."
+        ],
         footer=[
-            f"Means of {found['steps']} steps under PyTorch's profiler, which makes them {min(slower):.2f} to "
-            f"{max(slower):.2f} times as long. Numbers: ms, share of the step. Thin bars: its phases."
+            f"Means of the middle half of {steps} under PyTorch's profiler, which makes them {min(slower):.2f} to "
+            f"{max(slower):.2f} times as long"
         ],
     )
     longest = max(sum(bar["groups"].values()) for bar in bars)
@@ -87,13 +95,20 @@ def draw(found: dict[str, Any], path: Path) -> None:
         for row, bar in enumerate(bars):
             groups(axes, row, bar, longest)
             phases(axes, row, bar, longest)
-        axes.set_yticks(
-            range(len(bars)), [f"{bar['precision']}\n{bar['name'].replace(' ', chr(10))}" for bar in bars]
-        )
-        axes.set_ylim(len(bars) - 0.4, -0.5)
+        axes.set_yticks(range(len(bars)), [label(bar, bars) for bar in bars])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(bars) - 0.4, -0.4)
         axes.set_xlim(0, 1e3 * longest * 1.1)
         axes.set_xlabel("ms of a step")
         axes.grid(False, axis="y")
+
+
+def label(bar: dict[str, Any], bars: list[dict[str, Any]]) -> str:
+    """What stands beside a bar."""
+    if len({other["name"] for other in bars}) == 1:
+        return str(bar["precision"])
+    whose = "our" if bar["name"] == "ours" else "PyTorch's"
+    return f"{bar['precision']}, {whose}\nconvolutions"
 
 
 def groups(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
@@ -113,9 +128,9 @@ def groups(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
 def phases(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
     """The bar of the phases, with names where there is room."""
     left = 0.0
-    for place, name in enumerate(PHASES):
-        seconds = bar["phases"].get(name, 0.0)
-        axes.barh(row + 0.37, 1e3 * seconds, 0.16, 1e3 * left, color=("#e2e2e2", "#cdcdcd")[place % 2])
-        if seconds > 0.011 * len(name) * longest:
-            axes.text(1e3 * (left + seconds / 2), row + 0.37, name, ha="center", va="center", fontsize=6.5)
+    for place, (name, text) in enumerate(THIRDS.items()):
+        seconds = sum(s for phase, s in bar["phases"].items() if phase.startswith(name))
+        axes.barh(row + 0.39, 1e3 * seconds, 0.18, 1e3 * left, color=("#dcdcdc", "#ececec")[place % 2])
+        if seconds > LETTER * len(text) * longest:
+            axes.text(1e3 * (left + seconds / 2), row + 0.395, text, ha="center", va="center", fontsize=6.5)
         left += seconds
