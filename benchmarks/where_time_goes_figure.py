@@ -7,17 +7,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from step_table import spread
 
+from d3gan import plots
 from d3gan.scaling import figures
 
 COLOURS = {
-    "convolutions forward": figures.BLUE,
-    "their input gradients": figures.SKY,
-    "their weight gradients": figures.GREEN,
-    "BatchNorm": figures.ORANGE,
-    "activations": figures.YELLOW,
-    "Adam": figures.VERMILLION,
-    "casts and copies": figures.PURPLE,
-    "loss and selection": figures.BLACK,
+    "convolutions forward": plots.BLUE,
+    "their input gradients": plots.SKY,
+    "their weight gradients": plots.GREEN,
+    "BatchNorm": plots.ORANGE,
+    "activations": plots.YELLOW,
+    "Adam": plots.VERMILLION,
+    "casts and copies": plots.PURPLE,
+    "loss and selection": plots.BLACK,
     "latents": "#7f5539",
     "the rest": "#c4c4c4",
 }
@@ -91,7 +92,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         ],
     )
     longest = max(sum(bar["groups"].values()) for bar in bars)
-    with figures.plot(path, caption) as (axes,):
+    with figures.plot(caption) as (axes,):
         for row, bar in enumerate(bars):
             groups(axes, row, bar, longest)
             phases(axes, row, bar, longest)
@@ -101,6 +102,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.set_xlim(0, 1e3 * longest * 1.1)
         axes.set_xlabel("ms of a step")
         axes.grid(False, axis="y")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.save(plots.figure_of(axes), path)
 
 
 def label(bar: dict[str, Any], bars: list[dict[str, Any]]) -> str:
@@ -119,7 +122,7 @@ def groups(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
         axes.barh(row, 1e3 * seconds, 0.56, 1e3 * left, color=colour, label=name)
         if seconds > NARROWEST * longest:
             text = f"{1e3 * seconds:.0f}\n{seconds / total:.0%}"
-            shade = figures.BLACK if name in ON_LIGHT else "white"
+            shade = plots.BLACK if name in ON_LIGHT else "white"
             axes.text(1e3 * (left + seconds / 2), row, text, color=shade, ha="center", va="center", fontsize=7)
         left += seconds
     axes.text(1e3 * total, row, f" {1e3 * total:.0f} ms", va="center", fontsize=8.5, weight="bold")
