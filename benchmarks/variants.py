@@ -66,7 +66,7 @@ def difference(variant: Variant, config: TrainConfig, device: torch.device, step
     small = {"image_size": 32, "ngf": 8, "ndf": 8, "nz": 8, "batch_size": 8}
     config = TrainConfig(**(vars(config) | small))
     found = []
-    for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: 1})):
+    for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: convolution.Fewest(1)})):
         gan = build_gan(config, device, "float64")
         source = torch.Generator().manual_seed(0)
         step = each.step_of(gan)
@@ -102,16 +102,16 @@ def _fused_adam(gan: GAN) -> Step:
 
 
 @contextmanager
-def _products(fewest: dict[torch.dtype, int]) -> Iterator[None]:
+def _products(fewest: dict[torch.dtype, convolution.Fewest]) -> Iterator[None]:
     """A block in which layers of so many channels take matrix products; none where there is no type."""
-    ours = dict(convolution.FEWEST_CHANNELS)
-    convolution.FEWEST_CHANNELS.clear()
-    convolution.FEWEST_CHANNELS.update(fewest)
+    ours = dict(convolution.FEWEST)
+    convolution.FEWEST.clear()
+    convolution.FEWEST.update(fewest)
     try:
         yield
     finally:
-        convolution.FEWEST_CHANNELS.clear()
-        convolution.FEWEST_CHANNELS.update(ours)
+        convolution.FEWEST.clear()
+        convolution.FEWEST.update(ours)
 
 
 def plain_convolutions() -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
     python benchmarks/where_time_goes.py [--model d3gan] [--batch-size 128] [--precisions bf16,float32] [--steps 5]
 
 Every bar is measured in every round, one after the other, so that a slow moment of the machine falls on all of
-them: one step as it is, then one under PyTorch's profiler. Figures are means over the middle half of the
+them: one step as it is, then one under PyTorch's profiler. Figures are means over the middle third of the
 profiled steps by time, so that the groups add up to the step. An operator counts with its own time, without that of
 operators it calls. On a GPU that is the time of its kernels, and "the rest" is mostly the device's waiting.
 """
@@ -109,19 +109,19 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
                 "name": bar.name,
                 "seconds": plain[WARM_UP:],
                 "profiled": [whole for whole, _ in under_profiler[WARM_UP:]],
-                "phases": means(middle_half(under_profiler[WARM_UP:]), 0),
-                "groups": means(middle_half(under_profiler[WARM_UP:]), 1),
+                "phases": means(middle_third(under_profiler[WARM_UP:]), 0),
+                "groups": means(middle_third(under_profiler[WARM_UP:]), 1),
             }
             for bar, plain, under_profiler in zip(bars, seconds, profiles, strict=True)
         ],
     }
 
 
-def middle_half(steps: list[tuple[float, Parts]]) -> list[Parts]:
-    """The parts of the steps that are left without the shortest and the longest quarter."""
-    quarter = len(steps) // 4
+def middle_third(steps: list[tuple[float, Parts]]) -> list[Parts]:
+    """The parts of the steps that are left without the shortest and the longest third."""
+    third = len(steps) // 3
     ordered = sorted(steps, key=lambda step: step[0])
-    return [parts for _, parts in ordered[quarter : len(steps) - quarter]]
+    return [parts for _, parts in ordered[third : len(steps) - third]]
 
 
 def means(steps: list[Parts], place: int) -> dict[str, float]:

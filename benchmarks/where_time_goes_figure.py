@@ -87,7 +87,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
             "train, then the generator trains against one of them."
         ],
         footer=[
-            f"Means of the middle half of {steps} under PyTorch's profiler, which makes them {min(slower):.2f} to "
+            f"Means of the middle third of {steps} under PyTorch's profiler, which makes them {min(slower):.2f} to "
             f"{max(slower):.2f} times as long"
         ],
     )

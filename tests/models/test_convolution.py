@@ -56,7 +56,7 @@ def test_they_may_be_differentiated_twice(function: Callable[[Tensor, Tensor], T
 def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
     layer: Callable[[int, int], nn.Module], inputs: int, side: int, takes_in_float32: bool, takes_in_bf16: bool
 ) -> None:
-    module, images = layer(inputs, 256), torch.zeros(2, inputs, side, side)
+    module, images = layer(inputs, 256), torch.zeros(64, inputs, side, side)
 
     def takes(dtype: torch.dtype, device: str = "cpu") -> bool:
         output = module.to(device, dtype)(images.to(device, dtype))
@@ -69,6 +69,9 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
     module = layer(inputs, 256)
     with torch.autocast("cpu", torch.bfloat16):
         assert takes(torch.float32) == takes_in_bf16
+    images = images[:63]  # in float32 small batches do not pay either
+    assert not takes(torch.float32)
+    assert takes(torch.bfloat16) == takes_in_bf16
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
@@ -76,7 +79,7 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
 @pytest.mark.parametrize("side", [2, 4])
 def test_they_differ_from_pytorchs_by_rounding(layer: nn.Module, precision: torch.dtype | None, side: int) -> None:
     source = torch.Generator().manual_seed(1)
-    images = torch.randn(3, 256, 2 * side, 2 * side, generator=source)
+    images = torch.randn(64, 256, 2 * side, 2 * side, generator=source)
     if isinstance(layer, Doubling):
         images = images[..., :side, :side]
     images.requires_grad_()

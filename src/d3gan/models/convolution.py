@@ -5,7 +5,7 @@ weight gradient in bf16 at half the speed of a matrix product (docs/performance.
 order of their terms. Everywhere else PyTorch's own functions are called.
 """
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,17 @@ from d3gan.models.products import (
     weight_gradient,
 )
 
-# With fewer channels on either side the products are too thin to pay.
-FEWEST_CHANNELS = {torch.bfloat16: 128, torch.float32: 256}
+
+class Fewest(NamedTuple):
+    """Where products begin to pay; below they are too thin."""
+
+    channels: int
+    """On either side of the layer."""
+    images: int = 1
+    """In a batch."""
+
+
+FEWEST = {torch.bfloat16: Fewest(128), torch.float32: Fewest(256, images=64)}
 
 
 class Halving(nn.Conv2d):
@@ -65,7 +74,7 @@ def _dtype_of_products(images: Tensor, weight: Tensor, side: int) -> torch.dtype
     if images.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
-    if dtype not in FEWEST_CHANNELS or min(weight.shape[:2]) < FEWEST_CHANNELS[dtype]:
+    if dtype not in FEWEST or min(weight.shape[:2]) < FEWEST[dtype].channels or len(images) < FEWEST[dtype].images:
         return None
     return dtype if dtype == torch.bfloat16 or side <= PLACEWISE_SIDE else None
 
