@@ -1,4 +1,4 @@
-# make demo   install into .venv, train D3GAN and DCGAN on MNIST, show where the digits are
+# make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
 # make test   install into .venv, run the tests (those marked slow: make test-slow)
 # make check  ruff, ruff format --check, mypy
 
@@ -10,21 +10,9 @@ INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow check clean
 
-# One thread: networks this small gain little from a second one, and where another program wants a core, two threads
-# that wait for each other at every layer are many times slower than one (docs/performance.md).
-demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.demo
-	@echo "1 of 2: D3GAN, two discriminators"
-	@$(RUN) d3gan train --config presets/mnist-demo.ini --model d3gan --out runs/demo-d3gan
-	@echo "2 of 2: DCGAN, one discriminator"
-	@$(RUN) d3gan train --config presets/mnist-demo.ini --model dcgan --out runs/demo-dcgan
-	@for model in d3gan dcgan; do \
-		$(RUN) d3gan sample runs/demo-$$model --scale 4 > /dev/null && \
-		$(RUN) d3gan sample runs/demo-$$model --animate > /dev/null || exit 1; done
-	@echo
-	@echo "Digits drawn by the generators, and how they came to draw them:"
-	@for model in d3gan dcgan; do \
-		echo "  $(CURDIR)/runs/demo-$$model/grid.png  $(CURDIR)/runs/demo-$$model/animation.gif"; done
+	@$(RUN) d3gan compare --config presets/mnist-demo.ini --out runs/demo --seeds 0 \
+		--models dcgan d3gan dcgan-controlled d3gan-controlled
 
 test: $(VENV)/.test
 	$(RUN) pytest -m "not slow"

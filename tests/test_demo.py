@@ -17,7 +17,7 @@ PRESET = Path(__file__).parents[1] / "presets" / "mnist-demo.ini"
 
 @pytest.mark.network
 @pytest.mark.parametrize("model", ["d3gan", "dcgan"])
-def test_the_demo_starts_and_stays_under_2_gb(model: Literal["d3gan", "dcgan"], tmp_path: Path) -> None:
+def test_the_demo_starts_and_stays_under_1_and_a_half_gb(model: Literal["d3gan", "dcgan"], tmp_path: Path) -> None:
     try:
         fetch("mnist")
     except WorldError as error:
