@@ -63,6 +63,14 @@ def test_variants_change_one_key(tmp_path: Path) -> None:
     assert variant_of(config, {"lr"}) == "dcgan+activation=mish+lr=0.001"
 
 
+def test_a_variant_has_one_name_however_it_is_written() -> None:
+    found = options(
+        "--models", "dcgan+lr=1e-3+activation=mish", "dcgan+activation=mish+lr=0.001", "dcgan+pairing=swapped"
+    )
+    assert found.variant_names == ["dcgan+activation=mish+lr=0.001", "dcgan"]
+    assert options("--models", "dcgan", "dcgan+lr=1e-3", "--against", "dcgan+lr=0.001").against
+
+
 def test_ablation_changes_one_thing_at_a_time() -> None:
     base = grid_of(options("--ablation", "--seeds=0"))[0].recipe
     assert base == TrainConfig(model="dcgan-controlled").recipe
@@ -111,6 +119,17 @@ def test_equal_flops_spend_the_same() -> None:
 def test_bad_values_get_one_line(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         grid_of(options(*words))
+
+
+def test_what_goes_along_is_looked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["--runs", "nowhere"], "nowhere: holds no run of d3gan"),
+        (["--scaling", "nowhere"], "--scaling nowhere: nowhere/scaling.json is no document of `d3gan scale`"),
+    ):
+        assert main(["compare", "--max-steps=10", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parsing_a_variant() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from d3gan.comparison.reading import variant_of
 from d3gan.config import MODELS, TrainConfig
 from d3gan.errors import ConfigError, nearest
 from d3gan.values import check_values, field_types, parse_value
@@ -24,8 +25,8 @@ ABLATION = (
 
 
 @dataclass(frozen=True)
-class Compare(TrainConfig):
-    """Train a grid of runs, or find or resume them, and say whether the second discriminator pays."""
+class Grid:
+    """Which runs there are to be; shown before the flags that all of them share."""
 
     models: tuple[str, ...] = ()
     """Models to compare; NAME+key=value changes one key. Empty: --model, and dcgan where that has two."""
@@ -47,10 +48,16 @@ class Compare(TrainConfig):
     """Folder that `d3gan scale` wrote, whose figures go along. Empty: none."""
     at_once: int = 0
     """Runs at the same time. 0: one for each GPU; on CPUs one for each two cores, or each core of a small machine."""
-    out: str = "comparison"
-    """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
     dry_run: bool = False
     """Say which runs there are to be, and how far they are; train nothing."""
+
+
+@dataclass(frozen=True)
+class Compare(TrainConfig, Grid):
+    """Train a grid of runs, or find or resume them, and say whether the second discriminator pays."""
+
+    out: str = "comparison"
+    """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
     config: str = ""
     """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
     debug: bool = False
@@ -67,8 +74,6 @@ class Compare(TrainConfig):
                 raise ConfigError(f"{name} = {bad[0]}: must be at least {low}")
         if self.ablation and self.models:
             raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
-        for word in self.variant_names:
-            parse_variant(word)
         if self.against and not self.runs and self.against not in self.variant_names:
             known = ", ".join(self.variant_names)
             hint = nearest(self.against, self.variant_names)
@@ -76,11 +81,10 @@ class Compare(TrainConfig):
 
     @property
     def variant_names(self) -> list[str]:
-        """The variants, as given, each once."""
-        if self.ablation:
-            return list(ABLATION)
+        """The variants, each once, by the names that a comparison calls them by."""
         twin = self.model.replace("d3gan", "dcgan")
-        return list(dict.fromkeys(self.models or (twin, twin.replace("dcgan", "d3gan"))))
+        words = ABLATION if self.ablation else self.models or (twin, twin.replace("dcgan", "d3gan"))
+        return list(dict.fromkeys(_canonical(word) for word in words))
 
     @property
     def counterpart(self) -> str:
@@ -108,6 +112,15 @@ class Compare(TrainConfig):
         return TrainConfig(
             **(values | {"out": "", "evaluate_every": every, "sample_every": self.sample_every or every})
         )
+
+
+def _canonical(word: str) -> str:
+    """A variant's name as ``variant_of`` writes it: keys in their order, none that changes nothing."""
+    model, values = parse_variant(word)
+    try:
+        return variant_of(TrainConfig(**{"model": model, **values}), values)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise ConfigError(f"--models {word}: {error}") from error
 
 
 def parse_variant(word: str) -> tuple[str, dict[str, object]]:

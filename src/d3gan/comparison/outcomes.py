@@ -199,7 +199,7 @@ def throughput_drawings(settings: Sequence[Setting]) -> Iterator[Drawing]:
             )
 
 
-def scaling_drawings(folder: str) -> Iterator[Drawing]:
+def scaling_drawings(folder: str) -> list[Drawing]:
     """The figures that ``d3gan scale`` drew in a folder.
 
     Raises:
@@ -210,9 +210,11 @@ def scaling_drawings(folder: str) -> Iterator[Drawing]:
         found = figures_of(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ConfigError(f"--scaling {folder}: {path} is no document of `d3gan scale` ({error})") from error
-    for name, figure in found.items():
-        title = f"Scaling: {name.replace('_', ' ')}"
-        yield Drawing(f"scaling-{name}", title, "As `d3gan scale` measured it.", functools.partial(_as_is, figure))
+    about = "As `d3gan scale` measured it."
+    return [
+        Drawing(f"scaling-{name}", f"Scaling: {name.replace('_', ' ')}", about, functools.partial(_as_is, figure))
+        for name, figure in found.items()
+    ]
 
 
 def _as_is(figure: Figure) -> Figure:

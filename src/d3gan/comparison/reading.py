@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Reads run directories, and names the variant that each is.
 
     A variant is called by its model, with the recipe's keys that the run overrides behind it, and those other keys in
-    which runs on one data set differ: ``dcgan+activation=mish``, ``d3gan+lr=0.0001``.
+    which it differs from most runs on its data set: ``dcgan+activation=mish``, ``d3gan+lr=0.0001``.
 
     Args:
         paths: run directories.
@@ -34,12 +34,23 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         WorldError: a run cannot be read.
     """
     runs = [_read_run(path) for path in paths]
-    differing: dict[str, set[str]] = defaultdict(set)
-    first: dict[str, TrainConfig] = {}
+    usual = {
+        name: _usual([run.config for run in runs if run.dataset == name]) for name in {run.dataset for run in runs}
+    }
+    found = []
     for run in runs:
-        config = first.setdefault(run.dataset, run.config)
-        differing[run.dataset] |= {key for key in _keys() if getattr(config, key) != getattr(run.config, key)}
-    return [dataclasses.replace(run, variant=variant_of(run.config, differing[run.dataset])) for run in runs]
+        own = {key for key, value in usual[run.dataset].items() if getattr(run.config, key) != value}
+        found.append(dataclasses.replace(run, variant=variant_of(run.config, own)))
+    return found
+
+
+def _usual(configs: Sequence[TrainConfig]) -> dict[str, Any]:
+    """The value of each key that most configs have; of several the default, else the one that comes first."""
+    usual = {}
+    for field in (field for field in dataclasses.fields(TrainConfig) if field.name in _keys()):
+        counts = Counter(getattr(config, field.name) for config in configs)
+        usual[field.name] = max(counts, key=lambda value: (counts[value], value == field.default))
+    return usual
 
 
 def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:

@@ -9,10 +9,13 @@ from d3gan.comparison.animation import write_animations
 from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.grid import grid_of, plan_of
 from d3gan.comparison.options import Compare
+from d3gan.comparison.outcomes import scaling_drawings
 from d3gan.comparison.running import Ended, Grid, places_for
+from d3gan.config import TrainConfig
+from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable
 from d3gan.report.write import write_page
-from d3gan.run_directory import RunDirectory
+from d3gan.run_directory import RunDirectory, find_run
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
         ConfigError: a value does not fit.
         WorldError: a file cannot be written, or a finished run not be read.
     """
-    configs, folder = grid_of(options), Path(options.out)
+    configs, folder = _grid(options), Path(options.out)
     refuse_unwritable(folder)
     places = places_for(options.at_once, options.device, len(configs))
     say(f"{len(configs)} runs in {folder / 'runs'}, {len(places)} at a time")
@@ -58,5 +61,19 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
 
 
 def planned(options: Compare) -> list[str]:
-    """A line for each run of the grid, of which nothing is trained."""
-    return plan_of(grid_of(options))
+    """A line for each run of the grid, of which nothing is trained.
+
+    Raises:
+        ConfigError: a value does not fit.
+    """
+    return plan_of(_grid(options))
+
+
+def _grid(options: Compare) -> list[TrainConfig]:
+    """The runs, once it is sure that what goes along with them is there: not after hours of training."""
+    for run in options.runs:
+        if not find_run(run).evaluations.exists():
+            raise ConfigError(f"--runs {run}: was never evaluated (d3gan train --evaluate-every); leave it out")
+    if options.scaling:
+        scaling_drawings(options.scaling)
+    return grid_of(options)
