@@ -94,8 +94,7 @@ def test_a_run_that_dies_is_named_with_its_last_words(words: list[str], tmp_path
     assert not (tmp_path / "out" / "report.html").exists(), "there is nothing to compare"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_grid_goes_on(number: signal.Signals, words: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_an_interrupted_grid_goes_on(words: list[str], tmp_path: Path, capsys: Any) -> None:
     longer = [*words, "--epochs=400", "--models=dcgan", "--seeds", "0", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "d3gan", *longer],
@@ -108,10 +107,10 @@ def test_an_interrupted_grid_goes_on(number: signal.Signals, words: list[str], t
     deadline = time.monotonic() + 60
     while not all(log.exists() and log.read_text() for log in logs) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; what was trained is saved. Go on with: d3gan compare" in output
+    assert process.returncode == 130
+    assert "stopped by SIGINT; what was trained is saved. Go on with: d3gan compare" in output
     assert output.count(": stopped at step ") == 2
     for log in logs:
         assert json.loads(log.read_text().splitlines()[-1])["step"] < 4400, "not at its end"

@@ -4,12 +4,15 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from d3gan.comparison.cost import flops_an_image
 from d3gan.comparison.options import Compare, parse_variant
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError
 from d3gan.run_directory import RunDirectory, checkpoint_path, refuse_other_runs
+
+_LONGEST_LINES = 64 << 10  # bytes that hold the last lines of a file
 
 
 def grid_of(options: Compare) -> list[TrainConfig]:
@@ -63,10 +66,10 @@ def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str,
 
 def steps_of(config: TrainConfig) -> tuple[int, int | None]:
     """Steps that a run has done, and steps it is to do; None while it does not know how many an epoch has."""
+    last = _last_line(RunDirectory(Path(config.out)).metrics)
     try:
-        last = json.loads(RunDirectory(Path(config.out)).metrics.read_text().splitlines()[-1])
         step, epoch = int(last["step"]), float(last["epoch"])
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return 0, config.max_steps or None
     in_run = round(step / epoch) * config.epochs if epoch > 0 else 0
     return step, min(in_run, config.max_steps or in_run)
@@ -82,10 +85,27 @@ def is_finished(config: TrainConfig) -> bool:
     run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
     if not last or step < last or not checkpoint_path(run.checkpoints, last).exists():
         return False
+    return _last_line(run.evaluations).get("step") == last
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    """The last whole line of a .jsonl file; empty where there is none. Files of long runs are not read whole."""
     try:
-        return bool(json.loads(run.evaluations.read_text().splitlines()[-1])["step"] >= last)
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
-        return False
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LONGEST_LINES))
+            lines = file.read().splitlines()
+        found = next((line for line in map(_parsed, reversed(lines)) if line), {})
+    except OSError:
+        return {}
+    return found
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def plan_of(configs: Sequence[TrainConfig]) -> list[str]:

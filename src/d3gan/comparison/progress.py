@@ -1,6 +1,7 @@
 """How far the runs of a comparison are, on a terminal; elsewhere the lines that name each run are enough."""
 
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ class Progress:
         self._live = Live(self._bars, console=Console(), refresh_per_second=2) if sys.stdout.isatty() else None
         self._all = self._bars.add_task("runs", total=total)
         self._tasks: dict[str, TaskID] = {}
+        self._shown = 0.0
 
     def __enter__(self) -> Self:
         """Begins to show."""
@@ -38,6 +40,10 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def is_due(self) -> bool:
+        """Whether there is a terminal, and the last state is a second old."""
+        return self._live is not None and time.monotonic() - self._shown >= 1
+
     def show(self, ended: int, running: Mapping[str, tuple[int, int | None]]) -> None:
         """Shows the state.
 
@@ -45,6 +51,7 @@ class Progress:
             ended: runs that are over.
             running: name -> steps done, and steps to do where they are known.
         """
+        self._shown = time.monotonic()
         self._bars.update(self._all, completed=ended)
         for name in [name for name in self._tasks if name not in running]:
             self._bars.remove_task(self._tasks.pop(name))

@@ -119,18 +119,22 @@ class Grid:
         with self._signals(), Progress(self._total) as progress:
             try:
                 while self._running or (self._waiting and not self.stopped_by):
-                    while self._free and self._waiting and not self.stopped_by:
-                        self._begin(self._waiting.pop(0))
-                    for child in [child for child in self._running if child.process.poll() is not None]:
-                        self._end(child)
-                    progress.show(
-                        len(self._ended), {Path(c.config.out).name: steps_of(c.config) for c in self._running}
-                    )
+                    self._turn()
+                    if progress.is_due():
+                        running = {Path(child.config.out).name: steps_of(child.config) for child in self._running}
+                        progress.show(len(self._ended), running)
                     time.sleep(_POLL_SECONDS if self._running else 0)
             finally:
                 for child in self._running:
                     child.process.kill()
         return self._ended
+
+    def _turn(self) -> None:
+        """Takes what has ended off its place, and puts what waits on it."""
+        for child in [child for child in self._running if child.process.poll() is not None]:
+            self._end(child)
+        while self._free and self._waiting and not self.stopped_by:
+            self._begin(self._waiting.pop(0))
 
     def _begin(self, config: TrainConfig) -> None:
         name = Path(config.out).name
