@@ -25,7 +25,7 @@ ABLATION = (
 
 
 @dataclass(frozen=True)
-class Grid:
+class GridFlags:
     """Which runs there are to be; shown before the flags that all of them share."""
 
     models: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Compare(TrainConfig, Grid):
+class Compare(TrainConfig, GridFlags):
     """Train a grid of runs, or find or resume them, and say whether the second discriminator pays."""
 
     out: str = "comparison"
