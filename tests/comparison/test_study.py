@@ -69,16 +69,20 @@ def test_a_failed_run_is_named_and_the_others_go_on(words: list[str], tmp_path: 
     (torn.parent / "config.ini").write_text(
         "# Written by d3gan: the config of the run in this folder.\n[parameters]\nseed = 9\n"
     )
+    damaged = tmp_path / "out" / "runs" / RUNS[3]
+    (damaged / "checkpoints").mkdir(parents=True)
+    (damaged / "config.ini").write_text("# Written by d3gan: the config of the run in this folder.\nnothing")
     assert main([*words, "--dry-run"]) == 0
     assert f"{RUNS[1]}: in the way: --out" in capsys.readouterr().out
     assert main(words) == 1
     captured = capsys.readouterr()
     assert f"{RUNS[1]}: FAILED: error: --out {in_the_way}: is not empty and holds no run" in captured.out
     assert "holds a run of another config" in captured.out
-    assert f"2 failed: {RUNS[1]}, {RUNS[2]}" in captured.err
+    assert "config.ini: is damaged" in captured.out
+    assert f"3 failed: {RUNS[1]}, {RUNS[2]}, {RUNS[3]}" in captured.err
     assert (in_the_way / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "out" / "report.html").exists()
-    assert {Path(p).name for p in _compared(tmp_path / "out")} == {RUNS[0], RUNS[3]}
+    assert {Path(p).name for p in _compared(tmp_path / "out")} == {RUNS[0]}
 
 
 def _compared(out: Path) -> list[str]:

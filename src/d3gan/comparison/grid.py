@@ -9,7 +9,7 @@ from typing import Any
 from d3gan.comparison.cost import flops_an_image
 from d3gan.comparison.options import Compare, parse_variant
 from d3gan.config import TrainConfig
-from d3gan.errors import ConfigError
+from d3gan.errors import ConfigError, WorldError
 from d3gan.run_directory import RunDirectory, checkpoint_path, refuse_other_runs
 
 _LONGEST_LINES = 64 << 10  # bytes that hold the last lines of a file
@@ -80,6 +80,7 @@ def is_finished(config: TrainConfig) -> bool:
 
     Raises:
         ConfigError: the folder holds something else.
+        WorldError: the config of the run there is damaged.
     """
     refuse_other_runs(config)
     run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
@@ -116,7 +117,7 @@ def plan_of(configs: Sequence[TrainConfig]) -> list[str]:
         total = f" of {last:,}" if last else ""
         try:
             state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"
-        except ConfigError as error:
+        except (ConfigError, WorldError) as error:
             state = f"in the way: {error}"
         lines.append(f"{Path(config.out).name}: {state}")
     return lines

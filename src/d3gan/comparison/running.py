@@ -16,7 +16,7 @@ from d3gan.comparison.grid import is_finished, steps_of
 from d3gan.comparison.progress import Progress
 from d3gan.config import TrainConfig, config_text
 from d3gan.display import duration
-from d3gan.errors import ConfigError
+from d3gan.errors import ConfigError, WorldError
 from d3gan.files import disk_errors, write_text
 
 _POLL_SECONDS = 0.2
@@ -140,7 +140,7 @@ class Grid:
         name = Path(config.out).name
         try:
             finished = is_finished(config)
-        except ConfigError as error:
+        except (ConfigError, WorldError) as error:
             self._finish(Ended(config, f"error: {error}"))
             return
         if finished:
