@@ -101,6 +101,30 @@ def test_the_verdict_says_how_long_and_how_sure(paths: list[Path]) -> None:
     assert "nothing to compare" in compare_runs(paths[:1]).verdict
 
 
+@pytest.mark.parametrize(
+    ("half", "said"),
+    [
+        (150, "The second discriminator pays: d3gan-controlled reaches FID (inception, train)"),
+        (600, "The second discriminator does not pay: d3gan-controlled reaches"),
+        (300, "Whether the second discriminator pays is undecided: d3gan-controlled reaches"),
+    ],
+)
+def test_only_a_pair_without_other_differences_answers_the_question(half: int, said: str, tmp_path: Path) -> None:
+    found = []
+    for seed in range(3):
+        swing = 1 + 0.2 * seed
+        for model, steps in (("dcgan-controlled", 300.0), ("d3gan-controlled", half * swing / 1.2), ("d3gan", 100.0)):
+            curve = falling(100, steps)
+            found.append(write_run(tmp_path / f"{model}-{seed}", curve, model=model, seed=seed))
+    verdict = compare_runs(found).verdict
+    assert verdict.startswith(said)
+    assert "d3gan reaches FID" in verdict, "the other pair is told too"
+    models = ("dcgan-controlled", "d3gan-controlled")
+    several = [write_run(tmp_path / f"svhn-{m}", falling(100, 300), dataset="svhn", model=m) for m in models]
+    verdict = compare_runs([*found, *several]).verdict
+    assert "mnist, batch size 64: time to FID" in verdict
+
+
 def test_tables_hold_the_same(paths: list[Path]) -> None:
     comparison = compare_runs(paths)
     final = {row["variant"]: row for row in table(comparison, "final")}

@@ -80,10 +80,11 @@ def pairs_of(setting: Setting, against: str) -> list[tuple[str, str]]:
     more = [name for name in names if discriminators[name] > discriminators[names[0]]]
     pairs = [(name, twins[name] if twins[name] in names and twins[name] != name else names[0]) for name in more]
     pairs = pairs or [(name, names[0]) for name in names[1:]]
-    return sorted(pairs, key=lambda pair: not _differ_in_discriminators_alone(setting, *pair))
+    return sorted(pairs, key=lambda pair: not differ_in_discriminators_alone(setting, *pair))
 
 
-def _differ_in_discriminators_alone(setting: Setting, *names: str) -> bool:
+def differ_in_discriminators_alone(setting: Setting, *names: str) -> bool:
+    """Whether two variants of a setting have another number of discriminators, and else the same recipe and rules."""
     a, b = (next(iter(setting.variants[name].values())).config.recipe for name in names)
     return (a.activation, a.schedule) == (b.activation, b.schedule) and a.discriminators != b.discriminators
 

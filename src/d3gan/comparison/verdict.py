@@ -3,25 +3,28 @@
 from collections.abc import Sequence
 
 from d3gan.comparison.contests import Contest
+from d3gan.comparison.settings import differ_in_discriminators_alone
 from d3gan.comparison.statistics import Interval
 from d3gan.comparison.wording import digits, ratio_text, seeds_text
 from d3gan.evaluation.figures import figure_label
 
+_MOST_PAIRS = 2
+
 
 def verdict_of(contests: Sequence[Contest]) -> str:
-    """Says of the first pair how it compares in every setting; or what is missing to say it.
+    """A sentence for each of the first two pairs, over all their settings; or what is missing to say one.
+
+    A pair that differs in the number of discriminators alone is told whether it pays: by the time to the hardest FID,
+    else by the FID at equal seconds.
 
     Args:
-        contests: those of the pair that differs in the number of discriminators alone before the others.
+        contests: those of the pairs to speak of before the others.
     """
     if not contests:
         return "There is nothing to compare yet: it takes two variants with evaluations, on one data set and seed."
-    pair = contests[0].variant, contests[0].counterpart
-    same = [contest for contest in contests if (contest.variant, contest.counterpart) == pair]
-    if len(same) == 1:
-        return _of_one(same[0])
-    parts = [f"{contest.setting.name}: {_short(contest)}" for contest in same]
-    return f"{pair[0]} against {pair[1]}, {figure_label(same[0].figure)}. {'; '.join(parts)}."
+    pairs = list(dict.fromkeys((contest.variant, contest.counterpart) for contest in contests))
+    own = [[c for c in contests if (c.variant, c.counterpart) == pair] for pair in pairs[:_MOST_PAIRS]]
+    return " ".join(_of_pair(same) for same in own)
 
 
 def direction(interval: Interval) -> int:
@@ -29,6 +32,43 @@ def direction(interval: Interval) -> int:
     if interval.low is None or interval.high is None:
         return 0
     return -1 if interval.high < 1 else 1 if interval.low > 1 else 0
+
+
+def _of_pair(same: Sequence[Contest]) -> str:
+    """A pair in all its settings."""
+    first = same[0]
+    alone = differ_in_discriminators_alone(first.setting, first.variant, first.counterpart)
+    answer = _answer(same) if alone else ""
+    if len(same) == 1:
+        return f"{answer}{': ' * bool(answer)}{_of_one(first)}"
+    parts = [f"{contest.setting.name}: {_short(contest)}" for contest in same]
+    heading = f"{first.variant} against {first.counterpart}, {figure_label(first.figure)}"
+    return f"{answer}{'. ' * bool(answer)}{heading}: {'; '.join(parts)}."
+
+
+def _answer(same: Sequence[Contest]) -> str:
+    """Whether more discriminators pay."""
+    found = [direction(_decisive(contest)) for contest in same]
+    ours, theirs = (
+        next(iter(same[0].setting.variants[name].values())).config.recipe.discriminators
+        for name in (same[0].variant, same[0].counterpart)
+    )
+    what = "the second discriminator" if (ours, theirs) == (2, 1) else f"{ours} discriminators instead of {theirs}"
+    pays, costs, open_ = found.count(-1), found.count(1), found.count(0)
+    verb = "pays" if what.endswith("discriminator") else "pay"
+    if open_ == len(found):
+        return f"Whether {what} {verb} is undecided"
+    what = what[0].upper() + what[1:]
+    if pays == len(found):
+        return f"{what} {verb}"
+    if costs == len(found):
+        return f"{what} {'does' if verb == 'pays' else 'do'} not pay"
+    return f"{what} {verb} in {pays} of {len(found)} settings, not in {costs}, and {open_} are undecided"
+
+
+def _decisive(contest: Contest) -> Interval:
+    ratio = contest.targets[0].ratios.get("seconds") if contest.targets else contest.equal.get("seconds")
+    return ratio.interval if ratio is not None else Interval(1.0, None, None, 0)
 
 
 def _of_one(contest: Contest) -> str:
@@ -45,7 +85,7 @@ def _of_one(contest: Contest) -> str:
             f"at equal iterations its FID is {ratio_text(ratio)} times {names[1]}'s{_undecided(ratio.interval)}"
             if found
             else f"{names[0]}'s {figure_label(contest.figure)} is {ratio_text(ratio)} times {names[1]}'s at equal "
-            f"iterations ({contest.setting.name}, {seeds}{_undecided(ratio.interval)}); no FID is reached by all "
+            f"iterations ({contest.setting.name}, {seeds}{_undecided(ratio.interval)}), and no FID is reached by all "
             "runs that none of them starts with"
         )
     return "; ".join(found) + "."
@@ -54,16 +94,15 @@ def _of_one(contest: Contest) -> str:
 def _undecided(interval: Interval) -> str:
     if interval.low is None:
         return "; one seed decides nothing"
-    return "" if direction(interval) else "; which decides nothing"
+    return "" if direction(interval) else ", which decides nothing"
 
 
 def _short(contest: Contest) -> str:
-    words = {-1: "better", 0: "undecided", 1: "worse"}
     parts = []
-    if (equal := contest.equal.get("iteration")) is not None:
-        parts.append(f"FID {ratio_text(equal)} at equal iterations ({words[direction(equal.interval)]})")
     if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
-        words = {-1: "faster", 0: "undecided", 1: "slower"}
-        target = digits(contest.targets[0].value)
-        parts.append(f"time to FID {target} {ratio_text(ratio)} ({words[direction(ratio.interval)]})")
+        word = {-1: "faster", 0: "undecided", 1: "slower"}[direction(ratio.interval)]
+        parts.append(f"time to FID {digits(contest.targets[0].value)} {ratio_text(ratio)} ({word})")
+    if (equal := contest.equal.get("iteration")) is not None:
+        word = {-1: "better", 0: "undecided", 1: "worse"}[direction(equal.interval)]
+        parts.append(f"FID at equal iterations {ratio_text(equal)} ({word})")
     return ", ".join(parts) or "no common figure"
