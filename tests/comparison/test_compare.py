@@ -89,7 +89,6 @@ def test_known_curves_give_known_ratios(paths: list[Path]) -> None:
     assert hardest["ratios"]["iteration"]["interval"]["mean"] == pytest.approx(0.5)
     assert hardest["ratios"]["seconds"]["interval"]["mean"] == pytest.approx(0.75)
     assert hardest["ratios"]["flops"]["interval"]["mean"] == pytest.approx(0.5 * 876961792 / 568655872)
-    assert hardest["reached"] == {"d3gan": (3, 3), "dcgan": (3, 3)}
 
 
 def test_the_verdict_says_how_long_and_how_sure(paths: list[Path]) -> None:
@@ -165,7 +164,7 @@ def test_variants_are_named_after_what_differs(tmp_path: Path) -> None:
     assert [run.variant for run in read_runs([one, mish])] == ["dcgan", "dcgan+activation=mish"]
 
 
-def test_a_run_that_never_gets_there_is_counted(tmp_path: Path) -> None:
+def test_a_run_that_collapses_leaves_no_time_to_compare(tmp_path: Path) -> None:
     dcgan = [write_run(tmp_path / f"c{s}", falling(100, 300), model="dcgan", seed=s) for s in range(2)]
     d3gan = [write_run(tmp_path / "d0", lambda _: 200.0, model="d3gan", seed=0)]
     d3gan += [write_run(tmp_path / "d1", falling(100, 300), model="d3gan", seed=1)]

@@ -179,7 +179,6 @@ def _contest(contest: Contest) -> dict[str, Any]:
     own["targets"] = [
         {
             "value": target.value,
-            "reached": target.reached,
             "places": {a: {n: i._asdict() for n, i in by.items()} for a, by in target.places.items()},
             "ratios": {axis: _ratio(ratio) for axis, ratio in target.ratios.items()},
         }

@@ -18,12 +18,10 @@ class Target:
     """How two variants get to a figure."""
 
     value: float
-    reached: dict[str, tuple[int, int]]
-    """Variant -> seeds that get there, of how many."""
     places: dict[str, dict[str, Interval]]
-    """Axis -> variant -> where, over the seeds that get there; geometric mean."""
+    """Axis -> variant -> where, over the seeds; geometric mean."""
     ratios: dict[str, PairedRatio]
-    """Axis -> the variant's place over its counterpart's; empty unless all seeds of both get there."""
+    """Axis -> the variant's place over its counterpart's."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +87,14 @@ def _two_digits_up(value: float) -> float:
 
 
 def _target(names: tuple[str, str], pairs: Sequence[tuple[Run, Run]], figure: str, value: float) -> Target:
+    """Where all runs, each of which gets there, do so; axes on which a run has no places are left out."""
     places: dict[str, dict[str, Interval]] = {}
     ratios: dict[str, PairedRatio] = {}
-    reached: dict[str, tuple[int, int]] = {}
     for axis in AXES:
-        found = []
-        for side, name in enumerate(names):
-            curves = [curve_of(pair[side], figure, axis) for pair in pairs]
-            got = [place for c in curves if (place := reached_at(c.places, c.values, value)) is not None]
-            reached[name] = (len(got), len(pairs))
-            if got:
-                places.setdefault(axis.name, {})[name] = ratio_interval(got)
-            found.append(got)
-        if len(found[0]) == len(found[1]) == len(pairs):
-            ratios[axis.name] = paired_ratio(found[0], found[1])
-    return Target(value, reached, places, ratios)
+        curves = [[curve_of(run, figure, axis) for run in side] for side in zip(*pairs, strict=True)]
+        found = [[reached_at(c.places, c.values, value) for c in side] for side in curves]
+        ours, theirs = ([place for place in side if place] for side in found)
+        if len(ours) == len(theirs) == len(pairs):
+            places[axis.name] = {names[0]: ratio_interval(ours), names[1]: ratio_interval(theirs)}
+            ratios[axis.name] = paired_ratio(ours, theirs)
+    return Target(value, places, ratios)
