@@ -11,6 +11,7 @@ from d3gan.comparison.cost import flops_an_image
 from d3gan.comparison.grid import grid_of
 from d3gan.comparison.options import ABLATION, Compare, parse_variant
 from d3gan.comparison.reading import variant_of
+from d3gan.comparison.running import Place, places_for
 from d3gan.config import Recipe, TrainConfig
 from d3gan.errors import ConfigError
 from d3gan.flags import parse_flags
@@ -145,3 +146,24 @@ def test_a_dry_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "mnist-d3gan-b128-s0: to be trained",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gpus_get_a_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    places = [place.environment["CUDA_VISIBLE_DEVICES"] for place in places_for(0, "auto", 8)]
+    assert places == ["3", "5"]
+    assert [p.environment["CUDA_VISIBLE_DEVICES"] for p in places_for(3, "cuda", 8)] == ["3", "5", "3"]
+    assert len(places_for(0, "cuda", 1)) == 1
+    assert places_for(0, "cuda:1", 8) == [Place({})], "the one that was asked for"
+
+
+def test_cpus_share_out_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for cores, at_once, threads in ((1, 1, None), (2, 2, "1"), (16, 8, "2"), (64, 8, "8")):
+        monkeypatch.setattr("psutil.cpu_count", lambda logical, cores=cores: cores)
+        places = places_for(0, "cpu", 100)
+        assert len(places) == at_once
+        assert places[0].environment.get("OMP_NUM_THREADS") == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert places_for(2, "cpu", 100) == [Place({}), Place({})], "the user's own number stays"

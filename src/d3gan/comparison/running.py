@@ -62,10 +62,9 @@ def places_for(count: int, device: str, runs: int) -> list[Place]:
         device: as the config has it.
         runs: how many there are.
     """
-    gpus = _gpus() if device in ("auto", "cuda") else []
+    gpus = _gpus(device)
     if gpus:
-        count = count or len(gpus)
-        return [Place({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]}) for i in range(min(count, runs))]
+        return [Place(gpus[i % len(gpus)]) for i in range(min(count or len(gpus), runs))]
     import psutil
 
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
@@ -75,14 +74,18 @@ def places_for(count: int, device: str, runs: int) -> list[Place]:
     return [Place(threads if "OMP_NUM_THREADS" not in os.environ else {}) for _ in range(count)]
 
 
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+def _gpus(device: str) -> list[dict[str, str]]:
+    """The GPUs that runs on a device may use, each as what a process finds in its environment; none: CPUs."""
+    if device == "cpu":
+        return []
     import torch
 
-    if not torch.cuda.is_available():
-        return []
-    visible = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
-    return visible or [str(i) for i in range(torch.cuda.device_count())]
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        visible = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+        names = visible or [str(i) for i in range(torch.cuda.device_count())]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    one_for_all = device.startswith("cuda:") or torch.backends.mps.is_available()
+    return [{}] if one_for_all else []
 
 
 class Grid:
