@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3gan.comparison.statistics import (
+    correlation_interval,
     mean_interval,
     paired_ratio,
     rank_correlation,
@@ -78,6 +79,15 @@ def test_known_values() -> None:
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
     assert rank_correlation([1, 2], [2, 1]) is None
     assert rank_correlation([1, 1, 1], [3, 2, 1]) is None
+
+
+def test_correlations_stay_within_one() -> None:
+    found = correlation_interval([0.95, 0.9, 0.97, 0.8])
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < found.mean < found.high < 1
+    assert correlation_interval([1.0, 1.0]).mean == pytest.approx(1.0, abs=1e-5)
+    assert correlation_interval([0.5]).low is None
 
 
 def test_where_a_curve_gets() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from d3gan.comparison.curves import AXES, Curve, curve_of, number
 from d3gan.comparison.records import Run
-from d3gan.comparison.statistics import Interval, mean_interval, rank_correlation
+from d3gan.comparison.statistics import Interval, correlation_interval, mean_interval, rank_correlation
 
 # What is followed through a run, a value a tick.
 SERIES = ("generator_error", "discriminator_error", "gap", "images_per_second")
@@ -103,7 +103,7 @@ def correlation_with(runs: Iterable[Run], series: str, figure: str) -> Interval 
         correlation = rank_correlation([mean for mean, _ in points], [value for _, value in points])
         if correlation is not None:
             found.append(correlation)
-    return mean_interval(found) if found else None
+    return correlation_interval(found) if found else None
 
 
 def throughput_of(run: Run) -> float | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 LEVEL = 0.95
 # Beyond so many pairs the signs of the exact test are no longer tried out one by one.
 _MOST_PAIRS = 16
+_LARGEST = 1 - 1e-6  # correlation that Fisher's z is taken of; that of 1 is infinite
 
 
 class Interval(NamedTuple):
@@ -108,6 +109,14 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(a) < 3 or len(set(a)) < 2 or len(set(b)) < 2:
         return None
     return float(spearmanr(a, b).statistic)
+
+
+def correlation_interval(values: Sequence[float]) -> Interval:
+    """The mean of correlations and its interval, by Fisher's z (Fisher 1921), so that neither leaves -1 to 1."""
+    mean, low, high, n = mean_interval([math.atanh(max(-_LARGEST, min(_LARGEST, value))) for value in values])
+    return Interval(
+        math.tanh(mean), low if low is None else math.tanh(low), high if high is None else math.tanh(high), n
+    )
 
 
 def reached_at(places: Sequence[float], values: Sequence[float], target: float) -> float | None:
