@@ -50,18 +50,19 @@ def contest_drawings(contests: Sequence[Contest]) -> Iterator[Drawing]:
             "Below 1 the variant is better. Geometric mean of the ratios seed by seed, with 95 % Student intervals.",
             functools.partial(_draw_ratios, {name: r.interval for name, r in equal.items()}, "ratio of FIDs"),
         )
-    times = {
-        f"{_named(c)}: FID {digits(c.targets[0].value)}": c.targets[0].ratios["seconds"].interval
+    reached = {
+        f"{_named(c)}, FID {digits(c.targets[0].value)}: {axis.short}": c.targets[0].ratios[axis.name].interval
         for c in contests
-        if c.targets and "seconds" in c.targets[0].ratios
+        for axis in AXES
+        if c.targets and axis.name in c.targets[0].ratios and axis.name != "images"
     }
-    if times:
+    if reached:
         yield Drawing(
             "time-to-fid-ratios",
-            "Time to the same FID, variant over counterpart",
-            "Below 1 the variant is faster. The FID is the best one that all runs of a pair reach; geometric mean of "
-            "the ratios of seconds of training, seed by seed, with 95 % Student intervals.",
-            functools.partial(_draw_ratios, times, "ratio of seconds"),
+            "What it takes to reach the same FID, variant over counterpart",
+            "Below 1 the variant gets there sooner. The FID is the best one that all runs of a pair reach; geometric "
+            "mean of the ratios seed by seed, with 95 % Student intervals.",
+            functools.partial(_draw_ratios, reached, "ratio"),
         )
         yield Drawing(
             "time-to-fid",
