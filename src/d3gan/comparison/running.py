@@ -20,6 +20,7 @@ from d3gan.errors import ConfigError, WorldError
 from d3gan.files import disk_errors, write_text
 
 _POLL_SECONDS = 0.2
+_END_SECONDS = 60  # that a run may take to save itself
 _MOST_AT_ONCE = 8  # on CPUs; each takes memory for its own networks and data
 
 
@@ -128,9 +129,18 @@ class Grid:
                         progress.show(len(self._ended), running)
                     time.sleep(_POLL_SECONDS if self._running else 0)
             finally:
-                for child in self._running:
-                    child.process.kill()
+                self._end_all()
         return self._ended
+
+    def _end_all(self) -> None:
+        """Has what still runs save and end: an error, such as a full disk, ended the grid."""
+        for child in self._running:
+            child.process.terminate()
+        for child in self._running:
+            try:
+                child.process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
 
     def _turn(self) -> None:
         """Takes what has ended off its place, and puts what waits on it."""
