@@ -170,6 +170,8 @@ class Grid:
             env=os.environ | place.environment,
         )  # fmt: skip
         self._running.append(_Child(config, place, process, log, log.tell(), time.monotonic()))
+        if self.stopped_by is not None:  # while it was started
+            process.send_signal(self.stopped_by)
         step, _ = steps_of(config)
         self._say(f"{name}: {f'goes on from step {step:,}' if step else 'started'}")
 
