@@ -72,9 +72,15 @@ def test_one_for_each_data_set_and_batch_size(tmp_path: Path) -> None:
     assert names == ["mnist-b64.webp", "mnist-b64-2.webp"]
 
 
-def test_long_runs_are_thinned_and_damage_is_named(tmp_path: Path) -> None:
+def test_long_runs_are_thinned_and_torn_grids_left_out(tmp_path: Path) -> None:
     run = run_with(tmp_path, "dcgan", {step: step % 256 for step in range(0, 1000, 10)})
     assert write_side_by_side([run], tmp_path / "long.webp") == 40
-    run.grids[0][1].write_text("no picture")
-    with pytest.raises(WorldError, match=r"dcgan-0-0\.png: is no usable PNG"):
-        write_side_by_side([run], tmp_path / "long.webp")
+    other = run_with(tmp_path, "d3gan", {0: 50, 10: 100, 20: 150})
+    other.grids[1][1].write_text("no picture")
+    assert write_side_by_side([other], tmp_path / "torn.gif") == 3
+    shown = [int(frame[20, 20]) for frame in frames_of(tmp_path / "torn.gif")[0]]
+    assert [round(shade, -1) for shade in shown] == [50, 50, 150], "the one before stands in"
+    for _, file in other.grids:
+        file.write_text("no picture")
+    with pytest.raises(WorldError, match="none of its sample grids can be read"):
+        write_side_by_side([other], tmp_path / "torn.gif")

@@ -65,7 +65,7 @@ def write_side_by_side(runs: Sequence[Run], path: Path) -> int:
         The number of frames.
 
     Raises:
-        WorldError: a grid cannot be read, or the animation not be written.
+        WorldError: none of a run's grids can be read, or the animation cannot be written.
     """
     steps = [step for step, _ in runs[0].grids]
     kept = range(len(steps)) if len(steps) <= _MOST_FRAMES else _spread(len(steps))
@@ -80,11 +80,14 @@ def _spread(count: int) -> list[int]:
 
 
 def _panel(run: Run, step: int) -> Image.Image:
-    file = next((file for at, file in reversed(run.grids) if at <= step), run.grids[0][1])
+    """The run's last sample grid up to a step; where it has none that can be read, its first one."""
     side = _SHOWN * (run.config.image_size + _GAP) + _GAP
-    try:
-        with Image.open(file) as image:
-            shown = image.crop((0, 0, min(side, image.width), min(side, image.height)))
-            return captioned(shown, run.variant, max(1, round(_WIDTH / shown.width)))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise WorldError(f"{file}: is no usable PNG ({error}); delete it and try again") from error
+    before = [file for at, file in reversed(run.grids) if at <= step]
+    for file in before + [file for at, file in run.grids if at > step]:
+        try:
+            with Image.open(file) as image:
+                shown = image.crop((0, 0, min(side, image.width), min(side, image.height)))
+                return captioned(shown, run.variant, max(1, round(_WIDTH / shown.width)))
+        except (OSError, SyntaxError, ValueError):
+            continue  # torn by a crash; the page names it
+    raise WorldError(f"{run.path}: none of its sample grids can be read; delete samples/ there and train it on")
