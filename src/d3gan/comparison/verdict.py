@@ -81,8 +81,9 @@ def _of_one(contest: Contest) -> str:
             f"time ({contest.setting.name}, {seeds}{_undecided(ratio.interval)})"
         )
     if (ratio := contest.equal.get("iteration")) is not None:
+        again = "" if ratio.interval.low is None else _undecided(ratio.interval)
         found.append(
-            f"at equal iterations its FID is {ratio_text(ratio)} times {names[1]}'s{_undecided(ratio.interval)}"
+            f"at equal iterations its FID is {ratio_text(ratio)} times {names[1]}'s{again}"
             if found
             else f"{names[0]}'s {figure_label(contest.figure)} is {ratio_text(ratio)} times {names[1]}'s at equal "
             f"iterations ({contest.setting.name}, {seeds}{_undecided(ratio.interval)}), and no FID is reached by all "
