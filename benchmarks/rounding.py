@@ -18,7 +18,7 @@ from variants import plain_convolutions
 
 from d3gan import TrainConfig, train
 from d3gan.comparison.reading import read_runs
-from d3gan.comparison.settings import main_figure
+from d3gan.comparison.settings import figures_by_dataset
 from d3gan.comparison.statistics import paired_ratio, ratio_interval
 from d3gan.comparison.wording import interval_text, p_text, ratio_text
 
@@ -63,7 +63,8 @@ def main() -> None:
     options = parser.parse_args()
     paths = {way: [run_of(options, way, seed) for seed in range(options.seeds)] for way in WAYS}
     runs = {way: read_runs(found) for way, found in paths.items()}
-    fid = main_figure([run for found in runs.values() for run in found], "fid")
+    (figures,) = figures_by_dataset([run for found in runs.values() for run in found]).values()
+    fid = figures.fid
     values = {way: [[line[fid] for line in run.evaluations] for run in found] for way, found in runs.items()}
     steps = [line["step"] for line in runs[next(iter(WAYS))][0].evaluations]
     print(f"\n{fid}, {options.seeds} seeds\n\n| step | {' | '.join(WAYS)} |\n|---{'|---' * len(WAYS)}|")

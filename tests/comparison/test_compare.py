@@ -239,6 +239,23 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
         assert again.read_bytes() == path.read_bytes(), "the same runs make the same files"
 
 
+def test_data_sets_may_be_measured_against_other_references(paths: list[Path], tmp_path: Path) -> None:
+    """A folder of images has no test split: its figures bear another name, and are compared among themselves."""
+    for model, half in (("dcgan", 400.0), ("d3gan", 200.0)):
+        path = write_run(tmp_path / f"photos-{model}", falling(100, half), model=model, dataset="photos")
+        file = RunDirectory(path).evaluations
+        file.write_text(file.read_text().replace(FID, "fid_inception_all"))
+        paths.append(path)
+    comparison = compare_runs(paths)
+    found = {c["setting"]: c for c in comparison.document["contests"]}
+    assert set(found) == {"mnist, batch size 64", "photos, batch size 64"}
+    assert found["photos, batch size 64"]["equal"]["iteration"]["interval"]["mean"] == pytest.approx(2**-2.5)
+    final = {(row["data set"], row["variant"]): row for row in table(comparison, "final")}
+    assert final["photos", "d3gan"]["FID"] == "3.12"
+    assert "photos: FID (inception, all)." in next(t for t in comparison.tables if t.name == "final").caption
+    assert not any("not compared" in remark for remark in comparison.remarks)
+
+
 def test_batch_sizes_are_drawn_together(paths: list[Path], tmp_path: Path) -> None:
     larger = write_run(tmp_path / "larger", falling(100, 300), model="dcgan", seed=0, batch_size=256)
     lines = [

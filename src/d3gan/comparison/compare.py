@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ from d3gan.comparison.outcomes import behaviour_drawings, contest_drawings, scal
 from d3gan.comparison.quality import quality_drawings
 from d3gan.comparison.reading import read_runs
 from d3gan.comparison.records import Comparison, Run, Table
-from d3gan.comparison.settings import Setting, check_against, last_step, main_figure, pairs_of, settings_of
+from d3gan.comparison.settings import (
+    Figures,
+    Setting,
+    check_against,
+    figures_by_dataset,
+    last_step,
+    pairs_of,
+    settings_of,
+)
 from d3gan.comparison.tables import tables_of
 from d3gan.comparison.verdict import verdict_of
 from d3gan.comparison.wording import seeds_text
@@ -39,26 +47,23 @@ def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "")
     runs = read_runs(paths)
     settings = settings_of(runs)
     check_against(settings, against)
-    fid, score = main_figure(runs, "fid"), main_figure(runs, "is")
+    figures = figures_by_dataset(runs)
     contests = [
         contest
         for setting in settings
         for pair in pairs_of(setting, against)
-        if fid and (contest := contest_of(setting, *pair, fid)) is not None
+        if (fid := figures[setting.dataset].fid) and (contest := contest_of(setting, *pair, fid)) is not None
     ]
     drawings = [
-        *quality_drawings(settings, fid, score),
+        *quality_drawings(settings, figures),
         *contest_drawings(contests),
-        *behaviour_drawings(settings, fid),
+        *behaviour_drawings(settings, figures),
         *throughput_drawings(settings),
         *(scaling_drawings(scaling) if scaling else ()),
     ]
-    tables, verdict, remarks = (
-        tables_of(settings, contests, fid, score),
-        verdict_of(contests),
-        _remarks(settings, fid),
-    )
-    document = _document(settings, contests, tables, verdict, remarks, [name for name in (fid, score) if name])
+    tables, verdict = tables_of(settings, contests, figures), verdict_of(contests)
+    remarks = [remark for setting in settings for remark in _remarks(setting, figures[setting.dataset].fid)]
+    document = _document(settings, contests, tables, verdict, remarks, figures)
     return Comparison(runs, verdict, drawings, tables, document, remarks)
 
 
@@ -90,31 +95,25 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     return paths
 
 
-def _remarks(settings: Sequence[Setting], fid: str) -> list[str]:
+def _remarks(setting: Setting, fid: str) -> list[str]:
     """What a reader must know before trusting a comparison."""
-    remarks = []
-    for setting in settings:
-        runs = [run for seeds in setting.variants.values() for run in seeds.values()]
-        if lacking := [run.name for run in runs if fid and not any(fid in line for line in run.evaluations)]:
-            remarks.append(f"{setting.name}: without {figure_label(fid)}, so not compared: {', '.join(lacking)}.")
-        ends = {name: sorted({last_step(run) for run in own.values()}) for name, own in setting.variants.items()}
-        if len({step for steps in ends.values() for step in steps}) > 1:
-            parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
-            remarks.append(f"{setting.name}: runs are of different length in iterations: {', '.join(parts)}.")
-        fewest = min(len(own) for own in setting.variants.values())
-        if fewest < 3:
-            remarks.append(f"{setting.name}: a variant has {seeds_text(fewest)} only; intervals need several.")
-        for what, values in _conditions(runs).items():
-            if len(values) > 1:
-                remarks.append(f"{setting.name}: runs differ in {what}: {', '.join(sorted(values))}.")
-    others = {n for s in settings for own in s.variants.values() for run in own.values() for n in _distances(run)} - {
-        fid
-    }
-    if others:
-        remarks.append(
-            f"Not compared, since most runs have {figure_label(fid)}: {', '.join(map(figure_label, sorted(others)))}."
-        )
-    return remarks
+    found = []
+    runs = [run for seeds in setting.variants.values() for run in seeds.values()]
+    if lacking := [run.name for run in runs if fid and not any(fid in line for line in run.evaluations)]:
+        found.append(f"without {figure_label(fid)}, so not compared: {', '.join(lacking)}")
+    ends = {name: sorted({last_step(run) for run in own.values()}) for name, own in setting.variants.items()}
+    if len({step for steps in ends.values() for step in steps}) > 1:
+        parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
+        found.append(f"runs are of different length in iterations: {', '.join(parts)}")
+    fewest = min(len(own) for own in setting.variants.values())
+    if fewest < 3:
+        found.append(f"a variant has {seeds_text(fewest)} only; intervals need several")
+    differing = {what: values for what, values in _conditions(runs).items() if len(values) > 1}
+    found += [f"runs differ in {what}: {', '.join(sorted(values))}" for what, values in differing.items()]
+    if others := sorted(set().union(*map(_distances, runs)) - {fid}):
+        labels = ", ".join(map(figure_label, others))
+        found.append(f"not compared, since most runs have {figure_label(fid)}: {labels}")
+    return [f"{setting.name}: {text}." for text in found]
 
 
 def _distances(run: Run) -> set[str]:
@@ -143,14 +142,14 @@ def _document(
     tables: Sequence[Table],
     verdict: str,
     remarks: Sequence[str],
-    figures: Sequence[str],
+    figures: Mapping[str, Figures],
 ) -> dict[str, Any]:
     """comparison.json: everything as numbers."""
     return {
         "verdict": verdict,
         "remarks": list(remarks),
-        "figures": list(figures),
-        "settings": [_setting(setting, figures) for setting in settings],
+        "figures": {dataset: own._asdict() for dataset, own in figures.items()},
+        "settings": [_setting(setting, [name for name in figures[setting.dataset] if name]) for setting in settings],
         "contests": [_contest(contest) for contest in contests],
         "tables": {table.name: _rows(table) for table in tables},
     }

@@ -14,7 +14,7 @@ from d3gan.comparison.contests import Contest
 from d3gan.comparison.curves import AXES, curve_of
 from d3gan.comparison.drawing import axes_of, draw_band, draw_intervals, scale_of_places, style_of
 from d3gan.comparison.records import Drawing
-from d3gan.comparison.settings import Setting
+from d3gan.comparison.settings import Figures, Setting
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.comparison.verdict import direction
 from d3gan.comparison.wording import digits
@@ -111,7 +111,7 @@ def _draw_times(contests: Sequence[Contest]) -> Figure:
     return figure_of(axes)
 
 
-def behaviour_drawings(settings: Sequence[Setting], fid: str) -> Iterator[Drawing]:
+def behaviour_drawings(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Iterator[Drawing]:
     """Errors by iteration, their relation to the FID, the selection, and how unequal the discriminators are."""
     for setting in settings:
         for series, (slug, title, label) in _SERIES.items():
@@ -122,7 +122,7 @@ def behaviour_drawings(settings: Sequence[Setting], fid: str) -> Iterator[Drawin
                 caption = "Mean over the seeds of each tick, with 95 % Student intervals as bands."
                 draw = functools.partial(_draw_courses, courses, label)
                 yield Drawing(f"{slug}-{setting.slug}", f"{title} by iteration, {setting.name}", caption, draw)
-        if fid:
+        if fid := figures[setting.dataset].fid:
             yield Drawing(
                 f"correlation-of-error-and-fid-{setting.slug}",
                 f"Generator error and FID, {setting.name}",

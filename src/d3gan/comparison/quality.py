@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from d3gan.comparison.curves import AXES, Axis, Point, band_of, is_distance
 from d3gan.comparison.drawing import axes_of, draw_band, scale_of_places, scale_of_values
 from d3gan.comparison.records import Drawing, Run
-from d3gan.comparison.settings import Setting
+from d3gan.comparison.settings import Figures, Setting
 from d3gan.comparison.wording import seeds_text
 from d3gan.evaluation.figures import METRIC_NAMES, PUBLISHED_FID, figure_label
 from d3gan.plots import GREY, figure_of
@@ -19,15 +19,16 @@ from d3gan.plots import GREY, figure_of
 _MEANS = {True: "geometric mean", False: "mean"}
 
 
-def quality_drawings(settings: Sequence[Setting], fid: str, score: str) -> Iterator[Drawing]:
+def quality_drawings(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Iterator[Drawing]:
     """A figure for each setting, metric and axis; and where there are several batch sizes, one of a variant's."""
     for setting in settings:
-        for figure in filter(None, (fid, score)):
+        for figure in filter(None, figures[setting.dataset]):
             for axis in AXES:
                 groups = {name: [*runs.values()] for name, runs in setting.variants.items()}
                 yield from _drawing(groups, figure, axis, setting.name, setting.slug)
         yield from _published(setting)
     for (dataset, slug, variant), groups in _by_batch_size(settings).items():
+        fid = figures[dataset].fid
         if fid and len(groups) > 1:
             for axis in (AXES[0], AXES[2]):
                 yield from _drawing(groups, fid, axis, f"{variant}, {dataset}", f"{slug}-{variant}-batch-sizes")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from d3gan.comparison.records import Run
 from d3gan.errors import ConfigError, nearest
@@ -52,13 +53,30 @@ def last_step(run: Run) -> int:
     return max((int(lines[-1]["step"]) for lines in (run.metrics, run.evaluations) if lines), default=0)
 
 
-def main_figure(runs: Sequence[Run], metric: str) -> str:
+def _main_figure(runs: Sequence[Run], metric: str) -> str:
     """The name under which most runs have a metric (``fid``, ``is``); empty: none has it."""
     found = Counter[str]()
     for run in runs:
         names = {name for line in run.evaluations for name in figures_of(line)}
         found.update(name for name in names if name.partition("_")[0] == metric and name != PUBLISHED_FID)
     return max(sorted(found), key=lambda name: found[name], default="")
+
+
+class Figures(NamedTuple):
+    """What the runs on a data set are compared by: names in their evaluations, empty where there is none."""
+
+    fid: str
+    score: str
+    """The Inception Score."""
+
+
+def figures_by_dataset(runs: Sequence[Run]) -> dict[str, Figures]:
+    """For each data set the Fréchet distance and the Inception Score that most of its runs have."""
+    found = {}
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        own = [run for run in runs if run.dataset == dataset]
+        found[dataset] = Figures(_main_figure(own, "fid"), _main_figure(own, "is"))
+    return found
 
 
 def pairs_of(setting: Setting, against: str) -> list[tuple[str, str]]:

@@ -1,14 +1,14 @@
 """The tables of a comparison."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from d3gan.comparison.behaviour import correlation_with, course_of, shares_of, throughput_of
 from d3gan.comparison.contests import Contest
 from d3gan.comparison.cost import flops_an_image
 from d3gan.comparison.curves import AXES, curve_of, over_seeds
 from d3gan.comparison.records import Cell, Run, Table
-from d3gan.comparison.settings import Setting, last_step
+from d3gan.comparison.settings import Figures, Setting, last_step
 from d3gan.comparison.statistics import Interval, PairedRatio, ratio_interval
 from d3gan.comparison.wording import digits, interval_text, p_text, ratio_text, scaled
 from d3gan.evaluation.figures import figure_label
@@ -17,16 +17,17 @@ _DASH = Cell("-")
 _INTERVALS = "Means over the seeds with 95 % Student intervals; of distances, times and rates geometric means."
 
 
-def tables_of(settings: Sequence[Setting], contests: Sequence[Contest], fid: str, score: str) -> list[Table]:
+def tables_of(
+    settings: Sequence[Setting], contests: Sequence[Contest], figures: Mapping[str, Figures]
+) -> list[Table]:
     """All tables that hold something.
 
     Args:
         settings: the runs in order.
         contests: the variants against each other.
-        fid: name of the Fréchet distance in the evaluations; may be empty.
-        score: name of the Inception Score; may be empty.
+        figures: data set -> what its runs are compared by.
     """
-    tables = [_final(settings, fid, score), _paired(contests), _targets(contests), _behaviour(settings, fid)]
+    tables = [_final(settings, figures), _paired(contests), _targets(contests), _behaviour(settings, figures)]
     return [table for table in tables if table.rows]
 
 
@@ -67,26 +68,28 @@ def seconds_of(runs: Sequence[Run]) -> list[float]:
     return [float(seconds) for seconds in found if isinstance(seconds, int | float) and seconds > 0]
 
 
-def _final(settings: Sequence[Setting], fid: str, score: str) -> Table:
-    names = [name for name in (fid, score) if name]
-
+def _final(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table:
     def row(runs: list[Run]) -> list[Cell]:
         cells = [Cell(f"{len(runs)}", len(runs)), Cell(f"{(step := last_step(runs[0])):,}", step)]
-        for name in names:
+        own = figures[runs[0].dataset]
+        for name in own:
             values = last_values(runs, name)
             cells.append(_interval(over_seeds(name, values) if values else None))
-        if fid:
-            best = best_values(runs, fid)
-            cells.append(_interval(over_seeds(fid, best) if best else None))
+        best = best_values(runs, own.fid)
+        cells.append(_interval(over_seeds(own.fid, best) if best else None))
         for values in (seconds_of(runs), [rate for run in runs if (rate := throughput_of(run))]):
             cells.append(_interval(ratio_interval(values) if values else None))
         images = runs[0].metrics[-1].get("images_seen", 0) if runs[0].metrics else 0
         spent = flops_an_image(runs[0].config) * images
         return [*cells, Cell(f"{scaled(spent)}FLOP", spent)]
 
-    columns = ["data set", "batch size", "variant", "seeds", "iterations", *map(figure_label, names)]
-    columns += ["best FID"] * bool(fid) + ["seconds of training", "images/s", "arithmetic"]
-    return Table("final", "Final figures", f"At the last evaluation. {_INTERVALS}", columns, _cells(settings, row))
+    labels = [sorted({figure_label(own[i]) for own in figures.values() if own[i]}) for i in range(2)]
+    shown = [found[0] if len(found) == 1 else word for found, word in zip(labels, ("FID", "IS"), strict=True)]
+    columns = ["data set", "batch size", "variant", "seeds", "iterations", *shown, "best FID"]
+    columns += ["seconds of training", "images/s", "arithmetic"]
+    told = "".join(f" {dataset}: {figure_label(own.fid)}." for dataset, own in figures.items() if len(labels[0]) > 1)
+    caption = f"At the last evaluation.{told} {_INTERVALS}"
+    return Table("final", "Final figures", caption, columns, _cells(settings, row))
 
 
 def _paired(contests: Sequence[Contest]) -> Table:
@@ -141,8 +144,9 @@ def _targets(contests: Sequence[Contest]) -> Table:
     )
 
 
-def _behaviour(settings: Sequence[Setting], fid: str) -> Table:
+def _behaviour(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table:
     def row(runs: list[Run]) -> list[Cell]:
+        fid = figures[runs[0].dataset].fid
         cells = [_interval(correlation_with(runs, s, fid)) for s in ("generator_error", "discriminator_error")]
         shares = shares_of(runs)
         if not shares:
@@ -161,5 +165,5 @@ def _behaviour(settings: Sequence[Setting], fid: str) -> Table:
         "error goes with better images, 0 that it says nothing. Share of the selections of a tick that went to the "
         "discriminator selected most; gap between the largest and the smallest paired error, over their mean.",
         columns,
-        _cells(settings, row) if fid else [],
+        _cells(settings, row),
     )
