@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -85,3 +87,11 @@ def test_a_line_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 50 * 2**20 < peak_memory() < 2**40
+
+
+def test_peak_memory_is_not_that_of_the_process_before() -> None:
+    ballast = torch.ones(150 << 18)  # 150 MB
+    code = "from d3gan.tracking import peak_memory; print(peak_memory())"
+    own = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert own < peak_memory() - 100 * 2**20, "it inherited the peak of the process that started it"
+    del ballast

@@ -12,7 +12,7 @@ from typing import NamedTuple
 LEVEL = 0.95
 # Beyond so many pairs the signs of the exact test are no longer tried out one by one.
 _MOST_PAIRS = 16
-_LARGEST = 1 - 1e-6  # correlation that Fisher's z is taken of; that of 1 is infinite
+_LARGEST = 0.99  # Fisher's z of 1 is infinite; of ten ranks the largest correlation below 1 is 0.988
 
 
 class Interval(NamedTuple):

@@ -41,8 +41,10 @@ def _of_pair(same: Sequence[Contest]) -> str:
     answer = _answer(same) if alone else ""
     if len(same) == 1:
         return f"{answer}{': ' * bool(answer)}{_of_one(first)}"
-    parts = [f"{contest.setting.name}: {_short(contest)}" for contest in same]
-    heading = f"{first.variant} against {first.counterpart}, {figure_label(first.figure)}"
+    labels = list(dict.fromkeys(figure_label(contest.figure) for contest in same))
+    own = len(labels) > 1  # else the heading names it
+    parts = [f"{c.setting.name}{f' ({figure_label(c.figure)})' * own}: {_short(c)}" for c in same]
+    heading = f"{first.variant} against {first.counterpart}{f', {labels[0]}' * (not own)}"
     return f"{answer}{'. ' * bool(answer)}{heading}: {'; '.join(parts)}."
 
 
@@ -63,7 +65,7 @@ def _answer(same: Sequence[Contest]) -> str:
         return f"{what} {verb}"
     if costs == len(found):
         return f"{what} {'does' if verb == 'pays' else 'do'} not pay"
-    return f"{what} {verb} in {pays} of {len(found)} settings, not in {costs}, and {open_} are undecided"
+    return f"{what} {verb} in {pays} of {len(found)} settings, not in {costs}, and is undecided in {open_}"
 
 
 def _decisive(contest: Contest) -> Interval:
