@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -90,11 +91,13 @@ def _few_ticks(axes: Axes, values: Sequence[float]) -> None:
     """Ticks of a logarithmic axis of ratios: few enough to be read, 1 among them."""
     low, high = max(min([*values, 1.0]), 0.01), min(max([*values, 1.0]), 100.0)
     ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100]
-    inside = [tick for tick in ticks if low / 1.1 <= tick <= high * 1.1]
-    while len(inside) > 9:
-        inside = [tick for i, tick in enumerate(inside) if (i - inside.index(1.0)) % 2 == 0]
+    apart = math.log(high / low) / 6
+    kept: list[float] = []
+    for tick in sorted(ticks, key=lambda tick: abs(math.log(tick))):
+        if low / 1.1 <= tick <= high * 1.1 and all(abs(math.log(tick / other)) >= apart for other in kept):
+            kept.append(tick)
     axes.set_xlim(low / 1.08, high * 1.08)
-    axes.xaxis.set_major_locator(FixedLocator(inside))
+    axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(plain_number)
 
