@@ -183,6 +183,9 @@ def test_what_makes_a_comparison_weak_is_said(paths: list[Path], tmp_path: Path)
     remarks = "\n".join(compare_runs([*paths, short]).remarks)
     assert "without FID (inception, train), so not compared: short" in remarks
     assert "runs differ in the number of threads, so seconds are not comparable: 1, 2" in remarks
+    again = write_run(tmp_path / "again", falling(100, 300), model="dcgan", seed=0)
+    remarks = "\n".join(compare_runs([*paths, again]).remarks)
+    assert "Left out, since another run has the same variant and seed: again." in remarks
     assert "a variant has 2 seeds only" in "\n".join(compare_runs(paths[:4]).remarks)
 
 

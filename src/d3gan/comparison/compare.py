@@ -63,6 +63,9 @@ def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "")
     ]
     tables, verdict = tables_of(settings, contests, figures), verdict_of(contests)
     remarks = [remark for setting in settings for remark in _remarks(setting, figures[setting.dataset].fid)]
+    counted = {run.path for setting in settings for own in setting.variants.values() for run in own.values()}
+    if twice := [run.name for run in runs if run.path not in counted]:
+        remarks.append(f"Left out, since another run has the same variant and seed: {', '.join(twice)}.")
     document = _document(settings, contests, tables, verdict, remarks, figures)
     return Comparison(runs, verdict, drawings, tables, document, remarks)
 
