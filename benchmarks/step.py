@@ -26,29 +26,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from floors import COPIED, MATRIX, bytes_a_step, copy, flops_an_image, product
 from PIL import Image
 from published import PublishedStep, published_batches
 from torch import Tensor
-from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
-from variants import Inside, build_variant, difference, plain_convolutions, variants_for
+from variants import Inside, build_variant, difference, variants_for
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan
 from d3gan.data.batches import Batches
 from d3gan.devices import Precision, device_name, network_dtype, resolve_device, resolve_precision
 from d3gan.memory import keep_memory
 from d3gan.randomness import draw_latents
 from d3gan.tracking import peak_memory
-from d3gan.train_step import train_step
 
 IMAGES = 60_000  # as many as MNIST has
 # Steps of the published program at once: on a GPU more than it has loaded beforehand; a CPU is busy with the step.
 PROGRAM_STEPS = {"cuda": 24, "cpu": 4}
-MATRIX = 4096  # side of the matrices whose product says what the device can do
-COPIED = 256 << 20  # bytes of the tensor whose copy says what memory can do
 MODELS: tuple[Literal["d3gan", "dcgan"], ...] = ("d3gan", "dcgan")
 
 
@@ -172,16 +165,6 @@ def published_program(
     return lambda _: timed(published.step), lambda _: timed(lambda images: images)
 
 
-def product(precision: Precision, device: torch.device) -> Callable[[int], object]:
-    """The product of two large matrices; on a CPU as the convolution it also is, which is faster there."""
-    dtype = torch.bfloat16 if precision == "bf16" else network_dtype(precision)
-    a, b = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
-    if device.type != "cpu":
-        return lambda _: a @ b
-    pixels, weight = a.view(1, MATRIX, MATRIX // 64, 64).to(memory_format=torch.channels_last), b[:, :, None, None]
-    return lambda _: functional.conv2d(pixels, weight)
-
-
 def synchronise(device: torch.device) -> None:
     """Waits for an accelerator; a CPU has nothing queued."""
     if device.type != "cpu":
@@ -268,52 +251,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device_name": device_name(device),
         "peak_memory": memory,
     }
-
-
-def flops_an_image(config: TrainConfig, device: torch.device) -> float:
-    """Floating-point operations of our step, for each image of the batch; counted by PyTorch, matrix work alone."""
-    gan = build_gan(config, device, "float64")  # in which all layers are PyTorch's own
-    shape = config.batch_size, config.nc, config.image_size, config.image_size
-    images = torch.zeros(shape, device=device, dtype=torch.float64)
-    with FlopCounterMode(display=False) as counter:
-        train_step(gan, images, torch.zeros(shape[0], config.nz, device=device, dtype=torch.float64))
-    return float(counter.get_total_flops()) / config.batch_size
-
-
-class _Traffic(TorchDispatchMode):
-    """Counts bytes, as if each operator read its inputs and wrote its results once, from and to memory."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes: int = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Lets the operator work, and counts what it touched; a view touches nothing."""
-        found = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            tensors = {id(t): t for t in tree_leaves((args, kwargs, found)) if isinstance(t, Tensor)}
-            self.bytes += sum(tensor.nbytes for tensor in tensors.values())
-        return found
-
-
-def bytes_a_step(config: TrainConfig, device: torch.device, precision: Precision) -> int:
-    """What a step of PyTorch's own operators moves, if nothing stays in a cache."""
-    gan, dtype = build_gan(config, device, precision), network_dtype(precision)
-    images = torch.zeros(
-        config.batch_size, config.nc, config.image_size, config.image_size, device=device, dtype=dtype
-    )
-    noise = latents(config, 0, device, precision)
-    with plain_convolutions():
-        train_step(gan, images, noise)  # Adam's first step makes its state
-        with _Traffic() as traffic:
-            train_step(gan, images, noise)
-    return int(traffic.bytes)
-
-
-def copy(device: torch.device) -> Callable[[int], object]:
-    """A copy of a tensor of 256 MB: says what memory can do."""
-    a, b = (torch.zeros(COPIED // 4, device=device) for _ in range(2))
-    return lambda _: b.copy_(a)
 
 
 def differences(options: argparse.Namespace) -> dict[str, float]:
