@@ -176,11 +176,14 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
     import json
 
     from d3gan.evaluation.afterwards import measure, measure_text
+    from d3gan.evaluation.figures import reasons_of
 
     # With --json standard output holds the object alone.
     record = measure(flags, lambda text: print(text, file=sys.stderr if flags.json else sys.stdout, flush=True), True)
     if record is not None:
         print(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
+        if reasons := reasons_of(record):
+            raise WorldError("; ".join(f"{metric} not computed: {reason}" for metric, reason in reasons.items()))
     return 0
 
 

@@ -37,6 +37,12 @@ class TrainingDivergedError(WorldError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says: its first line, at most 200 characters, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a mistyped word: `` (did you mean 'batch_size'?)``, or nothing where no known word is like it."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

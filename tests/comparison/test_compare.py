@@ -11,10 +11,11 @@ import pytest
 
 from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.reading import read_runs
-from d3gan.comparison.records import Comparison
+from d3gan.comparison.records import Comparison, Table
 from d3gan.config import TrainConfig, config_text
 from d3gan.errors import ConfigError, WorldError
 from d3gan.evaluation.figures import PUBLISHED_FID
+from d3gan.report.facts import runs_table
 from d3gan.run_directory import RunDirectory
 from tests.scaling.documents import document
 
@@ -71,8 +72,11 @@ def contest(comparison: Comparison, variant: str = "d3gan") -> dict[str, Any]:
 
 
 def table(comparison: Comparison, name: str) -> list[dict[str, str]]:
-    found = next(table for table in comparison.tables if table.name == name)
-    return [dict(zip(found.columns, (cell.text for cell in row), strict=True)) for row in found.rows]
+    return table_cells(next(table for table in comparison.tables if table.name == name))
+
+
+def table_cells(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows]
 
 
 def test_known_curves_give_known_ratios(paths: list[Path]) -> None:
@@ -187,6 +191,24 @@ def test_what_makes_a_comparison_weak_is_said(paths: list[Path], tmp_path: Path)
     remarks = "\n".join(compare_runs([*paths, again]).remarks)
     assert "Left out, since another run has the same variant and seed: again." in remarks
     assert "a variant has 2 seeds only" in "\n".join(compare_runs(paths[:4]).remarks)
+
+
+def test_what_an_evaluation_could_not_compute_is_said(paths: list[Path]) -> None:
+    file = RunDirectory(paths[0]).evaluations
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in (lines[3], lines[-1]):
+        del line[FID]
+        line["not_computed"] = {"fid": "12 of 800 numbers of the features are NaN"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    comparison = compare_runs(paths)
+    said = "FID not computed at 2 of 10 evaluations, first at step 400: 12 of 800 numbers of the features are NaN"
+    assert any(f"{paths[0].name}: {said}" in remark for remark in comparison.remarks)
+    # The last value of that run is none of its end.
+    final = next(row for row in table(comparison, "final") if row["variant"] == "dcgan")
+    others = [100 * (1 + 0.1 * seed) * 0.5 ** (1000 / 400) for seed in (1, 2)]
+    assert final["FID (inception, train)"].startswith(f"{math.sqrt(others[0] * others[1]):.1f}")
+    row = next(row for row in table_cells(runs_table(comparison.runs)) if row["run"] == paths[0].name)
+    assert row["FID (inception, train)"] == "not computed"
 
 
 def test_torn_and_foreign_lines_are_left_out(paths: list[Path]) -> None:

@@ -20,6 +20,7 @@ from d3gan.evaluation.following import read_evaluations
 from tests.conftest import tiny_settings
 from tests.distributed.processes import ROOT, free_port, launch, torchrun, wait_for, workers
 from tests.evaluation.conftest import network  # noqa: F401  # a fixture
+from tests.evaluation.networks import save_only_varied
 from tests.test_loop import assert_same_run, metrics
 
 EPOCHS = 60  # of 5 steps with two processes
@@ -302,6 +303,16 @@ def test_evaluations_are_shared_out_and_written_once(
                 # An image whose pixel lies at a rounding's edge may fall on its other side.
                 assert value == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
     assert (run / "generator-best.safetensors").exists()
+
+
+def test_an_evaluation_that_fails_on_rank_0_alone_ends_no_rank(tmp_path: Path, started: Any) -> None:
+    """Rank 0 takes in the features: it finds them unusable while rank 1 computes the next ones."""
+    program = save_only_varied(tmp_path / "varied.pt")
+    launcher = started("--workers-per-node=2", evaluate_every=3, num_samples=900, features=str(program), max_steps=6)
+    assert launcher.wait(100) == 0, (tmp_path / "log").read_text()
+    found = read_evaluations(tmp_path / "run" / "evaluations.jsonl")
+    assert [line["step"] for line in found] == [3, 6]
+    assert all("NaN or infinite" in line["not_computed"]["fid"] for line in found)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Small and large networks for the tests of evaluations."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -56,6 +57,33 @@ class TinyNetwork(nn.Module):
         if self.logits:
             return features, self.last(features)
         return features
+
+
+class OnlyVaried(nn.Module):
+    """8 features and 4 logits. With images of little contrast, an untrained generator's, they are NaN, or it fails.
+
+    Black images, which a batch is filled up with, are no such images.
+    """
+
+    def __init__(self, fails: bool):
+        super().__init__()
+        self.fails = fails
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        contrast = images.float().flatten(1).std(dim=1)
+        if self.fails and 0 < float(contrast.max()) < 40:
+            raise RuntimeError("not enough contrast")
+        pooled = nn.functional.adaptive_avg_pool2d(images.float(), 4).flatten(1)
+        features = torch.where(contrast[:, None] < 40, torch.nan, pooled[:, :8])
+        return features, pooled[:, 8:12]
+
+
+def save_only_varied(path: Path, fails: bool = False) -> Path:
+    """Writes ``OnlyVaried`` as TorchScript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(OnlyVaried(fails).eval()), str(path))
+    return path
 
 
 def export(network: nn.Module, path: Path, fixed: bool = False) -> Path:

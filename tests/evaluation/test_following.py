@@ -1,5 +1,6 @@
 """Evaluations during training: what is written, which step is kept, and that stopping changes nothing."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from d3gan.evaluation import following
 from d3gan.evaluation.evaluate import fakes_of
 from d3gan.generator_file import read_facts
 from d3gan.run_directory import RunDirectory
+from tests.evaluation.networks import save_only_varied
 
 Tiny = Callable[..., TrainConfig]
 
@@ -167,6 +169,32 @@ def test_a_stop_during_an_evaluation_put_off_or_of_the_last_step_is_told(
     done = train(followed("run", max_steps=last))
     assert (done.step, done.interrupted_by) == (last, None)
     assert [line["step"] for line in lines(done.run)] == [4, 8][: last // 4]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_evaluation_that_fails_is_a_line_and_training_goes_on(
+    fails: bool, followed: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = save_only_varied(tmp_path / "varied.pt", fails)
+    config = followed(features=str(program), max_steps=8)
+    changed = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != f.default]
+    words = [f"--{name.replace('_', '-')}={getattr(config, name)}" for name in changed]
+    assert main(["train", *words]) == 0
+    reason = "not enough contrast" if fails else "NaN or infinite"
+    out = capsys.readouterr().out
+    assert out.count("FID and IS and KID not computed: ") == 2
+    assert reason in out
+    run = RunDirectory(config.run_directory)
+    found = lines(run.path)
+    assert [line["step"] for line in found] == [4, 8]
+    assert all(reason in line["not_computed"][metric] for line in found for metric in ("fid", "is", "kid"))
+    assert not run.best_checkpoint.exists()
+    assert load_checkpoint(checkpoints(run.checkpoints)[-1])["step"] == 8
+    # What is asked for by itself, and cannot be had, is an error.
+    assert main(["evaluate", str(run.path), "--num-samples=50", f"--features={program}"]) == 1
+    said = capsys.readouterr()
+    assert "not computed: " in said.out
+    assert reason in said.err
 
 
 def test_a_finished_run_can_still_be_followed(followed: Tiny) -> None:

@@ -24,7 +24,7 @@ from d3gan.comparison.settings import (
 from d3gan.comparison.tables import tables_of
 from d3gan.comparison.verdict import verdict_of
 from d3gan.comparison.wording import seeds_text
-from d3gan.evaluation.figures import figure_label, figures_of
+from d3gan.evaluation.figures import figure_label, figures_of, reasons_of
 from d3gan.files import disk_errors, write_text
 from d3gan.plots import save
 
@@ -104,6 +104,7 @@ def _remarks(setting: Setting, fid: str) -> list[str]:
     runs = [run for seeds in setting.variants.values() for run in seeds.values()]
     if lacking := [run.name for run in runs if fid and not any(fid in line for line in run.evaluations)]:
         found.append(f"without {figure_label(fid)}, so not compared: {', '.join(lacking)}")
+    found += [text for run in runs for text in _not_computed(run)]
     ends = {name: sorted({last_step(run) for run in own.values()}) for name, own in setting.variants.items()}
     if len({step for steps in ends.values() for step in steps}) > 1:
         parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
@@ -117,6 +118,19 @@ def _remarks(setting: Setting, fid: str) -> list[str]:
         labels = ", ".join(map(figure_label, others))
         found.append(f"not compared, since most runs have {figure_label(fid)}: {labels}")
     return [f"{setting.name}: {text}." for text in found]
+
+
+def _not_computed(run: Run) -> list[str]:
+    """Which metrics some evaluations of a run could not compute: how many, the first one's step and reason."""
+    failed: dict[str, list[tuple[int, str]]] = {}
+    for line in run.evaluations:
+        for metric, reason in reasons_of(line).items():
+            failed.setdefault(metric, []).append((int(line["step"]), reason))
+    return [
+        f"{run.name}: {metric} not computed at {len(steps)} of {len(run.evaluations)} evaluations, first at step "
+        f"{steps[0][0]:,}: {steps[0][1]}"
+        for metric, steps in failed.items()
+    ]
 
 
 def _distances(run: Run) -> set[str]:

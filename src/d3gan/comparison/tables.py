@@ -53,8 +53,13 @@ def _p(p: float | None) -> Cell:
 
 
 def last_values(runs: Sequence[Run], figure: str) -> list[float]:
-    """Each run's figure at its last evaluation; runs without it are left out."""
-    return [curve.values[-1] for run in runs if (curve := curve_of(run, figure, AXES[0])).values]
+    """Each run's figure at its last evaluation; runs whose last evaluation lacks it are left out."""
+    found = []
+    for run in runs:
+        curve = curve_of(run, figure, AXES[0])
+        if curve.steps and curve.steps[-1] == run.evaluations[-1]["step"]:
+            found.append(curve.values[-1])
+    return found
 
 
 def best_values(runs: Sequence[Run], figure: str) -> list[float]:

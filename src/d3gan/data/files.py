@@ -1,15 +1,22 @@
 """Data files: hashed and locked; every fault is told with its path and a way out."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from d3gan import files
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 CHUNK = 1 << 20
 """Bytes read or written at once."""
+
+LOCK_SECONDS = 0.1
+"""Between two looks at a lock that another process holds."""
 
 Report = Callable[[str], None]
 """Takes one plain line about one event."""
@@ -70,6 +77,22 @@ def locked(path: Path, report: Report = silent) -> Iterator[None]:
     Raises:
         WorldError: the folder cannot be written.
     """
+    while not (lock := try_lock(path)):
+        report(f"{path.name}: another process is at work on it; waiting")
+        report = silent
+        time.sleep(LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def try_lock(path: Path) -> "BaseFileLock | None":
+    """Takes the lock that guards ``path`` among processes, to be released by the caller; None: another one holds it.
+
+    Raises:
+        WorldError: the folder cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     make_folder(path.parent)
@@ -78,9 +101,5 @@ def locked(path: Path, report: Report = silent) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            report(f"{path.name}: another process is at work on it; waiting")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+            return None
+    return lock

@@ -14,7 +14,7 @@ from d3gan.evaluation.collect import Source, order_of
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
 from d3gan.evaluation.extractor import Extractor
 from d3gan.evaluation.features import choose
-from d3gan.evaluation.figures import PUBLISHED_FID, figure_label, figures_of, text_of
+from d3gan.evaluation.figures import PUBLISHED_FID, figure_label, figures_of, reasons_of, text_of
 from d3gan.evaluation.options import Evaluate
 from d3gan.evaluation.published import published_fid, require_inception
 from d3gan.evaluation.reference import ImageFinder, Reference, find_reference, native_size, write_reference
@@ -190,6 +190,7 @@ def measure_text(record: dict[str, Any]) -> str:
     }
     rows = [(name, str(value)) for name, value in head.items() if value is not None]
     figures = [(figure_label(name), text_of(record, name)) for name in figures_of(record)]
+    figures += [(metric, f"not computed: {reason}") for metric, reason in reasons_of(record).items()]
     width = max(len(name) for name, _ in [*rows, *figures])
     lines = [f"{name.ljust(width)}  {value}" for name, value in rows]
     return "\n".join([*lines, "", *(f"{name.ljust(width)}  {value}" for name, value in figures)])

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d3gan.errors import WorldError, first_line
 from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.statistics import InceptionScore, Moments
+from d3gan.evaluation.statistics import InceptionScore, Moments, UnusableFeaturesError
 from d3gan.group import Group
 from d3gan.randomness import stream
 
@@ -81,16 +82,22 @@ def collect(
 
     Returns:
         The statistics on rank 0, None elsewhere.
+
+    Raises:
+        WorldError: in all processes, where the images or features of any of them cannot be used.
     """
-    taken = _Taken(count, extractor, score, everything) if group.leads else None
+    with group.sharing_errors():
+        taken = _Taken(count, extractor, score, everything) if group.leads else None
     chunks = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     for first in range(0, len(chunks), group.world_size):
         own = first + group.rank
-        mine = _features(source, chunks[own], extractor, score) if own < len(chunks) else None
+        with group.sharing_errors():
+            mine = _features(source, chunks[own], extractor, score) if own < len(chunks) else None
         together = group.gather(_padded(mine, extractor, score))
-        if taken is not None:
-            for (start, stop), rows in zip(chunks[first:], together, strict=False):
-                taken.take(rows[: stop - start], start)
+        with group.sharing_errors():
+            if taken is not None:
+                for (start, stop), rows in zip(chunks[first:], together, strict=False):
+                    taken.take(rows[: stop - start], start)
         advance(sum(stop - start for start, stop in chunks[first : first + group.world_size]))
         group.reached(f"image {chunks[first][0]:,} of an evaluation")
     return taken.result() if taken is not None else None
@@ -98,7 +105,13 @@ def collect(
 
 def _features(source: Source, chunk: tuple[int, int], extractor: Extractor, score: bool) -> Tensor:
     """(n, D) features of a chunk, or (n, D + C) with the logits beside them, float32."""
-    features, logits = extractor(source(*chunk))
+    try:
+        features, logits = extractor(source(*chunk))
+    except WorldError:
+        raise
+    except RuntimeError as error:  # memory has run out, or a network of the user's own fails on these images
+        reason = f"images {chunk[0]:,} to {chunk[1]:,}: {first_line(error)}"
+        raise UnusableFeaturesError(f"{extractor.name} cannot compute features ({reason})") from error
     return torch.cat([features, logits], dim=1) if score and logits is not None else features
 
 

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from d3gan.data.progress import progress_bar
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, PeerLostError, WorldError, first_line
 from d3gan.evaluation.collect import SPLITS, Collected, Source, collect, grey_to_colour, order_of
 from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.figures import figure_name
+from d3gan.evaluation.figures import NOT_COMPUTED, figure_name
 from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, mean_error, score_error
-from d3gan.evaluation.manifold import neighbours
+from d3gan.evaluation.manifold import NEAREST, neighbours
 from d3gan.evaluation.reference import Reference
 from d3gan.evaluation.statistics import frechet_distance, kernel_distance
 from d3gan.group import Group
@@ -70,6 +71,9 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Measures fake images; all processes of the group must call it.
 
+    What cannot be computed of these images (they are not finite, memory runs out, …) is no error: the record says so,
+    metric by metric with the reason, under ``NOT_COMPUTED``.
+
     Args:
         source: the fake images.
         wanted: what to compute.
@@ -83,10 +87,11 @@ def evaluate(
 
     Raises:
         ConfigError: a metric needs what the extractor or the reference lacks.
-        UnusableFeaturesError: no statistics can be made of the features.
+        PeerLostError: another process is gone.
     """
     refuse_impossible(wanted, reference if group.leads else None, extractor)
     shown = wanted.progress and group.leads
+    fakes, reasons = None, dict[str, str]()
     with progress_bar("features of fake images", wanted.num_samples, shown=shown, unit="images") as move:
 
         def done(images: int) -> None:
@@ -94,21 +99,32 @@ def evaluate(
             advance(images)
 
         score, everything = "is" in wanted.metrics, wanted.replicates > 0
-        fakes = collect(
-            source, wanted.num_samples, extractor, group, score=score, everything=everything, advance=done
-        )
-    if fakes is None:
+        try:
+            fakes = collect(
+                source, wanted.num_samples, extractor, group, score=score, everything=everything, advance=done
+            )
+        except PeerLostError:
+            raise
+        except WorldError as error:  # in all processes alike
+            reasons = dict.fromkeys(wanted.metrics, str(error))
+    if not group.leads:
         return None
     assert reference is not None  # rank 0 has it
     record: dict[str, Any] = {
         "features": extractor.name,
         "reference": reference.described,
         "reference_images": reference.count,
-        "num_samples": fakes.moments.count,
+        "num_samples": wanted.num_samples,
     }
-    for metric in wanted.metrics:
-        record |= _MEASURES[metric](fakes, reference, extractor, wanted)
-    return record
+    if fakes is not None:
+        for metric in wanted.metrics:
+            try:
+                record |= _MEASURES[metric](fakes, reference, extractor, wanted)
+            except WorldError as error:
+                reasons[metric] = str(error)
+            except (RuntimeError, MemoryError, np.linalg.LinAlgError) as error:  # memory, or a solver
+                reasons[metric] = first_line(error)
+    return record | ({NOT_COMPUTED: reasons} if reasons else {})
 
 
 def refuse_impossible(wanted: Wanted, reference: Reference | None, extractor: Extractor) -> None:
@@ -119,6 +135,13 @@ def refuse_impossible(wanted: Wanted, reference: Reference | None, extractor: Ex
     """
     if "is" in wanted.metrics and not extractor.classes:
         raise ConfigError(f"metrics: is needs class logits, which {extractor.name} does not give; leave it out")
+    for metric, fewest in (("is", SPLITS), ("prdc", NEAREST + 1)):
+        if metric in wanted.metrics and wanted.num_samples < fewest:
+            others = ",".join(other for other in wanted.metrics if other != metric) or "fid"
+            raise ConfigError(
+                f"metrics: {metric} needs at least {fewest} images, not {wanted.num_samples} (num_samples); ask for "
+                f"more, or leave it out: {others}"
+            )
     features_needed = [metric for metric in ("kid", "prdc") if metric in wanted.metrics]
     if reference is not None and reference.kept is None and features_needed:
         raise ConfigError(

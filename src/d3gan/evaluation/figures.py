@@ -19,6 +19,8 @@ METRIC_NAMES = {
     "density": "density",
     "coverage": "coverage",
 }
+# Key of a record: metric -> why it could not be computed. Not there where all could.
+NOT_COMPUTED = "not_computed"
 # The published programs' own figure, named as in the log files that came with them.
 PUBLISHED_FID = "fid_64_features_one_batch"
 _PUBLISHED_LABEL = "FID as published (64 features, one batch)"
@@ -68,14 +70,31 @@ def text_of(record: Mapping[str, Any], name: str) -> str:
     return text
 
 
+def reasons_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics that could not be computed, as people write them, and the reason of each."""
+    reasons = record.get(NOT_COMPUTED)
+    if not isinstance(reasons, Mapping):
+        return {}
+    words: dict[Any, str] = {PUBLISHED_FID: _PUBLISHED_LABEL, "prdc": "precision, recall, density, coverage"}
+    words |= METRIC_NAMES
+    return {words.get(metric, str(metric)): str(reason) for metric, reason in reasons.items()}
+
+
 def one_line(record: Mapping[str, Any]) -> str:
     """All figures of a record in one line, what they share at its end: ``FID 9.87, IS 8.1 (inception, test)``.
 
-    All of a record's figures have one extractor, and all but the Inception Score one reference.
+    All of a record's figures have one extractor, and all but the Inception Score one reference. What could not be
+    computed follows with the reason: ``FID not computed: …``.
     """
     figures = figures_of(record)
     own = [name for name in figures if name != PUBLISHED_FID]
     shared = max((name.partition("_")[2] for name in own), key=len, default="")
     parts = [f"{METRIC_NAMES[name.partition('_')[0]]} {text_of(record, name)}" for name in own]
-    line = f"{', '.join(parts)} ({', '.join(shared.split('_'))})"
-    return f"{line}, {figure_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}" if PUBLISHED_FID in figures else line
+    line = [f"{', '.join(parts)} ({', '.join(shared.split('_'))})"] if parts else []
+    if PUBLISHED_FID in figures:
+        line.append(f"{figure_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}")
+    by_reason: dict[str, list[str]] = {}
+    for metric, reason in reasons_of(record).items():
+        by_reason.setdefault(reason, []).append(metric)
+    line += [f"{' and '.join(metrics)} not computed: {reason}" for reason, metrics in by_reason.items()]
+    return ", ".join(line)

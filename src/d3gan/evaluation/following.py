@@ -11,9 +11,10 @@ import torch
 
 from d3gan.config import TrainConfig, check_metrics
 from d3gan.data import ImageSet
+from d3gan.errors import WorldError
 from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
 from d3gan.evaluation.features import choose
-from d3gan.evaluation.figures import PUBLISHED_FID
+from d3gan.evaluation.figures import NOT_COMPUTED, PUBLISHED_FID
 from d3gan.evaluation.published import published_fid, require_inception
 from d3gan.evaluation.reference import ImageFinder, Images, find_reference
 from d3gan.files import disk_errors
@@ -94,7 +95,7 @@ class Follower:
         weights: str,
         stopped: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any] | None:
-        """One line of evaluations.jsonl.
+        """One line of evaluations.jsonl; what cannot be computed of these weights is said in it, and ends nothing.
 
         Args:
             generator: raw or averaged; called in eval mode.
@@ -127,7 +128,11 @@ class Follower:
         }
         if config.protocol == "published":
             real = Images("train", self._image_set)
-            record[PUBLISHED_FID] = published_fid(generator, real, self._extractor, config.batch_size, config.seed)
+            try:
+                fid = published_fid(generator, real, self._extractor, config.batch_size, config.seed)
+                record[PUBLISHED_FID] = fid
+            except WorldError as error:
+                record.setdefault(NOT_COMPUTED, {})[PUBLISHED_FID] = str(error)
         return about | record | {"evaluation_seconds": round(time.perf_counter() - begin, 3)}
 
     def write(self, path: Path, line: dict[str, Any]) -> bool:

@@ -27,19 +27,19 @@ class UserExtractor(Extractor):
         super().__init__(name, f"{name} {sha256}", device)
         self._program = program
         shape = (self.batch_size, 3, image_size, image_size)
-        try:
-            features, logits = self(torch.zeros(shape, dtype=torch.uint8))
-        except WorldError:
-            raise
-        except Exception as error:  # whatever a program of somebody else's raises
-            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
-            raise WorldError(f"{path}: fails on uint8 images {shape}: {reason}") from error
+        features, logits = self(torch.zeros(shape, dtype=torch.uint8))
         self.feature_size = features.shape[1]
         self.classes = logits.shape[1] if logits is not None else 0
 
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the program gives, checked."""
-        given = self._program(images)
+        try:
+            given = self._program(images)
+        except Exception as error:  # whatever a program of somebody else's raises
+            # TorchScript's messages end with the error that its traceback leads to.
+            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            shape = tuple(images.shape)
+            raise WorldError(f"features {self.name}: fails on uint8 images {shape}: {reason}") from error
         parts = tuple(given) if isinstance(given, tuple | list) else (given,)
         fits = 1 <= len(parts) <= 2 and all(
             isinstance(part, Tensor) and part.ndim == 2 and len(part) == len(images) and part.is_floating_point()

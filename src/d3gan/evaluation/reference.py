@@ -6,8 +6,10 @@ holds the features of up to 10,000 of the images as well, which KID and precisio
 
 import hashlib
 import json
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from d3gan.data import ImageSet, data_folder, load_images
 from d3gan.data.catalog import find_dataset
-from d3gan.data.files import locked
+from d3gan.data.files import LOCK_SECONDS, silent, try_lock
 from d3gan.data.folders import open_collection, side_of_first
 from d3gan.data.progress import progress_bar
 from d3gan.errors import ConfigError, WorldError
@@ -199,16 +201,42 @@ def _reference_of(images: Images, extractor: Extractor, group: Group, finder: Im
     known = _known(path, images, extractor, finder.say) if group.leads else None
     if group.leaders(known is not None):
         return known
-    finder.say(f"{images.described}: computing features ({extractor.name}), once")
-    with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
-        collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
-    reference = None
-    with group.sharing_errors():
-        if collected is not None:
-            reference = reference_from(collected, images.name, images.described, extractor)
-            with locked(path, finder.say):
+    with _locked(path, images, group, finder.say):
+        known = _known(path, images, extractor, finder.say) if group.leads else None
+        if group.leaders(known is not None):  # another run has computed it meanwhile
+            return known
+        finder.say(f"{images.described}: computing features ({extractor.name}), once")
+        with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
+            collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
+        reference = None
+        with group.sharing_errors():
+            if collected is not None:
+                reference = reference_from(collected, images.name, images.described, extractor)
                 write_reference(reference, path)
     return reference
+
+
+@contextmanager
+def _locked(path: Path, images: Images, group: Group, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the lock of a cached reference, so that of several runs that start together one computes it.
+
+    Rank 0 takes it. All processes of the group wait together, so that none is thought to hang.
+    """
+    lock = None
+    while True:
+        with group.sharing_errors():
+            lock = try_lock(path) if group.leads else None
+        if group.leaders(lock is not None):
+            break
+        say(f"{images.described}: another process is computing their features; waiting for it")
+        say = silent
+        time.sleep(LOCK_SECONDS)
+        group.reached("waiting for another run's features of real images")
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def reference_from(collected: Collected, name: str, described: str, extractor: Extractor) -> Reference:

@@ -3,11 +3,11 @@
 Everything is summed in float64. Where a figure has no value an error is raised; none of these functions returns NaN.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -54,18 +54,41 @@ class Gaussian:
         size = float(self.covariance.abs().max())
         if float((self.covariance - self.covariance.T).abs().max()) > 1e-6 * size:
             raise UnusableFeaturesError("a covariance is not symmetric")
-        values, vectors = _solved(torch.linalg.eigh, self.covariance)
-        kept = _nonzero(values)
-        factor: Tensor = vectors[:, kept] * values[kept].sqrt()
+        unit = _unit(self.covariance)
+        values, vectors = _eigh(self.covariance / unit)
+        nonzero = _nonzero(values)
+        factor: Tensor = vectors[:, nonzero] * (values[nonzero].sqrt() * math.sqrt(unit))
         return factor
 
 
-def _solved(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
-    """What a solver for eigenvalues or singular values gives, or our error."""
+# PyTorch's solvers (MKL, divide and conquer) fail on some small matrices of low rank, such as the covariance of the
+# features of a young or collapsed generator's images. They do not fail on that matrix scaled to a size of about 1.
+# If they ever do, LAPACK's QR iteration replaces them: it is several times slower, and converges.
+
+
+def _unit(matrix: Tensor) -> float:
+    """A power of 4 near a matrix's largest number, 1 for zeros; dividing by it or by its root rounds nothing."""
+    exponent = math.frexp(float(matrix.abs().max()))[1] if matrix.numel() else 0
+    return math.ldexp(1.0, 2 * max(-500, min(500, exponent // 2)))
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (D,), ascending, and eigenvectors (D, D) of a symmetric matrix (D, D)."""
     try:
-        return solver(matrix)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # documented, but not in its stub
-        raise UnusableFeaturesError(f"the eigenvalues of a covariance cannot be computed ({error})") from error
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # documented, but not in its stub
+        values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy(), driver="ev"))
+    return values, vectors
+
+
+def _singular_values(matrix: Tensor) -> Tensor:
+    """(min(r, s),) of a matrix (r, s)."""
+    unit = _unit(matrix)
+    try:
+        values: Tensor = torch.linalg.svdvals(matrix / unit)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        values = torch.from_numpy(scipy.linalg.svd(matrix.numpy() / unit, compute_uv=False, lapack_driver="gesvd"))
+    return values * unit
 
 
 def _nonzero(values: Tensor) -> Tensor:
@@ -191,7 +214,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
         raise UnusableFeaturesError(f"{len(a.mean)} features on one side, {len(b.mean)} on the other")
     for tensor in (a.mean, b.mean):
         require_finite(tensor, "means")
-    root_trace = _solved(torch.linalg.svdvals, a.factor.T @ b.factor).sum()
+    root_trace = _singular_values(a.factor.T @ b.factor).sum()
     traces = a.covariance.trace() + b.covariance.trace()
     distance = float((a.mean - b.mean).square().sum() + traces - 2 * root_trace)
     return max(distance, 0.0)  # rounding may leave either sign

@@ -7,7 +7,7 @@ from typing import Any
 
 from d3gan.comparison.records import Cell, Run, Table
 from d3gan.config import TrainConfig, config_text
-from d3gan.evaluation.figures import figure_label, figures_of, text_of
+from d3gan.evaluation.figures import NOT_COMPUTED, figure_label, figures_of, text_of
 
 # Where a run was kept; what the table of runs says; what the variant says, with the keys that a model decides.
 _NO_DIFFERENCE = {"out", "data_dir", "seed", "model"}
@@ -96,7 +96,7 @@ def _duration(seconds: float | None) -> Cell:
 
 def _figure(record: Mapping[str, Any], name: str) -> Cell:
     if name not in record:
-        return Cell("-")
+        return Cell("not computed" if NOT_COMPUTED in record else "-")
     kept = {key: record[key] for key in (name, f"{name}_deviation") if key in record}
     return Cell(text_of(kept, name), record[name])
 
