@@ -25,7 +25,7 @@ class UserExtractor(Extractor):
     ):
         name = f"{path.stem}-{sha256[:8]}"
         super().__init__(name, f"{name} {sha256}", device)
-        self._program = program
+        self._program, self._path = program, path
         shape = (self.batch_size, 3, image_size, image_size)
         features, logits = self(torch.zeros(shape, dtype=torch.uint8))
         self.feature_size = features.shape[1]
@@ -39,7 +39,7 @@ class UserExtractor(Extractor):
             # TorchScript's messages end with the error that its traceback leads to.
             reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             shape = tuple(images.shape)
-            raise WorldError(f"features {self.name}: fails on uint8 images {shape}: {reason}") from error
+            raise WorldError(f"{self._path}: fails on uint8 images {shape}: {reason}") from error
         parts = tuple(given) if isinstance(given, tuple | list) else (given,)
         fits = 1 <= len(parts) <= 2 and all(
             isinstance(part, Tensor) and part.ndim == 2 and len(part) == len(images) and part.is_floating_point()
