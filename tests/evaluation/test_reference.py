@@ -1,5 +1,6 @@
 """Real images and their statistics: which ones, how they are kept, and files of other programs."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,39 @@ def test_statistics_are_computed_once_for_each_extractor_and_size(pictures: Path
         assert found is not None
         assert any("computing features" in line for line in said) == computed, (extractor.name, changes)
         assert bool(extractor.seen) == computed
+
+
+def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: Path) -> None:
+    computing, second_waits = threading.Event(), threading.Event()
+
+    class Slow(Pixels):
+        def compute(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            computing.set()
+            assert second_waits.wait(30)
+            return super().compute(images)
+
+    first, second = Slow(), Pixels()
+    found: list[Reference | None] = []
+    where = finder(tmp_path)
+    run = threading.Thread(target=lambda: found.append(find_reference(str(pictures), first, Group(), where)))
+    run.start()
+    assert computing.wait(30)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "waiting" in line:
+            second_waits.set()
+
+    found.append(find_reference(str(pictures), second, Group(), finder(tmp_path, say=say)))
+    run.join()
+    assert first.seen
+    assert not second.seen
+    assert len([line for line in said if "another process is computing their features; waiting" in line]) == 1
+    ours, theirs = found
+    assert ours is not None
+    assert theirs is not None
+    assert torch.equal(ours.gaussian.covariance, theirs.gaussian.covariance)
 
 
 def test_a_damaged_cache_is_reported_and_made_again(pictures: Path, tmp_path: Path, reference: Reference) -> None:

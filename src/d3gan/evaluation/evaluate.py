@@ -194,7 +194,9 @@ def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: W
     assert reference.kept is not None  # refuse_impossible looked
     name = figure_name("kid", extractor.name, reference.name)
     distance = kernel_distance(reference.kept, fakes.kept, stream(0, "KID subsets"))
-    found = {name: distance.mean, f"{name}_deviation": distance.deviation, "subset_size": distance.subset_size}
+    found = {name: distance.mean, "subset_size": distance.subset_size}
+    if distance.deviation is not None:
+        found[f"{name}_deviation"] = distance.deviation
     if not wanted.replicates:
         return found
     return found | _interval(name, distance.mean, kernel_error(reference.kept, fakes.kept, distance))

@@ -102,7 +102,7 @@ def kernel_error(real: Tensor, fake: Tensor, distance: KernelDistance) -> float:
                 sums += polynomial_kernel(rows, block.double()).sum(dim=1)
         own = (rows.square().mean(dim=1) + 1) ** 3
         added.append((within - own) / (len(fake) - 1) - across / len(real))
-    variance = (2 * torch.cat(added)).var() / len(fake) + distance.deviation**2 / distance.subsets
+    variance = (2 * torch.cat(added)).var() / len(fake) + (distance.deviation or 0.0) ** 2 / distance.subsets
     return math.sqrt(float(variance))
 
 

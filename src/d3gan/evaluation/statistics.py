@@ -283,7 +283,8 @@ class KernelDistance:
     """KID: mean and standard deviation over subsets, how many images a subset has, and how many subsets."""
 
     mean: float
-    deviation: float
+    deviation: float | None
+    """None: a subset is all images of both sets, so that there is one subset only."""
     subset_size: int
     subsets: int
 
@@ -300,7 +301,8 @@ def kernel_distance(
         b: (M, D) features.
         generator: draws the subsets, without replacement.
         subsets: how many.
-        subset_size: images in each; where a set has fewer, as many as the smaller set has.
+        subset_size: images in each; where a set has fewer, as many as the smaller set has. Where that is all images
+            of both sets there is only one subset.
 
     Raises:
         UnusableFeaturesError: fewer than two images, different D, or a number that is not finite.
@@ -310,6 +312,8 @@ def kernel_distance(
         raise UnusableFeaturesError(f"features {tuple(a.shape)} and {tuple(b.shape)}: KID needs two images and one D")
     for features in (a, b):
         require_finite(features)
+    if size == len(a) == len(b):
+        return KernelDistance(float(_unbiased_mmd(_float64(a), _float64(b))), None, size, 1)
     values = []
     for _ in range(subsets):
         one, other = (x[torch.randperm(len(x), generator=generator)[:size].to(x.device)] for x in (a, b))
