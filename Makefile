@@ -1,5 +1,5 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
-# make test   install into .venv, run the tests (those marked slow: make test-slow)
+# make test   install into .venv, run the tests (those marked slow: make test-slow), one process for each core
 # make check  ruff, ruff format --check, mypy
 
 PYTHON ?= python3
@@ -8,14 +8,20 @@ RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-avx2 test-slow check clean
 
 demo: $(VENV)/.demo
 	@$(RUN) d3gan compare --config presets/mnist-demo.ini --out runs/demo --seeds 0 \
 		--models dcgan d3gan dcgan-controlled d3gan-controlled
 
+# A process for each core, one thread in each.
 test: $(VENV)/.test
-	$(RUN) pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow" -n auto --dist worksteal
+
+# Processors without AVX-512 add up in another order: what depends on that, as they compute it.
+test-avx2: $(VENV)/.test
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest -m "not slow" -n auto \
+		--dist worksteal tests/models tests/test_train_step.py tests/test_loop.py tests/evaluation/test_frechet.py
 
 test-slow: $(VENV)/.test
 	$(RUN) pytest -m slow
