@@ -47,6 +47,7 @@ METRICS = ("fid", "is", "kid", "prdc")
 SECTION = "parameters"
 # What would not read back: control characters, halves of characters (undecodable bytes of a file name), comments.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
 # The seed's names that we read under another name.
 ALIASES = {"type": "dataset"}
 
@@ -165,6 +166,8 @@ class TrainConfig:
             raise ConfigError(
                 "dataset is empty; give a name that `d3gan data list` shows, or a folder or .zip of images"
             )
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(f"device = {self.device!r}: must be auto, cpu, cuda, cuda:N or mps")
         check_metrics(self.metrics)
         if self.generator == "ema" and not self.ema:
             raise ConfigError("generator = ema: no moving average is kept; set ema too, such as ema = 0.999")

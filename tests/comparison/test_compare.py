@@ -128,6 +128,17 @@ def test_only_a_pair_without_other_differences_answers_the_question(half: int, s
     assert "mnist, batch size 64: time to FID" in verdict
 
 
+def test_a_pair_that_differs_in_more_answers_no_question(tmp_path: Path) -> None:
+    names = {"dcgan-controlled": {}, "d3gan-controlled": {"lr": 0.001}}
+    found = []
+    for model, changes in names.items():
+        for seed in range(3):
+            half = 300 if changes else 100
+            folder = tmp_path / f"{model}{'+lr=0.001' * bool(changes)}-{seed}"
+            found.append(write_run(folder, falling(100 + seed, half), model=model, seed=seed, **changes))
+    assert compare_runs(found).verdict.startswith("d3gan-controlled+lr=0.001 reaches FID")
+
+
 def test_tables_hold_the_same(paths: list[Path]) -> None:
     comparison = compare_runs(paths)
     final = {row["variant"]: row for row in table(comparison, "final")}
@@ -166,6 +177,64 @@ def test_variants_are_named_after_what_differs(tmp_path: Path) -> None:
     names = [run.variant for run in read_runs([one, mish, slow, other])]
     assert names == ["dcgan", "dcgan+activation=mish", "dcgan+lr=0.0001", "dcgan"]
     assert [run.variant for run in read_runs([one, mish])] == ["dcgan", "dcgan+activation=mish"]
+
+
+def test_folders_say_which_keys_were_varied(tmp_path: Path) -> None:
+    """Most runs have the larger rate, and yet it is the variant, as `d3gan compare` named the folders."""
+    variants: dict[str, dict[str, Any]] = {
+        "dcgan": {},
+        "dcgan+lr=0.001": {"lr": 0.001},
+        "d3gan+lr=0.001": {"lr": 0.001},
+        "dcgan+device=cuda:1": {"device": "cuda:1"},
+        "dcgan+ema=0.9+generator=raw": {"ema": 0.9, "generator": "raw"},
+    }
+    names, paths = list(variants), []
+    for name, changes in variants.items():
+        folder = tmp_path / f"mnist-{name.replace(':', '-')}-b64-s0"
+        paths.append(write_run(folder, falling(100, 300), model=name[:5], **changes))
+    assert [run.variant for run in read_runs(paths)] == names
+    assert [run.variant for run in read_runs(paths[:3])] == names[:3]
+    contests = compare_runs(paths, against="dcgan+lr=1e-3").document["contests"]
+    pairs = [(contest["variant"], contest["counterpart"]) for contest in contests]
+    assert ("d3gan+lr=0.001", "dcgan+lr=0.001") in pairs
+
+
+def test_a_run_trained_elsewhere_is_no_variant(tmp_path: Path) -> None:
+    elsewhere: dict[str, Any] = {"device": "cuda", "compile": "on", "num_samples": 100}
+    one = write_run(tmp_path / "one", falling(100, 300), model="dcgan", seed=0)
+    two = write_run(tmp_path / "two", falling(100, 300), model="dcgan", seed=1, **elsewhere)
+    file = RunDirectory(two).environment
+    file.write_text(file.read_text().replace('"device": "cpu"', '"device": "cuda:0", "compile": true'))
+    assert [run.variant for run in read_runs([one, two])] == ["dcgan", "dcgan"]
+    remarks = "\n".join(compare_runs([one, two]).remarks)
+    assert "runs differ in the device, so seconds are not comparable: cpu, cuda:0" in remarks
+    again = write_run(tmp_path / "again", falling(100, 300), model="dcgan", seed=0, **elsewhere)
+    remark = "\n".join(compare_runs([one, again]).remarks)
+    assert (
+        "Left out, since another run has the same variant and seed: again. They differ in device, compile" in remark
+    )
+    assert "to compare them, put +device=VALUE into the folder's name." in remark
+    named = again.rename(tmp_path / "again+device=cuda")
+    assert [run.variant for run in read_runs([one, named])] == ["dcgan", "dcgan+device=cuda"]
+
+
+def test_accumulating_is_compared_with_not_accumulating(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", falling(100, 300), model="dcgan")
+    larger = write_run(tmp_path / "larger", falling(100, 200), model="dcgan", accumulate=2)
+    file = RunDirectory(larger).metrics
+    file.write_text(file.read_text().replace('"global_batch_size": 64', '"global_batch_size": 128'))
+    comparison = compare_runs([one, larger])
+    assert contest(comparison, "dcgan+accumulate=2")["setting"] == "mnist, batch size 64"
+    remark = "runs differ in the images of a step, so equal iterations are not equal images: 128, 64"
+    assert remark in "\n".join(comparison.remarks)
+    # Two processes of one batch each make the same step as one process of two.
+    both = write_run(tmp_path / "both", falling(100, 200), model="dcgan", seed=1)
+    for file in (RunDirectory(both).metrics, RunDirectory(both).environment):
+        text = file.read_text().replace('"global_batch_size": 64', '"global_batch_size": 128')
+        file.write_text(text.replace('"world_size": 1', '"world_size": 2'))
+    assert [run.variant for run in read_runs([larger, both])] == ["dcgan", "dcgan"]
+    (setting,) = compare_runs([larger, both]).document["settings"]
+    assert setting["batch_size"] == 128
 
 
 def test_a_run_that_collapses_leaves_no_time_to_compare(tmp_path: Path) -> None:

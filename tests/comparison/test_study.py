@@ -16,6 +16,7 @@ from PIL import Image
 
 from d3gan.checkpoint import load_checkpoint
 from d3gan.cli import main
+from d3gan.comparison.reading import read_runs
 from d3gan.run_directory import checkpoint_path
 from tests.conftest import tiny_settings
 
@@ -57,6 +58,54 @@ def test_a_grid_from_the_command_to_the_page(words: list[str], tmp_path: Path, c
     assert (out / "runs" / RUNS[0] / "environment.json").read_text() == written
     assert main([*words, "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in RUNS]
+
+
+def test_variants_keep_their_names_from_the_command_to_the_page(
+    words: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    """Also those that change what a run may change when it goes on, and where most runs have the changed value."""
+    names = [
+        "dcgan",
+        "dcgan+accumulate=2",
+        "dcgan+cuda_graph=off",
+        "d3gan+cuda_graph=off",
+        "d3gan+cuda_graph=off+lr=1e-05",
+    ]
+    names[-1] = "d3gan+lr=1e-05+cuda_graph=off"
+    asked = [
+        "--models",
+        *names[:-1],
+        "d3gan+cuda_graph=off+lr=1e-5",
+        "--seeds=0",
+        "--max-steps=8",
+        "--evaluate-every=8",
+    ]
+    assert main([*words, *asked, "--against=dcgan"]) == 0
+    out = tmp_path / "out"
+    folders = {name: f"pictures-{name}-b4-s0" for name in names}
+    assert {path.name for path in (out / "runs").iterdir()} == set(folders.values())
+    (setting,) = json.loads((out / "comparison.json").read_text())["settings"]
+    assert {name: Path(found["runs"]["0"]).name for name, found in setting["variants"].items()} == folders
+    contests = json.loads((out / "comparison.json").read_text())["contests"]
+    assert {c["variant"] for c in contests} == set(names[1:]), "all are compared with dcgan"
+    assert {run.variant for run in read_runs([out / "runs" / folder for folder in folders.values()])} == set(names)
+    assert main(["report", str(out), "--against=dcgan"]) == 0
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in names)
+    capsys.readouterr()
+    assert main([*words, *asked, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count(": finished") == len(names)
+
+
+def test_a_counterpart_that_failed_hides_nothing(words: list[str], tmp_path: Path, capsys: Any) -> None:
+    in_the_way = tmp_path / "out" / "runs" / RUNS[0]
+    in_the_way.mkdir(parents=True)
+    (in_the_way / "thesis.tex").write_text("mine")
+    assert main([*words, "--seeds=0", "--max-steps=4", "--against=dcgan"]) == 1
+    captured = capsys.readouterr()
+    assert f"1 failed: {RUNS[0]}" in captured.err
+    assert "dcgan: has no evaluated run, so the others are compared as without --against" in captured.out
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(words: list[str], tmp_path: Path, capsys: Any) -> None:

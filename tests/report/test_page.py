@@ -135,7 +135,7 @@ def twins(tmp_path: Path) -> tuple[Comparison, Comparison]:
     for folder, text in ((harmless, harmless[: len(HOSTILE)]), (HOSTILE_FOLDER, HOSTILE)):
         run = read_run(tmp_path / folder)
         session = dict.fromkeys(run.sessions[0], text) | {"command": [text], "data": {"name": text, "images": text}}
-        config = dataclasses.replace(run.config, dataset=f"/{text}", device=text)
+        config = dataclasses.replace(run.config, dataset=f"/{text}", reference=text)
         run = dataclasses.replace(run, config=config, variant=text, dataset=text, sessions=[session])
         evaluation = {name: value for name, value in run.evaluations[-1].items() if name != FID}
         run = dataclasses.replace(run, evaluations=[evaluation | {f"fid_{text}_train": 3.0}])

@@ -17,25 +17,31 @@ from d3gan.comparison.settings import (
     Setting,
     check_against,
     figures_by_dataset,
+    images_a_step,
     last_step,
     pairs_of,
     settings_of,
 )
 from d3gan.comparison.tables import tables_of
+from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS
 from d3gan.comparison.verdict import verdict_of
 from d3gan.comparison.wording import seeds_text
+from d3gan.config import TrainConfig
 from d3gan.evaluation.figures import figure_label, figures_of, reasons_of
 from d3gan.files import disk_errors, write_text
 from d3gan.plots import save
 
 
-def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "") -> Comparison:
+def compare_runs(
+    paths: Sequence[Path], *, against: str = "", scaling: str = "", base: TrainConfig | None = None
+) -> Comparison:
     """Compares runs of any number of variants, data sets, batch sizes and seeds.
 
     Args:
         paths: run directories.
         against: the variant that all others are compared with. Empty: ``pairs_of`` of the settings decides.
         scaling: folder that ``d3gan scale`` wrote, whose figures go along; empty: none.
+        base: what the variants share, see ``read_runs``; None: what most runs have.
 
     Returns:
         What is known of them; figures are drawn when they are wanted.
@@ -44,9 +50,9 @@ def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "")
         ConfigError: a path holds no run, ``against`` is none of the variants, or ``scaling`` holds no scaling.json.
         WorldError: a run cannot be read.
     """
-    runs = read_runs(paths)
+    runs = read_runs(paths, base)
     settings = settings_of(runs)
-    check_against(settings, against)
+    against = check_against(settings, against)
     figures = figures_by_dataset(runs)
     contests = [
         contest
@@ -63,9 +69,7 @@ def compare_runs(paths: Sequence[Path], *, against: str = "", scaling: str = "")
     ]
     tables, verdict = tables_of(settings, contests, figures), verdict_of(contests)
     remarks = [remark for setting in settings for remark in _remarks(setting, figures[setting.dataset].fid)]
-    counted = {run.path for setting in settings for own in setting.variants.values() for run in own.values()}
-    if twice := [run.name for run in runs if run.path not in counted]:
-        remarks.append(f"Left out, since another run has the same variant and seed: {', '.join(twice)}.")
+    remarks += _left_out(runs, settings)
     document = _document(settings, contests, tables, verdict, remarks, figures)
     return Comparison(runs, verdict, drawings, tables, document, remarks)
 
@@ -133,6 +137,24 @@ def _not_computed(run: Run) -> list[str]:
     ]
 
 
+def _left_out(runs: Sequence[Run], settings: Sequence[Setting]) -> list[str]:
+    """Which runs are not compared, since another one has their variant and seed, and what makes them a variant."""
+    counted = [run for setting in settings for own in setting.variants.values() for run in own.values()]
+    left = [run for run in runs if not any(run is other for other in counted)]
+    if not left:
+        return []
+    said = f"Left out, since another run has the same variant and seed: {', '.join(run.name for run in left)}."
+    passing = [key for key in VARIANT_KEYS if key not in LASTING_KEYS]
+    alike = [(run, other) for run in left for other in counted if _stand_in(run, other)]
+    if keys := [key for key in passing if any(getattr(a.config, key) != getattr(b.config, key) for a, b in alike)]:
+        said += f" They differ in {', '.join(keys)}; to compare them, put +{keys[0]}=VALUE into the folder's name."
+    return [said]
+
+
+def _stand_in(run: Run, other: Run) -> bool:
+    return (run.dataset, run.variant, run.config.seed) == (other.dataset, other.variant, other.config.seed)
+
+
 def _distances(run: Run) -> set[str]:
     names = {name for line in run.evaluations for name in figures_of(line)}
     return {name for name in names if name.startswith("fid_") and not name.startswith("fid_64_features")}
@@ -150,6 +172,9 @@ def _conditions(runs: Sequence[Run]) -> dict[str, set[str]]:
         },
         "the number of threads, so seconds are not comparable": {str(s["threads"]) for s in last if "threads" in s},
         "the number of processes": {str(session["world_size"]) for session in last if "world_size" in session},
+        "compile, so seconds are not comparable": {str(s["compile"]) for s in last if "compile" in s},
+        "cuda_graph, so seconds are not comparable": {str(s["cuda_graph"]) for s in last if "cuda_graph" in s},
+        "the images of a step, so equal iterations are not equal images": {str(images_a_step(run)) for run in runs},
     }
 
 

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from d3gan.comparison.cost import flops_an_image
-from d3gan.comparison.options import Compare, parse_variant
+from d3gan.comparison.options import Compare
+from d3gan.comparison.variants import variant_config
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError
 from d3gan.run_directory import RunDirectory, checkpoint_path, refuse_other_runs
 
 _LONGEST_LINES = 64 << 10  # bytes that hold the last lines of a file
+_LONGEST_NAME = 240  # bytes; file systems take 255, and the logs and configs of runs add endings
 
 
 def grid_of(options: Compare) -> list[TrainConfig]:
@@ -23,43 +27,49 @@ def grid_of(options: Compare) -> list[TrainConfig]:
     """
     shared = options.train_config
     configs = []
-    for dataset in options.datasets or (shared.dataset,):
-        for batch_size in options.batch_sizes or (shared.batch_size,):
+    for dataset in dict.fromkeys(options.datasets or (shared.dataset,)):
+        for batch_size in dict.fromkeys(options.batch_sizes or (shared.batch_size,)):
             for seed in options.grid_seeds:
                 base = dataclasses.replace(shared, dataset=dataset, batch_size=batch_size, seed=seed)
-                variants = {word: _variant(base, word) for word in options.variant_names}
+                variants = {name: variant_config(base, word) for name, word in options.variants.items()}
                 if options.equal == "flops":
                     variants = _at_equal_flops(variants, options.counterpart)
-                for word, config in variants.items():
-                    name = f"{config.dataset_name}-{word}-b{batch_size}-s{seed}"
-                    configs.append(dataclasses.replace(config, out=str(Path(options.out) / "runs" / name)))
-    places = [config.out for config in configs]
-    if twice := sorted({place for place in places if places.count(place) > 1}):
+                for name, config in variants.items():
+                    folder = _folder_name(f"{config.dataset_name}-{name}-b{batch_size}-s{seed}")
+                    configs.append(dataclasses.replace(config, out=str(Path(options.out) / "runs" / folder)))
+    places = [config.out.casefold() for config in configs]  # some file systems take A for a
+    if twice := [config.out for config in configs if places.count(config.out.casefold()) > 1]:
         raise ConfigError(f"{twice[0]}: two runs of the grid would be kept there; rename one of the data sets")
     return configs
 
 
-def _variant(base: TrainConfig, word: str) -> TrainConfig:
-    model, values = parse_variant(word)
-    try:
-        return dataclasses.replace(base, model=model, **values)  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise ConfigError(f"--models {word}: {error}") from error
+def _folder_name(name: str) -> str:
+    """A run's name with a hyphen for each character that some file system refuses, such as the colon of cuda:1.
+
+    Raises:
+        ConfigError: it is too long.
+    """
+    if (length := len(name.encode())) > _LONGEST_NAME:
+        raise ConfigError(
+            f"{name}: is too long for a folder's name ({length} bytes, at most {_LONGEST_NAME}); give keys that all "
+            "variants share as flags, such as --lr, or rename the data set"
+        )
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "-", name)
 
 
 def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str, TrainConfig]:
     """The same variants, longer or shorter, so that each spends as much arithmetic as the one compared with.
 
-    Epochs go along with the steps, so that a learning rate that falls to 0 does so at the run's end.
+    Epochs go along with the images seen, so that a learning rate that falls to 0 does so at the run's end.
     """
     costs = {word: flops_an_image(config) for word, config in variants.items()}
-    own = costs[against if against in costs else next(iter(costs))]
+    own = against if against in costs else next(iter(costs))
     found = {}
     for word, config in variants.items():
-        times = own / costs[word]
-        steps, epochs = round(config.max_steps * times), max(1, round(config.epochs * times))
+        times, images = costs[own] / costs[word], config.accumulate / variants[own].accumulate  # of a step
+        steps, epochs = round(config.max_steps * times / images), max(1, round(config.epochs * times))
         if config.max_steps:
-            epochs = max(epochs, -(-steps * config.epochs // config.max_steps))
+            epochs = max(epochs, math.ceil(steps * images * config.epochs / config.max_steps))
         found[word] = dataclasses.replace(config, max_steps=steps, epochs=epochs)
     return found
 

@@ -1,16 +1,15 @@
 """What ``d3gan compare`` is told. Imports no torch, so that its help answers at once."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from d3gan.comparison.reading import variant_of
-from d3gan.config import MODELS, TrainConfig
+from d3gan.comparison.variants import variant_name
+from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, nearest
-from d3gan.values import check_values, field_types, parse_value
+from d3gan.values import check_values
 
-# What a variant may not change: the grid does.
-_GRID_KEYS = frozenset({"model", "dataset", "batch_size", "seed", "out", "data_dir", "max_steps", "epochs"})
 _SEEDS = 3
 # From the controlled DCGAN, one change at a time; D3GAN's second discriminator comes with swap and selection.
 ABLATION = (
@@ -74,22 +73,63 @@ class Compare(TrainConfig, GridFlags):
                 raise ConfigError(f"{name} = {bad[0]}: must be at least {low}")
         if self.ablation and self.models:
             raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
-        if self.against and not self.runs and self.against not in self.variant_names:
-            known = ", ".join(self.variant_names)
-            hint = nearest(self.against, self.variant_names)
-            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {known}")
+        # What the user wrote is checked here, before what a comparison needs beside it.
+        known, _ = self.variant_names, self.counterpart
+        if not self.runs:  # else it may be one of those, which are read later
+            self.check_against(known)
+
+    def check_against(self, known: Sequence[str]) -> None:
+        """Refuses a counterpart that is none of the variants.
+
+        Args:
+            known: the variants' names.
+
+        Raises:
+            ConfigError: it is none of them.
+        """
+        if self.against and self.counterpart not in known:
+            hint, names = nearest(self.against, known), ", ".join(known)
+            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {names}")
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """The variants: name -> the first word that means it.
+
+        Raises:
+            ConfigError: a word means no variant.
+        """
+        found: dict[str, str] = {}
+        for word in self._words:
+            found.setdefault(variant_name(self.shared, word), word)
+        return found
 
     @property
     def variant_names(self) -> list[str]:
         """The variants, each once, by the names that a comparison calls them by."""
+        return list(self.variants)
+
+    @property
+    def repeated(self) -> list[str]:
+        """A line for each word that means the same variant as one before it."""
+        variants, seen, lines = self.variants, set[str](), []
+        for word in self._words:
+            name = variant_name(self.shared, word)
+            if name in seen:
+                lines.append(f"{word} is the same variant as {variants[name]} here; it is trained once")
+            seen.add(name)
+        return lines
+
+    @property
+    def _words(self) -> Sequence[str]:
+        """The variants as they were written."""
         twin = self.model.replace("d3gan", "dcgan")
-        words = ABLATION if self.ablation else self.models or (twin, twin.replace("dcgan", "d3gan"))
-        return list(dict.fromkeys(_canonical(word) for word in words))
+        return ABLATION if self.ablation else self.models or (twin, twin.replace("dcgan", "d3gan"))
 
     @property
     def counterpart(self) -> str:
-        """What all are compared with; empty: each with its own."""
-        return self.against or (ABLATION[0] if self.ablation else "")
+        """What all are compared with, by its name; empty: each with its own."""
+        word = self.against or (ABLATION[0] if self.ablation else "")
+        return variant_name(self.shared, word, "--against") if word else ""
 
     @property
     def grid_seeds(self) -> list[int]:
@@ -103,46 +143,15 @@ class Compare(TrainConfig, GridFlags):
         Raises:
             ConfigError: the config asks for no evaluation, and does not say how long a run is.
         """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)}
         if not self.evaluate_every and not self.max_steps:
             raise ConfigError(
                 "evaluate_every = 0: a comparison needs evaluations; give --evaluate-every, such as 1000"
             )
         every = self.evaluate_every or max(1, self.max_steps // 10)
-        return TrainConfig(
-            **(values | {"out": "", "evaluate_every": every, "sample_every": self.sample_every or every})
-        )
+        return dataclasses.replace(self.shared, evaluate_every=every, sample_every=self.sample_every or every)
 
-
-def _canonical(word: str) -> str:
-    """A variant's name as ``variant_of`` writes it: keys in their order, none that changes nothing."""
-    model, values = parse_variant(word)
-    try:
-        return variant_of(TrainConfig(**{"model": model, **values}), values)  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise ConfigError(f"--models {word}: {error}") from error
-
-
-def parse_variant(word: str) -> tuple[str, dict[str, object]]:
-    """A variant's model, and the values it changes: ``dcgan+activation=mish``.
-
-    Raises:
-        ConfigError: the model or a key is unknown, or a value is none of the key's.
-    """
-    model, *changes = word.split("+")
-    if model not in MODELS:
-        raise ConfigError(
-            f"--models {word}: {model!r} is unknown{nearest(model, MODELS)}; allowed: {', '.join(MODELS)}"
-        )
-    types = {name: hint for name, hint in field_types(TrainConfig).items() if name not in _GRID_KEYS}
-    values: dict[str, object] = {}
-    for change in changes:
-        name, has_value, text = change.partition("=")
-        if not has_value:
-            raise ConfigError(f"--models {word}: {change!r} must be key=value, such as {model}+activation=mish")
-        if name not in types:
-            raise ConfigError(
-                f"--models {word}: unknown key {name!r}{nearest(name, types)}; allowed: {', '.join(types)}"
-            )
-        values[name] = parse_value(f"--models {word}: {name}", text, types[name])
-    return model, values
+    @property
+    def shared(self) -> TrainConfig:
+        """The flags and keys of ``d3gan train``, for all runs."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)}
+        return TrainConfig(**(values | {"out": ""}))

@@ -31,7 +31,9 @@ def quality_drawings(settings: Sequence[Setting], figures: Mapping[str, Figures]
         fid = figures[dataset].fid
         if fid and len(groups) > 1:
             for axis in (AXES[0], AXES[2]):
-                yield from _drawing(groups, fid, axis, f"{variant}, {dataset}", f"{slug}-{variant}-batch-sizes")
+                yield from _drawing(
+                    groups, fid, axis, f"{variant}, {dataset}", f"{slug}-{variant.replace(':', '-')}-batch-sizes"
+                )
 
 
 def _drawing(groups: Mapping[str, list[Run]], figure: str, axis: Axis, where: str, slug: str) -> Iterator[Drawing]:

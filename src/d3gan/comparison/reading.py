@@ -3,28 +3,33 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from d3gan.comparison.records import Run
-from d3gan.config import MODELS, Recipe, TrainConfig, load_config
+from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS, variant_of
+from d3gan.config import TrainConfig, load_config
 from d3gan.errors import ConfigError, WorldError
-from d3gan.run_directory import FREE_KEYS, find_run, read_environment
-
-# What makes no variant: where a run stands in the grid, and how long it is.
-_NO_VARIANT = FREE_KEYS | {"model", "batch_size", "seed", "epochs"}
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+from d3gan.run_directory import find_run, read_environment
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path], base: TrainConfig | None = None) -> list[Run]:
     """Reads run directories, and names the variant that each is.
 
-    A variant is called by its model, with the recipe's keys that the run overrides behind it, and those other keys in
-    which it differs from most runs on its data set: ``dcgan+activation=mish``, ``d3gan+lr=0.0001``.
+    A variant is called by its model, and behind it, as in ``dcgan+activation=mish`` or ``d3gan+lr=0.0001``,
+
+    - the recipe's keys that the run overrides;
+    - the keys that its folder's name gives as ``+key=``, as ``d3gan compare`` names the folders of variants;
+    - of the keys that hold for a whole run, those in which it differs from ``base``.
+
+    So a key that may change when a run goes on (device, compile, ...) counts only where the folder says so: a run
+    trained on another device by chance is no variant. ``accumulate`` does not count where it makes up for another
+    number of processes, so that a step has as many batches as most.
 
     Args:
         paths: run directories.
+        base: what the variants share. None: for each data set, what most runs have whose folders do not vary the key.
 
     Returns:
         The runs, in the order of the paths.
@@ -34,42 +39,49 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         WorldError: a run cannot be read.
     """
     runs = [_read_run(path) for path in paths]
-    usual = {
-        name: _usual([run.config for run in runs if run.dataset == name]) for name in {run.dataset for run in runs}
-    }
-    found = []
-    for run in runs:
-        own = {key for key, value in usual[run.dataset].items() if getattr(run.config, key) != value}
-        found.append(dataclasses.replace(run, variant=variant_of(run.config, own)))
-    return found
+    usual = {name: _usual([run for run in runs if run.dataset == name], base) for name in {r.dataset for r in runs}}
+    return [_named(run, *usual[run.dataset]) for run in runs]
 
 
-def _usual(configs: Sequence[TrainConfig]) -> dict[str, Any]:
-    """The value of each key that most configs have; of several the default, else the one that comes first."""
+def _named(run: Run, usual: dict[str, Any], usual_batches: int) -> Run:
+    """The run with its variant's name, and the batch size that it has beside that."""
+    varied = _varied(run)
+    own = {key for key in LASTING_KEYS if getattr(run.config, key) != usual[key]}
+    if _batches(run) == usual_batches:
+        own.discard("accumulate")
+    own |= varied
+    # A variant that accumulates more is compared with those that do not: like them it counts by its smaller batches.
+    size = run.config.batch_size * _processes(run) * usual["accumulate"] if "accumulate" in own else 0
+    return dataclasses.replace(run, variant=variant_of(run.config, own), batch_size=size)
+
+
+def _usual(runs: Sequence[Run], base: TrainConfig | None) -> tuple[dict[str, Any], int]:
+    """The value of each key that the variants share, and the batches of a step; of a tie the default or the first."""
+    if base is not None:
+        return {key: getattr(base, key) for key in LASTING_KEYS}, base.accumulate
     usual = {}
-    for field in (field for field in dataclasses.fields(TrainConfig) if field.name in _keys()):
-        counts = Counter(getattr(config, field.name) for config in configs)
+    for field in (field for field in dataclasses.fields(TrainConfig) if field.name in LASTING_KEYS):
+        fixed = [run for run in runs if field.name not in _varied(run)] or runs
+        counts = Counter(getattr(run.config, field.name) for run in fixed)
         usual[field.name] = max(counts, key=lambda value: (counts[value], value == field.default))
-    return usual
+    batches = Counter(_batches(run) for run in runs if "accumulate" not in _varied(run))
+    return usual, max(batches, key=lambda n: (batches[n], n == usual["accumulate"]), default=usual["accumulate"])
 
 
-def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
-    """What a run is called in a comparison.
-
-    Args:
-        config: of the run.
-        differing: keys beside the recipe's to name.
-    """
-    own = MODELS[config.model]
-    overridden = [key for key in _RECIPE if getattr(config.recipe, key) != getattr(own, key)]
-    others = [key for key in _keys() if key in differing and key not in _RECIPE]
-    words = [f"{key}={getattr(config.recipe, key)}" for key in overridden]
-    return "+".join([config.model, *words, *(f"{key}={getattr(config, key)}" for key in others)])
+def _varied(run: Run) -> set[str]:
+    """The keys that a run was made to vary, as its folder's name says."""
+    return {key for key in VARIANT_KEYS if f"+{key}=" in run.name}
 
 
-def _keys() -> list[str]:
-    """The keys that can make a variant."""
-    return [field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NO_VARIANT]
+def _batches(run: Run) -> int:
+    """Batches of a step, of all processes."""
+    return run.config.accumulate * _processes(run)
+
+
+def _processes(run: Run) -> int:
+    """Processes of the last session."""
+    found = run.sessions[-1].get("world_size") if run.sessions else None
+    return found if isinstance(found, int) and found > 0 else 1
 
 
 def _read_run(path: Path) -> Run:

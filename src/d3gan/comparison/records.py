@@ -33,6 +33,8 @@ class Run:
     """Whole lines of evaluations.jsonl, in order of the step."""
     grids: Sequence[tuple[int, Path]]
     """Step and file of the sample grids."""
+    batch_size: int = 0
+    """Real images a step without what its variant accumulates, of all processes; 0: as its metrics say."""
 
     @property
     def name(self) -> str:

@@ -164,10 +164,12 @@ class Grid:
         with disk_errors(log_path):
             log = log_path.open("ab")
         place, command = self._free.pop(0), [sys.executable, "-m", "d3gan", "train", "--config", str(path)]
+        # A place shows a process one GPU alone; a run that asks for one by its number must see them all.
+        environment = {} if config.device.startswith("cuda:") else place.environment
         # In a group of its own, so that a terminal's Ctrl-C reaches it through us alone, and once.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | place.environment,
+            env=os.environ | environment,
         )  # fmt: skip
         self._running.append(_Child(config, place, process, log, log.tell(), time.monotonic()))
         if self.stopped_by is not None:  # while it was started

@@ -1,11 +1,15 @@
 """Runs in order: by data set and batch size, then by variant, then by seed; and who is compared with whom."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from d3gan.comparison.records import Run
+from d3gan.comparison.variants import parse_variant, variant_of
+from d3gan.config import Recipe, TrainConfig
 from d3gan.errors import ConfigError, nearest
 from d3gan.evaluation.figures import PUBLISHED_FID, figures_of
 
@@ -16,7 +20,7 @@ class Setting:
 
     dataset: str
     batch_size: int
-    """Of all processes together."""
+    """Of all processes together, without what a variant accumulates."""
     variants: dict[str, dict[int, Run]]
     """Variant -> seed -> run; those with the fewest discriminators first."""
 
@@ -35,14 +39,14 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     """Sorts runs into settings; of two runs of one seed the longer one counts."""
     found: dict[tuple[str, int], dict[str, dict[int, Run]]] = {}
     for run in sorted(runs, key=lambda run: (run.config.recipe.discriminators, run.variant, run.config.seed)):
-        seeds = found.setdefault((run.dataset, batch_size_of(run)), {}).setdefault(run.variant, {})
+        seeds = found.setdefault((run.dataset, run.batch_size or images_a_step(run)), {}).setdefault(run.variant, {})
         other = seeds.get(run.config.seed)
         if other is None or last_step(run) > last_step(other):
             seeds[run.config.seed] = run
     return [Setting(*place, variants) for place, variants in sorted(found.items())]
 
 
-def batch_size_of(run: Run) -> int:
+def images_a_step(run: Run) -> int:
     """Real images a step, of all processes."""
     found = run.metrics[-1].get("global_batch_size") if run.metrics else None
     return found if isinstance(found, int) and found > 0 else run.config.batch_size * run.config.accumulate
@@ -104,15 +108,28 @@ def pairs_of(setting: Setting, against: str) -> list[tuple[str, str]]:
 def differ_in_discriminators_alone(setting: Setting, *names: str) -> bool:
     """Whether two variants of a setting have another number of discriminators, and else the same recipe and rules."""
     a, b = (next(iter(setting.variants[name].values())).config.recipe for name in names)
-    return (a.activation, a.schedule) == (b.activation, b.schedule) and a.discriminators != b.discriminators
+    same = (a.activation, a.schedule) == (b.activation, b.schedule) and a.discriminators != b.discriminators
+    ours, theirs = (_beside_the_recipe(name) for name in names)
+    return same and ours == theirs
 
 
-def check_against(settings: Sequence[Setting], against: str) -> None:
-    """Refuses a counterpart that no setting has.
+def _beside_the_recipe(name: str) -> list[str]:
+    """The keys and values in a variant's name that no recipe has: those of device=cpu, lr=0.001."""
+    recipe = {field.name for field in dataclasses.fields(Recipe)}
+    return [change for change in name.split("+")[1:] if change.partition("=")[0] not in recipe]
+
+
+def check_against(settings: Sequence[Setting], against: str) -> str:
+    """The name of the counterpart, however it is written: ``dcgan+lr=1e-3`` is ``dcgan+lr=0.001``.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no setting has it.
     """
     known = sorted({name for setting in settings for name in setting.variants})
-    if against and against not in known:
-        raise ConfigError(f"--against {against}: no such run{nearest(against, known)}; there are: {', '.join(known)}")
+    if against in ("", *known):
+        return against
+    with suppress(ConfigError):
+        model, values = parse_variant(against, "--against")
+        if (name := variant_of(TrainConfig(model=model, **values), values)) in known:  # type: ignore[arg-type]
+            return name
+    raise ConfigError(f"--against {against}: no such run{nearest(against, known)}; there are: {', '.join(known)}")

@@ -10,8 +10,10 @@ from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.grid import grid_of, plan_of
 from d3gan.comparison.options import Compare
 from d3gan.comparison.outcomes import scaling_drawings
+from d3gan.comparison.reading import read_runs
 from d3gan.comparison.running import Ended, Grid, places_for
 from d3gan.config import TrainConfig
+from d3gan.data.image_sets import resolve
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable
 from d3gan.report.write import write_page
@@ -42,6 +44,8 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
     """
     configs, folder = _grid(options), Path(options.out)
     refuse_unwritable(folder)
+    for line in options.repeated:
+        say(line)
     places = places_for(options.at_once, options.device, len(configs))
     say(f"{len(configs)} runs in {folder / 'runs'}, {len(places)} at a time")
     grid = Grid(configs, folder, places, say)
@@ -54,19 +58,24 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
     if not paths:
         return Study(failed, "", None, None)
     say("drawing")
-    comparison = compare_runs(paths, against=options.counterpart, scaling=options.scaling)
+    against = options.counterpart
+    if against and against not in {run.variant for run in read_runs(paths, options.shared)}:
+        say(f"{against}: has no evaluated run, so the others are compared as without --against")
+        against = ""
+    comparison = compare_runs(paths, against=against, scaling=options.scaling, base=options.shared)
     write_comparison(comparison, folder)
     write_animations(comparison.runs, folder / "animations")
     return Study(failed, comparison.verdict, write_page(comparison, [folder], folder / "report.html"), None)
 
 
 def planned(options: Compare) -> list[str]:
-    """A line for each run of the grid, of which nothing is trained.
+    """A line for each run of the grid, of which nothing is trained; before them one for each variant given twice.
 
     Raises:
         ConfigError: a value does not fit.
     """
-    return plan_of(_grid(options))
+    configs = _grid(options)
+    return [*options.repeated, *plan_of(configs)]
 
 
 def _grid(options: Compare) -> list[TrainConfig]:
@@ -76,4 +85,9 @@ def _grid(options: Compare) -> list[TrainConfig]:
             raise ConfigError(f"--runs {run}: was never evaluated (d3gan train --evaluate-every); leave it out")
     if options.scaling:
         scaling_drawings(options.scaling)
+    for dataset in options.datasets or (options.dataset,):
+        resolve(dataset)
+    if options.runs and options.against:
+        others = read_runs([Path(run) for run in options.runs], options.shared)
+        options.check_against([*options.variant_names, *(run.variant for run in others)])
     return grid_of(options)

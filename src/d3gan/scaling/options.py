@@ -61,8 +61,6 @@ class Scale(Hosts):
             raise ConfigError(f"--workers {self.workers}: must hold 1, which the others are compared with")
         if self.numbers[-1] % self.nnodes:
             raise ConfigError(f"--workers {self.workers}: the largest must be a multiple of --nnodes {self.nnodes}")
-        if self.train_config.sync_batchnorm:
-            raise ConfigError("sync_batchnorm = True: its exchanges cannot be told from computing; set it to False")
         if not self.model_names:
             raise ConfigError(f"--models is empty; allowed: {', '.join(MODELS)}")
         for name in self.model_names:
@@ -70,6 +68,8 @@ class Scale(Hosts):
                 raise ConfigError(
                     f"--models: {name!r} is unknown{nearest(name, MODELS)}; allowed: {', '.join(MODELS)}"
                 )
+        if self.train_config.sync_batchnorm:
+            raise ConfigError("sync_batchnorm = True: its exchanges cannot be told from computing; set it to False")
         if min(self.sizes_of(self.train_config)) < 2:
             raise ConfigError(f"--batch-sizes {self.batch_sizes}: must be at least 2")
         if self.project:

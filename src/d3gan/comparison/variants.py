@@ -1,0 +1,136 @@
+"""What a variant is: a model with the keys that it changes, and the one name that it has. Imports no torch."""
+
+import dataclasses
+import re
+from collections.abc import Collection
+from typing import Any
+
+from d3gan.config import MODELS, Recipe, TrainConfig
+from d3gan.errors import ConfigError, nearest
+from d3gan.run_directory import FREE_KEYS
+from d3gan.values import field_types, parse_value
+
+_FILES = "says where files are, not what is trained; give --{flag} for all runs"
+_WRITTEN = "says how often something is written, not what is trained; give --{flag} for all runs"
+_PROCESS = "serves the process, not what is trained; give --{flag} for all runs"
+_MEASURE = "decides which metrics there are, and only the same metrics can be compared; give --{flag} for all runs"
+_LENGTH = "is the length that all runs share; give --{flag}, or --equal flops for lengths of equal arithmetic"
+# The keys that make no variant, and why. Every other key makes one: it changes what is trained, how that is computed,
+# or which generator is measured on how many images.
+NO_VARIANT = {
+    "model": "is what stands before the first +",
+    "dataset": "has a flag of its own; give --datasets",
+    "batch_size": "has a flag of its own; give --batch-sizes",
+    "seed": "has a flag of its own; give --seeds",
+    "epochs": _LENGTH,
+    "max_steps": _LENGTH,
+    "out": _FILES,
+    "data_dir": _FILES,
+    "inception_weights": _FILES,
+    "checkpoint": _WRITTEN,
+    "tick": _WRITTEN,
+    "sample_every": _WRITTEN,
+    "evaluate_every": _WRITTEN,
+    "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
+    "workers": _PROCESS,
+    "timeout": _PROCESS,
+    "metrics": _MEASURE,
+    "reference": _MEASURE,
+    "features": _MEASURE,
+    "protocol": _MEASURE,
+}
+VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in NO_VARIANT)
+# Of those, the ones that hold for a whole run. The rest may change whenever a run goes on: config.ini tells only the
+# last value. What accumulate makes of a step may not change.
+LASTING_KEYS = tuple(key for key in VARIANT_KEYS if key == "accumulate" or key not in FREE_KEYS)
+_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
+    """The name of a variant: ``dcgan+activation=mish+lr=0.001``.
+
+    Args:
+        config: of the run.
+        differing: the keys to name, beside those of the recipe, which are named where the model has another value.
+
+    Returns:
+        The model, then the recipe's keys, then the others in the order of ``TrainConfig``.
+    """
+    own = MODELS[config.model]
+    changes = {key: getattr(config.recipe, key) for key in _RECIPE}
+    changes = {key: value for key, value in changes.items() if value != getattr(own, key)}
+    changes |= {key: getattr(config, key) for key in VARIANT_KEYS if key in differing and key not in _RECIPE}
+    return "+".join([config.model, *(f"{key}={_text(value)}" for key, value in changes.items())])
+
+
+def _text(value: Any) -> str:
+    """A value in a name: as Python writes it, but 1e30 for 1e+30, since + stands between the keys."""
+    return str(value).replace("e+", "e") if isinstance(value, float) else str(value)
+
+
+def parse_variant(word: str, flag: str = "--models") -> tuple[str, dict[str, Any]]:
+    """A variant's model, and the values it changes: ``dcgan+activation=mish``.
+
+    Args:
+        word: what the user wrote.
+        flag: where, for the error message.
+
+    Raises:
+        ConfigError: the model or a key is unknown, the key makes no variant, or a value is none of the key's.
+    """
+    model, *changes = re.split(r"\+(?=[^\W\d])", word)  # a key starts with a letter, the 30 of 1e+30 does not
+    if model not in MODELS:
+        raise ConfigError(
+            f"{flag} {word}: {model!r} is unknown{nearest(model, MODELS)}; allowed: {', '.join(MODELS)}"
+        )
+    types, allowed = field_types(TrainConfig), ", ".join(VARIANT_KEYS)
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, has_value, text = change.partition("=")
+        if not has_value:
+            raise ConfigError(f"{flag} {word}: {change!r} must be key=value, such as {model}+activation=mish")
+        if name in NO_VARIANT:
+            reason = NO_VARIANT[name].format(flag=name.replace("_", "-"))
+            raise ConfigError(
+                f"{flag} {word}: {name!r} makes no variant: it {reason}; a variant can change {allowed}"
+            )
+        if name not in types:
+            hint = nearest(name, VARIANT_KEYS)
+            raise ConfigError(f"{flag} {word}: unknown key {name!r}{hint}; a variant can change {allowed}")
+        if name in values:
+            raise ConfigError(f"{flag} {word}: {name!r} is given twice; give it once")
+        values[name] = parse_value(f"{flag} {word}: {name}", text, types[name])
+    return model, values
+
+
+def variant_config(base: TrainConfig, word: str, flag: str = "--models") -> TrainConfig:
+    """The config of a variant.
+
+    Args:
+        base: what all variants share.
+        word: the variant as the user wrote it.
+        flag: where, for the error message.
+
+    Raises:
+        ConfigError: as ``parse_variant``, or a value is out of range.
+    """
+    model, values = parse_variant(word, flag)
+    try:
+        return dataclasses.replace(base, model=model, **values)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise ConfigError(f"{flag} {word}: {error}") from error
+
+
+def variant_name(base: TrainConfig, word: str, flag: str = "--models") -> str:
+    """The one name of a variant, however it is written; keys that change nothing in ``base`` are left out.
+
+    Args:
+        base: what all variants share.
+        word: the variant as the user wrote it.
+        flag: where, for the error message.
+
+    Raises:
+        ConfigError: as ``variant_config``.
+    """
+    config = variant_config(base, word, flag)
+    return variant_of(config, [key for key in VARIANT_KEYS if getattr(config, key) != getattr(base, key)])
