@@ -11,7 +11,7 @@ INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 .PHONY: demo test test-slow check clean
 
 demo: $(VENV)/.demo
-	@$(RUN) d3gan compare --config presets/mnist-demo.ini --out runs/demo --seeds 0 \
+	@$(RUN) d3gan compare --preset mnist-demo --out runs/demo --seeds 0 \
 		--models dcgan d3gan dcgan-controlled d3gan-controlled
 
 test: $(VENV)/.test
