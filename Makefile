@@ -1,5 +1,5 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
-# make test   install into .venv, run the tests (those marked slow: make test-slow)
+# make test   install into .venv, run the tests (those marked slow: make test-slow; of the built wheel: make test-wheel)
 # make check  ruff, ruff format --check, mypy
 
 PYTHON ?= python3
@@ -8,17 +8,20 @@ RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-wheel check clean
 
 demo: $(VENV)/.demo
 	@$(RUN) d3gan compare --preset mnist-demo --out runs/demo --seeds 0 \
 		--models dcgan d3gan dcgan-controlled d3gan-controlled
 
 test: $(VENV)/.test
-	$(RUN) pytest -m "not slow"
+	$(RUN) pytest -m "not slow and not wheel"
 
 test-slow: $(VENV)/.test
 	$(RUN) pytest -m slow
+
+test-wheel: $(VENV)/.package
+	$(RUN) pytest -m wheel
 
 check: $(VENV)/.test
 	$(RUN) ruff check .
@@ -37,6 +40,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test,check]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.test
+	$(INSTALL) --editable '.[test,package]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
