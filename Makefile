@@ -1,5 +1,5 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
-# make test   install into .venv, run the tests (those marked slow: make test-slow), one process for each core
+# make test   install into .venv, run the tests, one process per core (others: make test-slow, test-wheel, test-avx2)
 # make check  ruff, ruff format --check, mypy
 
 PYTHON ?= python3
@@ -8,15 +8,15 @@ RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-avx2 test-slow check clean
+.PHONY: demo test test-avx2 test-slow test-wheel check clean
 
 demo: $(VENV)/.demo
-	@$(RUN) d3gan compare --config presets/mnist-demo.ini --out runs/demo --seeds 0 \
+	@$(RUN) d3gan compare --preset mnist-demo --out runs/demo --seeds 0 \
 		--models dcgan d3gan dcgan-controlled d3gan-controlled
 
-# A process for each core, one thread in each.
+# One process per core, with one thread each.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow" -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow and not wheel" -n auto --dist worksteal
 
 # Processors without AVX-512 add up in another order: what depends on that, as they compute it.
 test-avx2: $(VENV)/.test
@@ -25,6 +25,9 @@ test-avx2: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(RUN) pytest -m slow
+
+test-wheel: $(VENV)/.package
+	$(RUN) pytest -m wheel
 
 check: $(VENV)/.test
 	$(RUN) ruff check .
@@ -43,6 +46,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test,check]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.test
+	$(INSTALL) --editable '.[test,package]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

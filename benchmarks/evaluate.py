@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from d3gan import TrainConfig, train
-from d3gan.config import load_config
 from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError
 from d3gan.evaluation.collect import collect
@@ -35,6 +34,7 @@ from d3gan.evaluation.manifold import neighbours
 from d3gan.evaluation.reference import reference_from
 from d3gan.evaluation.statistics import Gaussian, Moments, frechet_distance, kernel_distance
 from d3gan.group import Group
+from d3gan.presets import load_preset
 from d3gan.tracking import peak_memory
 
 ROOT = Path(__file__).parent.parent
@@ -138,7 +138,7 @@ def peak_bytes() -> int:
 
 def training_seconds(rounds: int, steps: int) -> dict[str, list[float]]:
     """Wall time of the demo's D3GAN run for some steps, with and without evaluations, and of evaluations in each."""
-    demo = load_config(ROOT / "presets" / "mnist-demo.ini")
+    demo = load_preset("mnist-study")
     seconds: dict[str, list[float]] = {"with": [], "without": [], "evaluating": []}
     with tempfile.TemporaryDirectory() as folder:
 

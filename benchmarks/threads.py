@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-PRESET = Path(__file__).parents[1] / "presets" / "mnist-demo.ini"
+PRESET = "mnist-study"
 
 
 def images_per_second(seconds: float) -> float:
@@ -24,11 +23,11 @@ def images_per_second(seconds: float) -> float:
     import torch
 
     from d3gan.build import build_gan
-    from d3gan.config import load_config
     from d3gan.devices import resolve_precision
+    from d3gan.presets import load_preset
     from d3gan.train_step import train_step
 
-    config, device = load_config(PRESET), torch.device("cpu")
+    config, device = load_preset(PRESET), torch.device("cpu")
     gan = build_gan(config, device, resolve_precision("auto", device))
     real_images = torch.rand(config.batch_size, config.nc, config.image_size, config.image_size) * 2 - 1
     latents = torch.randn(config.batch_size, config.nz)

@@ -209,7 +209,9 @@ def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.splitlines()[-1] == f"d3gan {__version__}"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["data", "list"], ["train", "--lr", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["data", "list"], ["presets"], ["train", "--lr", "x"]]
+)
 def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
     code = (
         "import sys; from d3gan.cli import main\n"

@@ -203,14 +203,14 @@ def test_a_refused_requeue_says_what_to_do(cluster: Cluster) -> None:
 
 
 def test_the_launcher_gets_the_nodes_the_meeting_point_and_the_flags(cluster: Cluster) -> None:
-    cluster.finish(cluster.start("--config", "my presets/a.ini", STEP_EXITS="0"))
+    cluster.finish(cluster.start("--config", "my configs/a.ini", STEP_EXITS="0"))
     arguments = cluster.arguments()
     command = arguments.index(f"{cluster.folder}/bin/d3gan")
     assert "--kill-on-bad-exit=1" in arguments[:command]
     assert "--cpus-per-task=32" in arguments[:command]
     assert arguments[command + 1 :] == [
         *["train", "--workers-per-node", "auto", "--nnodes", "2", "--rdzv-endpoint", "node7:22345"],
-        *["--rdzv-id", "12345-0", "--max-restarts", "3", "--out", "/shared/runs/x", "--config", "my presets/a.ini"],
+        *["--rdzv-id", "12345-0", "--max-restarts", "3", "--out", "/shared/runs/x", "--config", "my configs/a.ini"],
     ]
     environment = (cluster.folder / "environment").read_text().splitlines()
     assert {"OMP_NUM_THREADS=8", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=90"} <= set(environment)

@@ -45,11 +45,6 @@ def test_a_config_of_the_seeds_keys_alone_is_read(tmp_path: Path) -> None:
     assert load_config(write(tmp_path / "c.ini", text)) == TrainConfig()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.ini")), ids=lambda p: p.stem)
-def test_presets_can_be_read(path: Path) -> None:
-    load_config(path)
-
-
 configs = st.builds(
     TrainConfig,
     model=st.sampled_from(sorted(MODELS)),

@@ -11,7 +11,7 @@ from d3gan.cli import main
 from d3gan.data import fetch
 from d3gan.errors import WorldError
 
-PRESET = Path(__file__).parents[1] / "presets" / "mnist-demo.ini"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.network
@@ -21,7 +21,7 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
         fetch("mnist")
     except WorldError as error:
         pytest.skip(f"MNIST cannot be had here: {error}")
-    words = ["train", f"--config={PRESET}", "--model=d3gan", "--max-steps=60", f"--out={tmp_path / 'run'}"]
+    words = ["train", "--preset=mnist-demo", "--model=d3gan", "--max-steps=60", f"--out={tmp_path / 'run'}"]
     words.append(f"--reference={pictures}")
     # A process of its own: this one has had other tests, and a process keeps its memory.
     subprocess.run([sys.executable, "-m", "d3gan", *words], check=True, stdout=subprocess.DEVNULL)
@@ -34,10 +34,10 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
 
 def test_the_demo_asks_for_four_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command of the Makefile, as far as the training."""
-    makefile = (PRESET.parents[1] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     command = makefile[makefile.index("d3gan compare") :].split("\n\n")[0].replace("\\\n", " ").split()
-    words = [word.replace("presets/mnist-demo.ini", str(PRESET)) for word in command[1:]]
+    words = command[1:]
     words[words.index("--out") + 1] = str(tmp_path / "demo")
     assert main([*words, "--dry-run"]) == 0
     models = ("dcgan", "d3gan", "dcgan-controlled", "d3gan-controlled")
-    assert capsys.readouterr().out.splitlines() == [f"mnist-{model}-b64-s0: to be trained" for model in models]
+    assert capsys.readouterr().out.splitlines() == [f"mnist-{model}-b32-s0: to be trained" for model in models]

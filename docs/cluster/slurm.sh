@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on several SLURM nodes and goes on by itself after each time limit. docs/cluster/README.md explains it.
 #
-#   OUT=/shared/runs/x D3GAN_DATA=/shared/data sbatch docs/cluster/slurm.sh --config presets/cifar10-512.ini
+#   OUT=/shared/runs/x D3GAN_DATA=/shared/data sbatch docs/cluster/slurm.sh --preset cifar10-512
 #
 # What stands on sbatch's command line beats these lines: sbatch --nodes=4 --time=08:00:00 docs/cluster/slurm.sh ...
 #SBATCH --job-name=d3gan

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import tyro
+
 from d3gan.comparison.options import Compare
 from d3gan.config import TrainConfig
 from d3gan.errors import ConfigError, WorldError, nearest
@@ -18,6 +20,7 @@ from d3gan.evaluation.options import Evaluate
 from d3gan.failure import code_of, first_on_host, leave, report
 from d3gan.flags import parse_flags
 from d3gan.launcher import Launch, check_launch, launch_processes, started_by_launcher
+from d3gan.presets import preset_lines, preset_text
 from d3gan.report.options import Report
 from d3gan.scaling.options import Scale
 from d3gan.values import check_values
@@ -38,10 +41,12 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Train(Launch, TrainConfig):
-    """Train a GAN, or go on with the run found in its run directory. Flags beat the config file."""
+    """Train a GAN, or go on with the run found in its run directory. Flags beat the config file or preset."""
 
     config: str = ""
     """The .ini file to read. Empty: config.ini in the current folder, where there is one."""
+    preset: str = ""
+    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -96,6 +101,16 @@ class Export:
     """onnx needs d3gan[onnx]; its batch size is free."""
     out: str = ""
     """File to write. Empty: generator-export.FORMAT in the run directory."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Presets:
+    """List the configs that --preset knows, or print one of them to make your own of."""
+
+    name: tyro.conf.Positional[str] = ""
+    """Name of a preset, to print its .ini file. Empty: list all, what each is for, its cost, what to expect."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -245,6 +260,15 @@ def run_export(flags: Export, _call: Call) -> int:
     return 0
 
 
+def run_presets(flags: Presets, _call: Call) -> int:
+    """Prints what there is, or one of them."""
+    if flags.name:
+        print(preset_text(flags.name), end="")
+    else:
+        print("\n".join(preset_lines()))
+    return 0
+
+
 def run_data_list(flags: DataList, _call: Call) -> int:
     """Prints the catalog."""
     from d3gan.data import catalog_lines
@@ -280,6 +304,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "report": (Report, run_report),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
+    "presets": (Presets, run_presets),
     "data list": (DataList, run_data_list),
     "data fetch": (DataFetch, run_data_fetch),
     "data verify": (DataVerify, run_data_verify),

@@ -245,18 +245,39 @@ def read_ini(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or holds an unknown section, key or a value of the wrong type.
     """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"--config {path}: cannot be read as an .ini file: {reason}") from error
+    return parse_ini(text, source=str(path))
+
+
+def parse_ini(text: str, source: str) -> dict[str, Any]:
+    """Reads the ``[parameters]`` section of an .ini file's text.
+
+    Args:
+        text: of the file.
+        source: what messages call it, such as its path.
+
+    Returns:
+        As ``read_ini``.
+
+    Raises:
+        ConfigError: it is no .ini file, or holds an unknown section, key or a value of the wrong type.
+    """
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
     try:
-        parser.read_string(Path(path).read_text(encoding="utf-8-sig"), source=str(path))
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise ConfigError(f"--config {path}: cannot be read as an .ini file: {reason}") from error
+        parser.read_string(text, source=source)
+    except configparser.Error as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}: cannot be read as an .ini file: {reason}") from error
     for section in parser.sections():
         if section != SECTION:
-            raise ConfigError(f"{path}: unknown section [{section}]; all keys stand under [{SECTION}]")
+            raise ConfigError(f"{source}: unknown section [{section}]; all keys stand under [{SECTION}]")
     if not parser.has_section(SECTION):
-        raise ConfigError(f"{path}: no section [{SECTION}]; put that line above the keys")
-    return _typed(parser[SECTION], source=str(path))
+        raise ConfigError(f"{source}: no section [{SECTION}]; put that line above the keys")
+    return _typed(parser[SECTION], source=source)
 
 
 def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:

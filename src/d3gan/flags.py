@@ -8,6 +8,7 @@ import tyro
 
 from d3gan.config import ALIASES, TrainConfig, read_ini
 from d3gan.errors import ConfigError, nearest
+from d3gan.presets import read_preset
 from d3gan.values import describe_type, element_type, field_types, parse_value
 
 DEFAULT_CONFIG = "config.ini"
@@ -32,14 +33,34 @@ def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
 
 
 def _over_the_file(owner: type[Any], given: dict[str, Any]) -> Any:
-    """The command's dataclass with the config file's values, and the given ones over them."""
-    path = given.get("config") or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
-    values = read_ini(path) if path else {}
+    """The command's dataclass with the values of the config file or preset, and the given ones over them."""
+    source, values = values_under_flags(given.get("config", ""), given.get("preset", ""))
     try:
-        return owner(**(values | given | {"config": path}))
+        return owner(**(values | given))
     except ConfigError as error:
         key = str(error).split(" ")[0]
-        raise ConfigError(f"{path}: {error}" if key in values and key not in given else str(error)) from error
+        raise ConfigError(f"{source}: {error}" if key in values and key not in given else str(error)) from error
+
+
+def values_under_flags(config: str, preset: str) -> tuple[str, dict[str, Any]]:
+    """The values that a command's flags are laid over: a preset's, a file's, or those of the folder's config.ini.
+
+    Args:
+        config: path of an .ini file, or empty.
+        preset: name of a preset, or empty; with one the folder's config.ini is not read.
+
+    Returns:
+        What messages call the source of the values, and the values by field name of ``TrainConfig``.
+
+    Raises:
+        ConfigError: both are given, or the one that is given cannot be read.
+    """
+    if config and preset:
+        raise ConfigError(f"--preset {preset} and --config {config}: give one of them; flags change its values")
+    if preset:
+        return f"preset {preset}", read_preset(preset)
+    path = config or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
+    return path, read_ini(path) if path else {}
 
 
 def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list[str], dict[str, Any]]:

@@ -16,7 +16,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TorchScript file: 8 features, 4 logits."""
     path = tmp_path_factory.mktemp("network") / "tiny.pt"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
         traced = torch.jit.trace(TinyNetwork().eval(), torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
         torch.jit.save(traced, str(path))
     return path

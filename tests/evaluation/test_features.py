@@ -219,7 +219,7 @@ def test_efficientnets_weights_are_proved(monkeypatch: pytest.MonkeyPatch) -> No
 
 def script(network: torch.nn.Module, path: Path) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
         torch.jit.save(torch.jit.trace(network.eval(), torch.zeros(4, 3, 16, 16, dtype=torch.uint8)), str(path))
     return path
 
@@ -241,7 +241,7 @@ def test_a_program_of_the_users_own(kind: str, logits: bool, tmp_path: Path) -> 
 def test_a_script_saved_while_it_trained_is_put_into_eval_mode(tmp_path: Path) -> None:
     layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
         torch.jit.save(torch.jit.script(_Float(layers).train()), str(tmp_path / "net.pt"))
     found, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
     assert torch.equal(found, images(2, 4).flatten(1).float())

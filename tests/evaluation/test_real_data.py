@@ -11,12 +11,11 @@ from PIL import Image
 
 from d3gan import train
 from d3gan.cli import main
-from d3gan.config import load_config
 from d3gan.data import fetch
 from d3gan.errors import WorldError
 from d3gan.evaluation.weights import obtain_inception
+from d3gan.presets import load_preset
 
-PRESET = Path(__file__).parents[2] / "presets" / "mnist-demo.ini"
 SMALLER_IS_BETTER = ("fid", "kid")
 LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
 
@@ -45,7 +44,7 @@ def test_digits_are_ordered_by_every_metric(tmp_path: Path, capsys: pytest.Captu
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (2000, 16, 16), np.uint8)):
         Image.fromarray(pixels).save(noise / f"{i}.png")
 
-    config = dataclasses.replace(load_config(PRESET), evaluate_every=0, out=str(tmp_path / "run"))
+    config = dataclasses.replace(load_preset("mnist-study"), evaluate_every=0, out=str(tmp_path / "run"))
     stages = {"noise": figures(capsys, "--images", noise, "--reference", "mnist:test", *common)}
     for name, steps in (("half-trained", 937), ("trained", 0)):
         run = train(dataclasses.replace(config, max_steps=steps)).run

@@ -78,7 +78,9 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 @pytest.mark.parametrize("layer", [Halving(256, 272), Doubling(256, 272)])
 @pytest.mark.parametrize("side", [2, 4])
-def test_they_differ_from_pytorchs_by_rounding(layer: Halving | Doubling, precision: torch.dtype | None, side: int) -> None:
+def test_they_differ_from_pytorchs_by_rounding(
+    layer: Halving | Doubling, precision: torch.dtype | None, side: int
+) -> None:
     source = torch.Generator().manual_seed(1)
     images = torch.randn(64, 256, 2 * side, 2 * side, generator=source)
     if isinstance(layer, Doubling):

@@ -59,6 +59,8 @@ class Compare(TrainConfig, GridFlags):
     """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
     config: str = ""
     """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
+    preset: str = ""
+    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
     debug: bool = False
     """Show the traceback of an error."""
 

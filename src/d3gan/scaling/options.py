@@ -2,12 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from d3gan.config import MODELS, TrainConfig, load_config
+from d3gan.config import MODELS, TrainConfig
 from d3gan.errors import ConfigError, nearest
-from d3gan.flags import DEFAULT_CONFIG
+from d3gan.flags import values_under_flags
 from d3gan.launcher import Launch
 from d3gan.rendezvous import Hosts, check_hosts
 from d3gan.values import check_values
@@ -37,6 +36,8 @@ class Scale(Hosts):
     """Folder of scaling.json and the plots."""
     config: str = ""
     """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
+    preset: str = ""
+    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
     dataset: str = ""
     """Data set, or the path of a folder or .zip of images. Empty: the config's."""
     data_dir: str = ""
@@ -93,13 +94,16 @@ class Scale(Hosts):
 
     @property
     def train_config(self) -> TrainConfig:
-        """The config file's, with what the flags say over it.
+        """The config file's or preset's, with what the flags say over it.
 
         Raises:
-            ConfigError: the file cannot be read, or a value is out of range.
+            ConfigError: the file cannot be read, the preset is unknown, or a value is out of range.
         """
-        path = self.config or (DEFAULT_CONFIG if Path(DEFAULT_CONFIG).is_file() else "")
-        config = load_config(path) if path else TrainConfig()
+        source, values = values_under_flags(self.config, self.preset)
+        try:
+            config = TrainConfig(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
         over = {name: getattr(self, name) for name in ("dataset", "data_dir", "image_size") if getattr(self, name)}
         return dataclasses.replace(config, device=self.device, precision=self.precision, timeout=self.timeout, **over)
 
