@@ -21,7 +21,7 @@ test: $(VENV)/.test
 # Processors without AVX-512 add up in another order: what depends on that, as they compute it.
 test-avx2: $(VENV)/.test
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest -m "not slow" -n auto \
-		--dist worksteal tests/models tests/test_train_step.py tests/test_loop.py tests/evaluation/test_frechet.py
+		--dist worksteal tests/models tests/training/test_step.py tests/training/test_loop.py tests/evaluation/metrics/test_fid.py
 
 test-slow: $(VENV)/.test
 	$(RUN) pytest -m slow

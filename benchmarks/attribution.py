@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import record_function
 
-from d3gan import train_step
-from d3gan.models import convolution, products
+from d3gan.models import matmul_convolution
+from d3gan.training.step import train_step
 
 FORWARD, INPUTS, WEIGHTS = "convolutions forward", "their input gradients", "their weight gradients"
 CASTS, LATENTS, REST = "casts and copies", "latents", "the rest"
@@ -32,7 +32,7 @@ GROUPS = [
     (LATENTS, LATENTS),
     (CASTS, r"aten::(copy_|clone|contiguous|cat|stack)"),
 ]
-# Functions of d3gan.train_step, each with the name of what it does forward.
+# Functions of d3gan.training.step, each with the name of what it does forward.
 PHASES = {"draft": "fake images", "discriminator_phase": "discriminators", "generator_phase": "generator"}
 
 Parts = Mapping[tuple[str, str], float]
@@ -53,8 +53,8 @@ def named_ranges(device: torch.device) -> Iterator[None]:
         warnings.filterwarnings("ignore", "Warning only once for all operators")
         for name in PHASES:
             stack.enter_context(patch.object(train_step, name, ranged(name, getattr(train_step, name))))
-        ours = ranged(WEIGHTS, products.weight_gradient)
-        stack.enter_context(patch.object(convolution, "weight_gradient", ours))
+        ours = ranged(WEIGHTS, matmul_convolution.weight_gradient)
+        stack.enter_context(patch.object(matmul_convolution, "weight_gradient", ours))
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         library.impl("convolution_backward", one_by_one, f"Autograd{device.type.upper()}", with_keyset=True)
         yield

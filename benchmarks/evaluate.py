@@ -22,20 +22,22 @@ import torch
 from torch import Tensor
 
 from d3gan import TrainConfig, train
+from d3gan.config.presets import load_preset
 from d3gan.devices import resolve_device
+from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.evaluation.collect import collect
 from d3gan.evaluation.evaluate import Wanted, evaluate
-from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.features import Inception, efficientnet_lite0
-from d3gan.evaluation.following import read_evaluations
-from d3gan.evaluation.inception import InceptionV3
-from d3gan.evaluation.manifold import neighbours
+from d3gan.evaluation.extractors.base import Extractor
+from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
+from d3gan.evaluation.extractors.inception import Inception
+from d3gan.evaluation.extractors.inception_network import InceptionV3
+from d3gan.evaluation.feature_statistics import collect
+from d3gan.evaluation.metrics.fid import Gaussian, Moments, frechet_distance
+from d3gan.evaluation.metrics.kid import kernel_distance
+from d3gan.evaluation.metrics.prdc import neighbours
 from d3gan.evaluation.reference import reference_from
-from d3gan.evaluation.statistics import Gaussian, Moments, frechet_distance, kernel_distance
-from d3gan.group import Group
-from d3gan.presets import load_preset
-from d3gan.tracking import peak_memory
+from d3gan.memory import peak_memory
+from d3gan.runs.jsonl import read_evaluations
 
 ROOT = Path(__file__).parent.parent
 MANY = 50_000

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from variants import plain_convolutions
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan
 from d3gan.devices import Precision, network_dtype
-from d3gan.train_step import train_step
+from d3gan.training.setup import build_gan
+from d3gan.training.step import train_step
 
 MATRIX = 4096  # side of the matrices whose product says what the device can do
 COPIED = 256 << 20  # bytes of the tensor whose copy says what memory can do

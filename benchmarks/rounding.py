@@ -17,10 +17,10 @@ from typing import Any
 from variants import plain_convolutions
 
 from d3gan import TrainConfig, train
-from d3gan.comparison.reading import read_runs
-from d3gan.comparison.settings import figures_by_dataset
+from d3gan.comparison.formatting import interval_text, p_text, ratio_text
+from d3gan.comparison.grouping import figures_by_dataset
+from d3gan.comparison.runs import read_runs
 from d3gan.comparison.statistics import paired_ratio, ratio_interval
-from d3gan.comparison.wording import interval_text, p_text, ratio_text
 
 WAYS: dict[str, tuple[str, Callable[[], AbstractContextManager[Any]]]] = {
     "bf16, our convolutions": ("bf16", nullcontext),

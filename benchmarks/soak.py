@@ -26,7 +26,7 @@ import psutil
 import torch
 from PIL import Image
 
-from d3gan.checkpoint import checkpoints, load_checkpoint
+from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 
 IMAGES, STEPS, TIMEOUT = 44, 400, 5
 CLOCKS = ("images_per_second", "images_per_second_without_data", "training_seconds", "peak_memory_bytes")

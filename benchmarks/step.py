@@ -35,9 +35,8 @@ from variants import Inside, build_variant, difference, variants_for
 from d3gan import TrainConfig
 from d3gan.data.batches import Batches
 from d3gan.devices import Precision, device_name, network_dtype, resolve_device, resolve_precision
-from d3gan.memory import keep_memory
+from d3gan.memory import keep_memory, peak_memory
 from d3gan.randomness import draw_latents
-from d3gan.tracking import peak_memory
 
 IMAGES = 60_000  # as many as MNIST has
 # Steps of the published program at once: on a GPU more than it has loaded beforehand; a CPU is busy with the step.

@@ -22,10 +22,10 @@ def images_per_second(seconds: float) -> float:
     """Speed of the demo's D3GAN step on random images, in this process."""
     import torch
 
-    from d3gan.build import build_gan
+    from d3gan.config.presets import load_preset
     from d3gan.devices import resolve_precision
-    from d3gan.presets import load_preset
-    from d3gan.train_step import train_step
+    from d3gan.training.setup import build_gan
+    from d3gan.training.step import train_step
 
     config, device = load_preset(PRESET), torch.device("cpu")
     gan = build_gan(config, device, resolve_precision("auto", device))

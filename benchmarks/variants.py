@@ -13,12 +13,12 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from d3gan import TrainConfig
-from d3gan.acceleration import Step, accelerate
-from d3gan.build import build_gan
 from d3gan.devices import Precision, network_dtype
-from d3gan.models import convolution
+from d3gan.models import matmul_convolution
 from d3gan.models.dcgan import Discriminator, Discriminators
-from d3gan.train_step import GAN
+from d3gan.training.acceleration import Step, accelerate
+from d3gan.training.setup import build_gan
+from d3gan.training.step import GAN
 
 Judge = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
 Inside = Callable[[], AbstractContextManager[Any]]
@@ -66,7 +66,7 @@ def difference(variant: Variant, config: TrainConfig, device: torch.device, step
     small = {"image_size": 32, "ngf": 8, "ndf": 8, "nz": 8, "batch_size": 8}
     config = TrainConfig(**(vars(config) | small))
     found = []
-    for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: convolution.Fewest(1)})):
+    for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: matmul_convolution.Fewest(1)})):
         gan = build_gan(config, device, "float64")
         source = torch.Generator().manual_seed(0)
         step = each.step_of(gan)
@@ -102,16 +102,16 @@ def _fused_adam(gan: GAN) -> Step:
 
 
 @contextmanager
-def _products(fewest: dict[torch.dtype, convolution.Fewest]) -> Iterator[None]:
+def _products(fewest: dict[torch.dtype, matmul_convolution.Fewest]) -> Iterator[None]:
     """A block in which layers of so many channels take matrix products; none where there is no type."""
-    ours = dict(convolution.FEWEST)
-    convolution.FEWEST.clear()
-    convolution.FEWEST.update(fewest)
+    ours = dict(matmul_convolution.FEWEST)
+    matmul_convolution.FEWEST.clear()
+    matmul_convolution.FEWEST.update(fewest)
     try:
         yield
     finally:
-        convolution.FEWEST.clear()
-        convolution.FEWEST.update(ours)
+        matmul_convolution.FEWEST.clear()
+        matmul_convolution.FEWEST.update(ours)
 
 
 def plain_convolutions() -> AbstractContextManager[None]:

@@ -7,18 +7,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from step_table import spread
 
-from d3gan import plots
-from d3gan.scaling import figures
+from d3gan import plotting
+from d3gan.scaling import plot_frame
 
 COLOURS = {
-    "convolutions forward": plots.BLUE,
-    "their input gradients": plots.SKY,
-    "their weight gradients": plots.GREEN,
-    "BatchNorm": plots.ORANGE,
-    "activations": plots.YELLOW,
-    "Adam": plots.VERMILLION,
-    "casts and copies": plots.PURPLE,
-    "loss and selection": plots.BLACK,
+    "convolutions forward": plotting.BLUE,
+    "their input gradients": plotting.SKY,
+    "their weight gradients": plotting.GREEN,
+    "BatchNorm": plotting.ORANGE,
+    "activations": plotting.YELLOW,
+    "Adam": plotting.VERMILLION,
+    "casts and copies": plotting.PURPLE,
+    "loss and selection": plotting.BLACK,
     "latents": "#7f5539",
     "the rest": "#c4c4c4",
 }
@@ -79,7 +79,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     bars = found["bars"]
     slower = [statistics.median(bar["profiled"]) / statistics.median(bar["seconds"]) for bar in bars]
     steps = f"{found['steps']} step{'s' * (found['steps'] != 1)}"
-    caption = figures.Caption(
+    caption = plot_frame.Caption(
         "Where a training step's time goes",
         conditions(found),
         notes=[
@@ -92,7 +92,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         ],
     )
     longest = max(sum(bar["groups"].values()) for bar in bars)
-    with figures.plot(caption) as (axes,):
+    with plot_frame.plot(caption) as (axes,):
         for row, bar in enumerate(bars):
             groups(axes, row, bar, longest)
             phases(axes, row, bar, longest)
@@ -103,7 +103,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("ms of a step")
         axes.grid(False, axis="y")
     path.parent.mkdir(parents=True, exist_ok=True)
-    plots.save(plots.figure_of(axes), path)
+    plotting.save(plotting.figure_of(axes), path)
 
 
 def label(bar: dict[str, Any], bars: list[dict[str, Any]]) -> str:
@@ -122,7 +122,7 @@ def groups(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
         axes.barh(row, 1e3 * seconds, 0.56, 1e3 * left, color=colour, label=name)
         if seconds > NARROWEST * longest:
             text = f"{1e3 * seconds:.0f}\n{seconds / total:.0%}"
-            shade = plots.BLACK if name in ON_LIGHT else "white"
+            shade = plotting.BLACK if name in ON_LIGHT else "white"
             axes.text(1e3 * (left + seconds / 2), row, text, color=shade, ha="center", va="center", fontsize=7)
         left += seconds
     axes.text(1e3 * total, row, f" {1e3 * total:.0f} ms", va="center", fontsize=8.5, weight="bold")

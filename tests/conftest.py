@@ -1,6 +1,7 @@
 """What all tests share: a data folder of their own, one thread, and a tiny run."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from d3gan import TrainConfig
+from tests.evaluation.networks import TinyNetwork
 
 IMAGES = 44
 
@@ -39,6 +41,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(folder / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TorchScript file: 8 features, 4 logits."""
+    path = tmp_path_factory.mktemp("network") / "tiny.pt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
+        traced = torch.jit.trace(TinyNetwork().eval(), torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
+        torch.jit.save(traced, str(path))
+    return path
 
 
 def tiny_settings(dataset: Path, out: Path, /, **changes: Any) -> dict[str, Any]:

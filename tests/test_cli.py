@@ -14,7 +14,7 @@ from PIL import Image
 
 from d3gan import TrainConfig, __version__, load_generator, sample, train
 from d3gan.cli import COMMANDS, main
-from d3gan.config import load_config
+from d3gan.config.ini import load_config
 from tests.conftest import tiny_settings
 
 ROOT = Path(__file__).parents[1]

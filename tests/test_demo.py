@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d3gan.cli import main
-from d3gan.data import fetch
+from d3gan.data.published.commands import fetch
 from d3gan.errors import WorldError
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from d3gan.devices import number_of_environment, own_device
+from d3gan.distributed.setup import number_of_environment, own_device
 from d3gan.errors import ConfigError
 
 

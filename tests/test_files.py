@@ -5,7 +5,7 @@ import pytest
 
 from d3gan.errors import WorldError
 from d3gan.files import replace_file, write_text
-from d3gan.run_directory import keep_lines_up_to
+from d3gan.runs.jsonl import keep_lines_up_to
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from d3gan import __version__
-from d3gan.presets import preset_names
+from d3gan.config.presets import preset_names
 from tests.conftest import IMAGES, tiny_settings
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,9 @@ def named_extras() -> list[tuple[str, str]]:
 
 def test_every_extra_that_is_named_exists() -> None:
     found = named_extras()
-    assert {"README.md", "Makefile", "docs/cluster/Dockerfile", "src/d3gan/export.py"} <= {file for file, _ in found}
+    assert {"README.md", "Makefile", "docs/cluster/Dockerfile", "src/d3gan/sampling/export.py"} <= {
+        file for file, _ in found
+    }
     assert [each for each in found if each[1] not in PROJECT["optional-dependencies"]] == []
 
 

@@ -7,19 +7,19 @@ first asked for, so that ``d3gan --help`` need not wait for torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d3gan.config import TrainConfig
-    from d3gan.generator_file import load_generator
-    from d3gan.loop import train
-    from d3gan.sampling import sample
+    from d3gan.config.train_config import TrainConfig
+    from d3gan.runs.generator_file import load_generator
+    from d3gan.sampling.generate import sample
+    from d3gan.training.loop import train
 
 __version__ = "0.1.0"
 __all__ = ["TrainConfig", "__version__", "load_generator", "sample", "train"]
 
 _HOMES = {
-    "TrainConfig": "d3gan.config",
-    "train": "d3gan.loop",
-    "load_generator": "d3gan.generator_file",
-    "sample": "d3gan.sampling",
+    "TrainConfig": "d3gan.config.train_config",
+    "train": "d3gan.training.loop",
+    "load_generator": "d3gan.runs.generator_file",
+    "sample": "d3gan.sampling.generate",
 }
 
 

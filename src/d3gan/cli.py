@@ -13,17 +13,17 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from d3gan.comparison.options import Compare
-from d3gan.config import TrainConfig
+from d3gan.config.command_line import parse_flags
+from d3gan.config.presets import preset_lines, preset_text
+from d3gan.config.train_config import TrainConfig
+from d3gan.config.validation import check_values
+from d3gan.distributed.exit import code_of, first_on_host, leave, report
+from d3gan.distributed.launcher import Launch, check_launch, launch_processes, started_by_launcher
 from d3gan.errors import ConfigError, WorldError, nearest
 from d3gan.evaluation.options import Evaluate
-from d3gan.failure import code_of, first_on_host, leave, report
-from d3gan.flags import parse_flags
-from d3gan.launcher import Launch, check_launch, launch_processes, started_by_launcher
-from d3gan.presets import preset_lines, preset_text
 from d3gan.report.options import Report
 from d3gan.scaling.options import Scale
-from d3gan.values import check_values
+from d3gan.sweep.options import Compare
 
 
 class Call(NamedTuple):
@@ -150,12 +150,12 @@ class DataVerify:
 
 
 def run_train(flags: Train, call: Call) -> int:
-    """Trains; see ``d3gan.loop``."""
+    """Trains; see ``d3gan.training.loop``."""
     if flags.workers_per_node and not started_by_launcher():
         again = "the same command goes on from the last checkpoint, and --max-restarts N does so by itself"
         return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug, again)
-    from d3gan.display import terminal_display
-    from d3gan.loop import train
+    from d3gan.training.loop import train
+    from d3gan.training.progress import terminal_display
 
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
     outcome = train(config, terminal_display, lambda text: print(text, flush=True))
@@ -177,7 +177,7 @@ def run_scale(flags: Scale, call: Call) -> int:
     if flags.numbers[-1] > 1 and not started_by_launcher():
         again = "start the same command again"
         return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug, again)
-    from d3gan.scaling.study import study, table
+    from d3gan.scaling.command import study, table
 
     folder = study(flags, lambda text: print(text, flush=True))
     if folder is not None:
@@ -190,8 +190,8 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
     """Measures; see ``d3gan.evaluation``."""
     import json
 
-    from d3gan.evaluation.afterwards import measure, measure_text
-    from d3gan.evaluation.figures import reasons_of
+    from d3gan.evaluation.command import measure, measure_text
+    from d3gan.evaluation.metric_names import reasons_of
 
     # With --json standard output holds the object alone.
     record = measure(flags, lambda text: print(text, file=sys.stderr if flags.json else sys.stdout, flush=True), True)
@@ -203,9 +203,9 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
 
 
 def run_sample(flags: Sample, _call: Call) -> int:
-    """Writes images; see ``d3gan.sampling``."""
-    from d3gan.run_directory import home_of
-    from d3gan.sampling import write_animation, write_array, write_grid, write_interpolation
+    """Writes images; see ``d3gan.sampling.generate``."""
+    from d3gan.runs.directory import home_of
+    from d3gan.sampling.files import write_animation, write_array, write_grid, write_interpolation
 
     home = home_of(flags.run)
     if flags.animate:
@@ -228,7 +228,7 @@ def run_sample(flags: Sample, _call: Call) -> int:
 
 def run_compare(flags: Compare, call: Call) -> int:
     """Trains a grid of runs and compares them; see ``d3gan.comparison``."""
-    from d3gan.comparison.study import planned, study
+    from d3gan.sweep.command import planned, study
 
     if flags.dry_run:
         print("\n".join(planned(flags)))
@@ -253,8 +253,8 @@ def run_report(flags: Report, _call: Call) -> int:
 
 
 def run_export(flags: Export, _call: Call) -> int:
-    """Writes the generator in another form; see ``d3gan.export``."""
-    from d3gan.export import export
+    """Writes the generator in another form; see ``d3gan.sampling.export``."""
+    from d3gan.sampling.export import export
 
     print(export(flags.run, flags.format, flags.out))
     return 0
@@ -271,7 +271,7 @@ def run_presets(flags: Presets, _call: Call) -> int:
 
 def run_data_list(flags: DataList, _call: Call) -> int:
     """Prints the catalog."""
-    from d3gan.data import catalog_lines
+    from d3gan.data.published.commands import catalog_lines
 
     print("\n".join(catalog_lines(flags.data_dir or None)))
     return 0
@@ -279,7 +279,7 @@ def run_data_list(flags: DataList, _call: Call) -> int:
 
 def run_data_fetch(flags: DataFetch, _call: Call) -> int:
     """Fetches a data set."""
-    from d3gan.data import fetch
+    from d3gan.data.published.commands import fetch
 
     print(fetch(flags.name, data_dir=flags.data_dir or None, report=print, progress=True))
     return 0
@@ -287,7 +287,7 @@ def run_data_fetch(flags: DataFetch, _call: Call) -> int:
 
 def run_data_verify(flags: DataVerify, _call: Call) -> int:
     """Checks a data set."""
-    from d3gan.data import verify
+    from d3gan.data.published.verify import verify
 
     verify(flags.name, data_dir=flags.data_dir or None, report=print)
     print(f"{flags.name}: all is well")
@@ -336,7 +336,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
             print(f"{program}: interrupted", file=sys.stderr)
         return leave(130)
     except BrokenPipeError:
-        from d3gan.display import silence_output
+        from d3gan.training.progress import silence_output
 
         silence_output()
         return leave(141)

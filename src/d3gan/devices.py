@@ -1,6 +1,5 @@
 """Which device a process computes on, and in which arithmetic."""
 
-import os
 import platform
 from contextlib import suppress
 from pathlib import Path
@@ -11,51 +10,6 @@ import torch
 from d3gan.errors import ConfigError
 
 Precision = Literal["bf16", "float32", "float64"]
-
-
-def number_of_environment(name: str, default: int, least: int) -> int:
-    """A number that torchrun tells its processes, such as WORLD_SIZE.
-
-    Raises:
-        ConfigError: the variable holds no whole number of at least ``least``.
-    """
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < least:
-        raise ConfigError(f"{name} = {text!r} in the environment: must be a whole number, at least {least}")
-    return int(text)
-
-
-def own_device(name: str) -> torch.device:
-    """The device of this process: of several on one host, each takes a GPU of its own.
-
-    Args:
-        name: what the user asked for: auto, cpu, cuda, cuda:N or mps.
-
-    Raises:
-        ConfigError: no such device, or fewer GPUs than processes on this host.
-    """
-    if number_of_environment("WORLD_SIZE", 1, least=1) == 1:
-        return resolve_device(name)
-    here = number_of_environment("LOCAL_WORLD_SIZE", 1, least=1)
-    if name == "mps" or (name == "auto" and not torch.cuda.is_available()):
-        if name == "mps":
-            raise ConfigError("device = 'mps': serves a single process; use cpu for several")
-        return torch.device("cpu")
-    if name.startswith("cuda:") and here > 1:
-        raise ConfigError(f"device = {name!r}: is one GPU for {here} processes; use cuda, and each takes its own")
-    if name not in ("auto", "cuda"):
-        return resolve_device(name)
-    if here > torch.cuda.device_count():
-        raise ConfigError(
-            f"{here} processes on this host, {torch.cuda.device_count()} GPUs: start at most one for each GPU "
-            "(--workers-per-node auto), or give --device cpu"
-        )
-    if not os.environ.get("LOCAL_RANK"):
-        raise ConfigError(
-            "LOCAL_RANK is not set, which says which GPU is this process's; start it with torchrun or "
-            "--workers-per-node, or give --device cuda:N to a single process of a host"
-        )
-    return resolve_device(f"cuda:{number_of_environment('LOCAL_RANK', 0, least=0)}")
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,7 +1,32 @@
 """How this process holds memory for tensors on the CPU."""
 
 import ctypes
+import sys
 from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    with suppress(OSError, StopIteration, ValueError):
+        # Not getrusage, where Linux adds what the process was started from: a large program's child would look large.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _peak_device_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import torch
 
-from d3gan.config import TrainConfig
+from d3gan.config.train_config import TrainConfig
 
 
 def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "cpu") -> torch.Generator:

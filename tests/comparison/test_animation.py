@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from d3gan.comparison.animation import write_animations, write_side_by_side
-from d3gan.comparison.records import Run
-from d3gan.config import TrainConfig
+from d3gan.comparison.runs import Run
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import WorldError
 from d3gan.images import grid, save_png
 

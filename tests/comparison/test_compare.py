@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from d3gan.comparison.compare import compare_runs, write_comparison
-from d3gan.comparison.reading import read_runs
-from d3gan.comparison.records import Comparison, Table
-from d3gan.config import TrainConfig, config_text
+from d3gan.comparison.results import Comparison, Table
+from d3gan.comparison.runs import read_runs
+from d3gan.config.ini import config_text
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, WorldError
-from d3gan.evaluation.figures import PUBLISHED_FID
-from d3gan.report.facts import runs_table
-from d3gan.run_directory import RunDirectory
+from d3gan.evaluation.metric_names import PUBLISHED_FID
+from d3gan.report.run_tables import runs_table
+from d3gan.runs.directory import RunDirectory
 from tests.scaling.documents import document
 
 FID, IS = "fid_inception_train", "is_inception"

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from d3gan.data import ImageSet, load_images, verify
+from d3gan.data.load import ImageSet, load_images
+from d3gan.data.published.verify import verify
 from d3gan.errors import ConfigError, WorldError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (90, 90, 90)}

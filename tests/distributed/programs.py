@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan
-from d3gan.distributed import start
+from d3gan.distributed.group import Group, place
+from d3gan.distributed.setup import start
 from d3gan.errors import ConfigError, WorldError
-from d3gan.group import Group, place
 from d3gan.randomness import stream
-from d3gan.train_step import GAN, StepResult, train_step
+from d3gan.training.setup import build_gan
+from d3gan.training.step import GAN, StepResult, train_step
 
 STEPS = 6
 BATCH = 4

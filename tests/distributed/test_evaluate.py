@@ -12,7 +12,6 @@ import pytest
 from d3gan import TrainConfig, train
 from tests.conftest import tiny_settings
 from tests.distributed.processes import torchrun
-from tests.evaluation.conftest import network  # noqa: F401  # a fixture
 
 WORDS = ("--num-samples", "563", "--device", "cpu", "--bootstrap", "3", "--json")
 
@@ -29,7 +28,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(TrainConfig(**tiny_settings(pictures, tmp_path_factory.mktemp("run") / "run", max_steps=3))).run
 
 
-def test_one_two_and_three_processes_find_the_same(run: Path, network: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_one_two_and_three_processes_find_the_same(run: Path, network: Path, tmp_path: Path) -> None:
     records: list[dict[str, Any]] = []
     # A data folder of its own for each: real images and reference are prepared anew, by several at once. In the last
     # one two processes find them prepared.
@@ -48,7 +47,7 @@ def test_one_two_and_three_processes_find_the_same(run: Path, network: Path, tmp
             assert value == (pytest.approx(expected, abs=1e-8) if isinstance(value, float | list) else expected), name
 
 
-def test_a_mistake_ends_all_processes(run: Path, network: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_mistake_ends_all_processes(run: Path, network: Path, tmp_path: Path) -> None:
     done = start(2, [str(run), *WORDS, "--features", str(network), "--reference", "nowhere"], tmp_path)
     assert done.returncode != 0
     assert "no such images" in done.stderr

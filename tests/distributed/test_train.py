@@ -15,13 +15,12 @@ import pytest
 import torch
 
 from d3gan import TrainConfig, train
-from d3gan.checkpoint import checkpoints, load_checkpoint
-from d3gan.evaluation.following import read_evaluations
+from d3gan.runs.checkpoint import checkpoints, load_checkpoint
+from d3gan.runs.jsonl import read_evaluations
 from tests.conftest import tiny_settings
 from tests.distributed.processes import ROOT, free_port, launch, torchrun, wait_for, workers
-from tests.evaluation.conftest import network  # noqa: F401  # a fixture
 from tests.evaluation.networks import save_only_varied
-from tests.test_loop import assert_same_run, metrics
+from tests.training.test_loop import assert_same_run, metrics
 
 EPOCHS = 60  # of 5 steps with two processes
 
@@ -284,7 +283,7 @@ def test_evaluations_are_shared_out_and_written_once(
     pictures: Path,
     tmp_path: Path,
     started: Any,
-    network: Path,  # noqa: F811
+    network: Path,
 ) -> None:
     wanted = dict(evaluate_every=3, num_samples=563, metrics="fid,is,kid,prdc", ema=0.9)
     changes: Any = wanted | dict(features=str(network), max_steps=6)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from d3gan.build import build_gan
-from d3gan.train_step import train_step
+from d3gan.training.setup import build_gan
+from d3gan.training.step import train_step
 from tests.distributed.processes import ROOT, torchrun
 from tests.distributed.programs import STEPS, batch, config, gradients_of, state_of
 

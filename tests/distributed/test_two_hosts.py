@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from d3gan.checkpoint import checkpoints
+from d3gan.runs.checkpoint import checkpoints
 from tests.distributed.processes import ROOT, wait_for
 from tests.distributed.test_train import last_step, whole, words  # noqa: F401  # whole is a fixture
-from tests.test_loop import assert_same_run
+from tests.training.test_loop import assert_same_run
 
 pytestmark = pytest.mark.two_hosts
 

@@ -1,6 +1,5 @@
-"""A run, and an extractor of a user's own that is fast."""
+"""A run to evaluate."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,6 @@ import torch
 
 from d3gan import TrainConfig, train
 from tests.conftest import tiny_settings
-from tests.evaluation.networks import TinyNetwork
-
-
-@pytest.fixture(scope="session")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TorchScript file: 8 features, 4 logits."""
-    path = tmp_path_factory.mktemp("network") / "tiny.pt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
-        traced = torch.jit.trace(TinyNetwork().eval(), torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
-        torch.jit.save(traced, str(path))
-    return path
 
 
 @pytest.fixture(scope="session")

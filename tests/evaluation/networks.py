@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from d3gan.evaluation.inception import InceptionV3
+from d3gan.evaluation.extractors.inception_network import InceptionV3
 
 
 def formula_weights() -> dict[str, Tensor]:

@@ -14,19 +14,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from d3gan.cli import main
+from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, WorldError
-from d3gan.evaluation.collect import CHUNK, collect
 from d3gan.evaluation.evaluate import fakes_of
-from d3gan.evaluation.features import inception
-from d3gan.evaluation.figures import PUBLISHED_FID
-from d3gan.evaluation.published import published_fid, wrapped_to_uint8
-from d3gan.evaluation.reference import ImageFinder
-from d3gan.evaluation.statistics import Moments, frechet_distance
-from d3gan.generator_file import load_generator
-from d3gan.group import Group
+from d3gan.evaluation.extractors.inception import inception
+from d3gan.evaluation.feature_statistics import CHUNK, collect
+from d3gan.evaluation.metric_names import PUBLISHED_FID
+from d3gan.evaluation.metrics.fid import Moments, frechet_distance
+from d3gan.evaluation.published_fid import published_fid, wrapped_to_uint8
+from d3gan.evaluation.real_images import ImageFinder
 from d3gan.images import from_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
+from d3gan.runs.generator_file import load_generator
 from tests.evaluation.networks import formula_weights
 from tests.evaluation.test_reference import Pixels
 
@@ -289,8 +289,8 @@ def test_what_cannot_be_done_gets_one_line(
     places["LONE"] = tmp_path / "lone.safetensors"
     places["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
     if "BARE" in words:
+        from tests.evaluation.extractors.test_extractors import script
         from tests.evaluation.networks import TinyNetwork
-        from tests.evaluation.test_features import script
 
         places["BARE"] = script(TinyNetwork(logits=False), tmp_path / "bare.pt")
     if "PLAIN" in words:

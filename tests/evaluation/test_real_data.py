@@ -11,10 +11,10 @@ from PIL import Image
 
 from d3gan import train
 from d3gan.cli import main
-from d3gan.data import fetch
+from d3gan.config.presets import load_preset
+from d3gan.data.published.commands import fetch
 from d3gan.errors import WorldError
-from d3gan.evaluation.weights import obtain_inception
-from d3gan.presets import load_preset
+from d3gan.evaluation.extractors.weights import obtain_inception
 
 SMALLER_IS_BETTER = ("fid", "kid")
 LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")

@@ -9,18 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, WorldError
-from d3gan.evaluation.collect import KEPT, collect, grey_to_colour, order_of
-from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.reference import (
-    ImageFinder,
-    Reference,
-    find_reference,
-    native_size,
-    read_reference,
-    write_reference,
-)
-from d3gan.group import Group
+from d3gan.evaluation.extractors.base import Extractor
+from d3gan.evaluation.feature_statistics import KEPT, collect, grey_to_colour, order_of
+from d3gan.evaluation.real_images import ImageFinder, native_size
+from d3gan.evaluation.reference import Reference, find_reference, read_reference, write_reference
 
 
 class Pixels(Extractor):
@@ -211,7 +205,7 @@ def test_sizes_of_images(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_large_set_keeps_some_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d3gan.evaluation.collect.KEPT", 30)
+    monkeypatch.setattr("d3gan.evaluation.feature_statistics.KEPT", 30)
     assert KEPT == 10_000
 
     def source(start: int, stop: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d3gan.models.convolution import Doubling, Halving, doubling_by_products, halving_by_products
+from d3gan.models.matmul_convolution import Doubling, Halving, doubling_by_products, halving_by_products
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:

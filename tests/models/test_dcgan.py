@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from d3gan import TrainConfig
-from d3gan.build import build_gan
 from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise, stage_multipliers
+from d3gan.training.setup import build_gan
 
 SIZES = [16, 32, 64, 128, 256]
 

@@ -11,10 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from d3gan.comparison.records import Cell, Comparison, Drawing, Run, Table
-from d3gan.config import TrainConfig, config_text, load_config
-from d3gan.evaluation.figures import figure_label
-from d3gan.run_directory import RunDirectory, read_environment
+from d3gan.comparison.results import Cell, Comparison, Drawing, Table
+from d3gan.comparison.runs import Run
+from d3gan.config.ini import config_text, load_config
+from d3gan.config.train_config import TrainConfig
+from d3gan.evaluation.metric_names import figure_label
+from d3gan.runs.directory import RunDirectory
+from d3gan.runs.environment import read_environment
 
 FID = "fid_efficientnet-lite0_train"
 STEPS = 1200

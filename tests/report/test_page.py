@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from d3gan.comparison.records import Cell, Comparison, Drawing, Table
+from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.errors import WorldError
-from d3gan.report.facts import words_of
+from d3gan.report.embedded_images import read_animations
 from d3gan.report.fitting import page_of
-from d3gan.report.pictures import read_animations
+from d3gan.report.reproduce import words_of
 from tests.report.synthetic import FID, compared, read_run, write_animation, write_run
 
 HOSTILE = "<script>alert(1)</script>"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from d3gan.scaling.cost_model import CostModel, Point
+from d3gan.scaling.allreduce_model import CostModel, Point
 
 LINK = CostModel(alpha=2e-5, beta=2.5e9)
 SIZES = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB

@@ -10,7 +10,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from d3gan import plots
+from d3gan import plotting
 from d3gan.errors import WorldError
 from d3gan.scaling import plots as scaling_plots
 from d3gan.scaling.plots import write_plots
@@ -25,7 +25,7 @@ ALWAYS = {"throughput.png", "epoch_time.png", "speedup.png", "time_split.png"}
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """What was drawn, by file name; the files are written as well."""
     found: dict[str, Figure] = {}
-    save = plots.save
+    save = plotting.save
 
     def keep(figure: Figure, path: Path) -> None:
         found[path.name] = figure

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from d3gan.comparison.records import Run
-from d3gan.comparison.settings import settings_of
+from d3gan.comparison.grouping import settings_of
+from d3gan.comparison.runs import Run
 from d3gan.errors import WorldError
 from d3gan.files import disk_errors
 from d3gan.images import captioned, joined, save_animation

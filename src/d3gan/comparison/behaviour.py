@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from d3gan.comparison.curves import AXES, Curve, curve_of, number
-from d3gan.comparison.records import Run
+from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, correlation_interval, mean_interval, rank_correlation
 
 # What is followed through a run, a value a tick.

@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from d3gan.comparison.contests import Contest, contest_of
 from d3gan.comparison.curves import AXES, band_of
-from d3gan.comparison.outcomes import behaviour_drawings, contest_drawings, scaling_drawings, throughput_drawings
-from d3gan.comparison.quality import quality_drawings
-from d3gan.comparison.reading import read_runs
-from d3gan.comparison.records import Comparison, Run, Table
-from d3gan.comparison.settings import (
+from d3gan.comparison.formatting import seeds_text
+from d3gan.comparison.grouping import (
     Figures,
     Setting,
     check_against,
@@ -22,14 +18,23 @@ from d3gan.comparison.settings import (
     pairs_of,
     settings_of,
 )
+from d3gan.comparison.paired import Contest, contest_of
+from d3gan.comparison.plots_outcomes import (
+    behaviour_drawings,
+    contest_drawings,
+    scaling_drawings,
+    throughput_drawings,
+)
+from d3gan.comparison.plots_quality import quality_drawings
+from d3gan.comparison.results import Comparison, Table
+from d3gan.comparison.runs import Run, read_runs
 from d3gan.comparison.tables import tables_of
 from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS
 from d3gan.comparison.verdict import verdict_of
-from d3gan.comparison.wording import seeds_text
-from d3gan.config import TrainConfig
-from d3gan.evaluation.figures import figure_label, figures_of, reasons_of
+from d3gan.config.train_config import TrainConfig
+from d3gan.evaluation.metric_names import figure_label, figures_of, reasons_of
 from d3gan.files import disk_errors, write_text
-from d3gan.plots import save
+from d3gan.plotting import save
 
 
 def compare_runs(

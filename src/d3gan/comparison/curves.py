@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from d3gan.comparison.cost import flops_an_image
-from d3gan.comparison.records import Run
+from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, mean_interval, ratio_interval
 
 

@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from d3gan.comparison.behaviour import correlation_with, course_of, shares_of, throughput_of
-from d3gan.comparison.contests import Contest
-from d3gan.comparison.cost import flops_an_image
 from d3gan.comparison.curves import AXES, curve_of, over_seeds
-from d3gan.comparison.records import Cell, Run, Table
-from d3gan.comparison.settings import Figures, Setting, last_step
+from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, scaled
+from d3gan.comparison.grouping import Figures, Setting, last_step
+from d3gan.comparison.paired import Contest
+from d3gan.comparison.results import Cell, Table
+from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, PairedRatio, ratio_interval
-from d3gan.comparison.wording import digits, interval_text, p_text, ratio_text, scaled
-from d3gan.evaluation.figures import figure_label
+from d3gan.evaluation.metric_names import figure_label
 
 _DASH = Cell("-")
 _INTERVALS = "Means over the seeds with 95 % Student intervals; of distances, times and rates geometric means."

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from d3gan.comparison.contests import Contest
-from d3gan.comparison.settings import differ_in_discriminators_alone
+from d3gan.comparison.formatting import digits, ratio_text, seeds_text
+from d3gan.comparison.grouping import differ_in_discriminators_alone
+from d3gan.comparison.paired import Contest
 from d3gan.comparison.statistics import Interval
-from d3gan.comparison.wording import digits, ratio_text, seeds_text
-from d3gan.evaluation.figures import figure_label
+from d3gan.evaluation.metric_names import figure_label
 
 _MOST_PAIRS = 2
 

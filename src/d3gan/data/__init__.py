@@ -3,8 +3,9 @@
 Importing this package imports neither torch nor NumPy: ``d3gan data list`` and ``--help`` are immediate.
 """
 
-from d3gan.data.catalog import dataset_names
-from d3gan.data.image_sets import ImageSet, catalog_lines, data_folder, fetch, load_images
-from d3gan.data.verification import verify
+from d3gan.data.load import ImageSet, data_folder, load_images
+from d3gan.data.published.catalog import dataset_names
+from d3gan.data.published.commands import catalog_lines, fetch
+from d3gan.data.published.verify import verify
 
 __all__ = ["ImageSet", "catalog_lines", "data_folder", "dataset_names", "fetch", "load_images", "verify"]

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from d3gan.data.files import disk_errors, hash_file
-from d3gan.data.pixels import fit, ordered_map, to_array
+from d3gan.data.preprocess import fit, ordered_map, to_array
 from d3gan.errors import WorldError
 
 Images = npt.NDArray[np.uint8]

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from d3gan.data.progress import progress_bar
+from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, PeerLostError, WorldError, first_line
-from d3gan.evaluation.collect import SPLITS, Collected, Source, collect, grey_to_colour, order_of
-from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.figures import NOT_COMPUTED, figure_name
-from d3gan.evaluation.intervals import frechet_error, interval, kernel_error, mean_error, score_error
-from d3gan.evaluation.manifold import NEAREST, neighbours
+from d3gan.evaluation.extractors.base import Extractor
+from d3gan.evaluation.feature_statistics import SPLITS, Collected, Source, collect, grey_to_colour, order_of
+from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_name
+from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_error, mean_error, score_error
+from d3gan.evaluation.metrics.fid import frechet_distance
+from d3gan.evaluation.metrics.kid import kernel_distance
+from d3gan.evaluation.metrics.prdc import NEAREST, neighbours
 from d3gan.evaluation.reference import Reference
-from d3gan.evaluation.statistics import frechet_distance, kernel_distance
-from d3gan.group import Group
 from d3gan.images import to_uint8
 from d3gan.models.dcgan import Generator
+from d3gan.progress_bar import progress_bar
 from d3gan.randomness import draw_latents, stream
-from d3gan.sampling import raw_sample
+from d3gan.sampling.generate import raw_sample
 
 # Latents are drawn this many at a time, each time from a stream of its own, so that any process can draw any of them.
 LATENTS = 250

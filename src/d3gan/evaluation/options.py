@@ -5,9 +5,9 @@ from typing import Literal
 
 import tyro
 
-from d3gan.config import check_metrics
+from d3gan.config.train_config import check_metrics
+from d3gan.config.validation import check_values
 from d3gan.errors import ConfigError
-from d3gan.values import check_values
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3gan.data import ImageSet, data_folder, load_images
-from d3gan.data.catalog import find_dataset
 from d3gan.data.files import LOCK_SECONDS, silent, try_lock
-from d3gan.data.folders import open_collection, side_of_first
-from d3gan.data.progress import progress_bar
+from d3gan.data.load import data_folder
+from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, WorldError
-from d3gan.evaluation.collect import Collected, Source, collect, grey_to_colour
-from d3gan.evaluation.extractor import Extractor
-from d3gan.evaluation.statistics import Gaussian
+from d3gan.evaluation.extractors.base import Extractor
+from d3gan.evaluation.feature_statistics import Collected, collect
+from d3gan.evaluation.metrics.fid import Gaussian
+from d3gan.evaluation.real_images import ImageFinder, Images
 from d3gan.files import disk_errors, replace_file
-from d3gan.group import Group
+from d3gan.progress_bar import progress_bar
 
 FORMAT = 1
 
@@ -49,131 +48,6 @@ class Reference:
     """(M, D) float32: features of up to 10,000 images; None in a file of another program."""
     extractor: str = ""
     """Identity of the extractor; empty where a file of another program does not say it."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Real images, as a source of features."""
-
-    name: str
-    image_set: ImageSet
-
-    def __len__(self) -> int:
-        return len(self.image_set.images)
-
-    @property
-    def described(self) -> str:
-        """In words: which images, how many, at what size."""
-        count, channels, height, width = self.image_set.images.shape
-        kind = "grey" if channels == 1 else "colour"
-        split = "" if self.image_set.split == "all" else f" {self.image_set.split}"
-        return f"{self.image_set.name}{split}, {count:,} images, {height} x {width}, {kind}"
-
-    def source(self, chosen: Tensor | None = None) -> Source:
-        """The images as they are, never flipped.
-
-        Args:
-            chosen: (M,) int64: the images to take, in this order; None takes all.
-        """
-        images = self.image_set.images
-
-        def read(start: int, stop: int) -> Tensor:
-            block = images[start:stop] if chosen is None else images[chosen[start:stop].numpy()]
-            return grey_to_colour(torch.from_numpy(np.array(block)))
-
-        return read
-
-
-def split_of(spec: str) -> tuple[str, str] | None:
-    """The data set and split that NAME:SPLIT means (``cifar10:test``), or None where it means none."""
-    name, colon, split = spec.partition(":")
-    return (name, split) if colon and find_dataset(name) else None
-
-
-def native_size(spec: str, flag: str) -> int:
-    """The side in pixels of the images that NAME:SPLIT, a folder or a .zip holds: of the first one, if they differ.
-
-    Raises:
-        ConfigError: there are none.
-        WorldError: they cannot be read.
-    """
-    if named := split_of(spec):
-        dataset = find_dataset(named[0])
-        assert dataset is not None  # split_of looked
-        return dataset.shape[1]
-    path = Path(spec).expanduser()
-    if not path.is_dir() and path.suffix.lower() != ".zip":
-        raise ConfigError(
-            f"{flag} {spec}: no such images; allowed: NAME:SPLIT such as cifar10:test, a folder, a .zip"
-        )
-    with open_collection(path) as collection:
-        return side_of_first(collection)
-
-
-@dataclass(frozen=True)
-class ImageFinder:
-    """Finds the real images that a user means, and brings them to the size of the fake ones."""
-
-    dataset: str
-    """The run's own data set; empty where there is no run."""
-    image_size: int
-    """Pixels a side."""
-    channels: int
-    """1 or 3."""
-    data_dir: str | None
-    """Where data files and references are kept; see ``d3gan.data.data_folder``."""
-    say: Callable[[str], None]
-    """Shows a line."""
-    progress: bool
-    """Whether to show bars."""
-
-    def open(self, spec: str, flag: str) -> Images:
-        """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder or a .zip.
-
-        Args:
-            spec: what the user wrote.
-            flag: what the user calls it, for errors.
-
-        Raises:
-            ConfigError: nothing of that name.
-            WorldError: the images cannot be had.
-        """
-        name, source, split = self._resolve(spec, flag)
-        found = load_images(
-            source,
-            split=split,
-            image_size=self.image_size,
-            channels=self.channels,
-            data_dir=self.data_dir,
-            report=self.say,
-            progress=self.progress,
-        )
-        return Images(name, found)
-
-    def _resolve(self, spec: str, flag: str) -> tuple[str, str, str]:
-        """A name for figures, the data set or path, and the split."""
-        path = Path(spec).expanduser()
-        if self.dataset and spec in ("train", "test", "extra", "unlabeled"):  # before a folder of that name
-            if find_dataset(self.dataset) is not None:
-                return spec, self.dataset, spec
-            if not Path(self.dataset).expanduser().exists():
-                raise ConfigError(
-                    f"{flag} = {spec}: the run's images, {self.dataset}, are not there (a relative path starts from "
-                    "the folder the run was started in); give the path they have now, or another reference"
-                )
-            if spec == "train":
-                return "all", self.dataset, "train"
-            raise ConfigError(
-                f"{flag} = {spec}: {self.dataset} has no splits; use train, or the path of other images"
-            )
-        if named := split_of(spec):
-            return spec, *named
-        if path.is_dir() or path.is_file():
-            return path.resolve().stem if path.is_file() else path.resolve().name, spec, "train"
-        own = "train, test, " if self.dataset else ""
-        raise ConfigError(
-            f"{flag} = {spec}: no such images; allowed: {own}NAME:SPLIT such as cifar10:test, a folder or a .zip"
-        )
 
 
 def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from d3gan.comparison.records import Comparison
+from d3gan.comparison.results import Comparison
 from d3gan.errors import WorldError
+from d3gan.report.embedded_images import COARSE, PLANS, Animation, Grids, Plan, read_grids, size_of
 from d3gan.report.page import Contents
-from d3gan.report.pictures import COARSE, PLANS, Animation, Grids, Plan, read_grids, size_of
 
 LARGEST_PAGE = 10_000_000
 """Bytes. Browsers, mail and code-hosting sites show a page of this size."""

@@ -13,12 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from d3gan import __version__
-from d3gan.comparison.records import Cell, Comparison, Drawing, Run, Table
-from d3gan.evaluation.figures import METRIC_NAMES
-from d3gan.report.facts import differences_table, repeats, runs_table, shared_environment, shared_settings
-from d3gan.report.pictures import Animation, Grids, Plan
-from d3gan.report.samples import sample_groups
-from d3gan.report.svg import inline_svg
+from d3gan.comparison.results import Cell, Comparison, Drawing, Table
+from d3gan.comparison.runs import Run
+from d3gan.evaluation.metric_names import METRIC_NAMES
+from d3gan.report.embedded_images import Animation, Grids, Plan
+from d3gan.report.inline_svg import inline_svg
+from d3gan.report.reproduce import repeats, shared_environment
+from d3gan.report.run_tables import differences_table, runs_table, shared_settings
+from d3gan.report.sample_viewer import sample_groups
 
 
 class Chapter(NamedTuple):

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d3gan.comparison.compare import compare_runs
-from d3gan.comparison.records import Comparison
+from d3gan.comparison.results import Comparison
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
+from d3gan.report.embedded_images import read_animations
 from d3gan.report.fitting import page_of
-from d3gan.report.pictures import read_animations
-from d3gan.run_directory import RunDirectory
+from d3gan.runs.directory import RunDirectory
 
 
 def write_report(places: Sequence[str], out: str = "", against: str = "") -> Path:

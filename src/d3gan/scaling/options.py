@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from d3gan.config import MODELS, TrainConfig
+from d3gan.config.command_line import values_under_flags
+from d3gan.config.train_config import MODELS, TrainConfig
+from d3gan.config.validation import check_values
+from d3gan.distributed.launcher import Launch
+from d3gan.distributed.rendezvous import Hosts, check_hosts
 from d3gan.errors import ConfigError, nearest
-from d3gan.flags import values_under_flags
-from d3gan.launcher import Launch
-from d3gan.rendezvous import Hosts, check_hosts
-from d3gan.values import check_values
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from d3gan.plots import BLACK, GREEN, GREY, MARKERS, ORANGE, SKY, colour, figure_of, save
-from d3gan.scaling import figures
-from d3gan.scaling.figures import caption, mark_values, mark_workers
-from d3gan.scaling.lines import Line, line_of, lines_by_workers, published_lines, shown_batch_size
+from d3gan.plotting import BLACK, GREEN, GREY, MARKERS, ORANGE, SKY, colour, figure_of, save
+from d3gan.scaling import plot_frame
+from d3gan.scaling.plot_frame import caption, mark_values, mark_workers
 from d3gan.scaling.projection import rows_of
 from d3gan.scaling.projection_plot import draw_projection
 from d3gan.scaling.published import GPU
+from d3gan.scaling.series import Line, line_of, lines_by_workers, published_lines, shown_batch_size
 
 _PUBLISHED_STYLES = {"d3gan": (":", "o"), "dcgan": ((0, (1, 2.5)), "s")}
 
@@ -89,7 +89,7 @@ def _throughput(document: dict[str, Any], published: bool) -> Figure:
     lines = lines_by_workers(document, "images_per_second")
     theirs = published_lines(document, lambda run: run.images_per_second) if published else {}
     heading = caption(document, "Throughput by workers", shown_batch_size(document), published=published)
-    with figures.plot(heading) as (axes,):
+    with plot_frame.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, 1)
         mark_values(axes, values, "images a second, all workers")
     return figure_of(axes)
@@ -100,7 +100,7 @@ def _epoch_time(document: dict[str, Any], published: bool) -> Figure:
     theirs = published_lines(document, lambda run: run.seconds_per_epoch) if published else {}
     title = f"Time of an epoch ({document['dataset_images']:,} images) by workers"
     heading = caption(document, title, shown_batch_size(document), published=published)
-    with figures.plot(heading) as (axes,):
+    with plot_frame.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs) + _draw_ideal(axes, document, lines, -1)
         mark_values(axes, values, "seconds an epoch")
     return figure_of(axes)
@@ -113,7 +113,7 @@ def _utilization(document: dict[str, Any], published: bool) -> Figure:
     theirs = published_lines(document, lambda run: 100 * run.utilization) if published else {}
     title = f"{'GPU' if gpu else 'CPU'} utilisation by workers"
     heading = caption(document, title, shown_batch_size(document), published=published)
-    with figures.plot(heading) as (axes,):
+    with plot_frame.plot(heading) as (axes,):
         values = _draw_lines(axes, document, lines, theirs)
         axes.set_ylim(0, max(105.0, *values))
         axes.set_ylabel(label)
@@ -127,7 +127,7 @@ def _speedup(document: dict[str, Any], published: bool) -> Figure:
     first = min(line.at[0] for line in lines.values())
     against = "times 1 worker's throughput" if first == 1 else f"times 1/{first} of {first} workers' throughput"
     heading = caption(document, "Speed-up and efficiency by workers", shown_batch_size(document), published=published)
-    with figures.plot(heading, panels=2) as (left, right):
+    with plot_frame.plot(heading, panels=2) as (left, right):
         ours, published_ratios = ({m: _relative(line) for m, line in some.items()} for some in (lines, theirs))
         values = _draw_lines(left, document, ours, published_ratios)
         ends = np.array([1, max(at for line in ours.values() for at in line.at)])
@@ -158,7 +158,7 @@ def _time_split(document: dict[str, Any]) -> Figure:
     counts = sorted({count for count, _ in rows})
     places = {(c, m): counts.index(c) * (len(models) + 0.6) + models.index(m) for c, m in rows}
     parts = (("data", SKY), ("compute", GREEN), ("communication", ORANGE))
-    with figures.plot(caption(document, "What a step's time goes into", batch_size)) as (axes,):
+    with plot_frame.plot(caption(document, "What a step's time goes into", batch_size)) as (axes,):
         foot = np.zeros(len(rows))
         for part, shade in parts:
             heights = np.array([1000 * row[f"{part}_seconds"]["median"] for row in rows.values()])
@@ -192,7 +192,7 @@ def _batch_size(document: dict[str, Any]) -> Figure:
     """Throughput by batch size, a line for each model and number of workers."""
     models, place = document["models"], "batch_size" if document["mode"] == "weak" else "global_batch_size"
     values = []
-    with figures.plot(caption(document, "Throughput by batch size", None)) as (axes,):
+    with plot_frame.plot(caption(document, "Throughput by batch size", None)) as (axes,):
         for model in models:
             for i, count in enumerate(document["workers"]):
                 rows = [row for row in document["rows"] if row["model"] == model and row["workers"] == count]
@@ -206,7 +206,7 @@ def _batch_size(document: dict[str, Any]) -> Figure:
                 }
                 line.draw(axes, f"{model}, {count} worker{'s' * (count != 1)}", **style)
                 values += [*line.low, *line.high]
-        figures.powers_of_two(axes, sorted(document["batch_sizes"]))
+        plot_frame.powers_of_two(axes, sorted(document["batch_sizes"]))
         axes.set_xlabel("batch size per process" if document["mode"] == "weak" else "global batch size")
         mark_values(axes, values, "images a second")
     return figure_of(axes)

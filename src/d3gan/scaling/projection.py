@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from d3gan.errors import ConfigError
-from d3gan.scaling.cost_model import Algorithm, CostModel, Fit, fit_held_out, measured_points
+from d3gan.scaling.allreduce_model import Algorithm, CostModel, Fit, fit_held_out, measured_points
 
 
 @dataclass(frozen=True)

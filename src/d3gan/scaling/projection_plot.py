@@ -5,10 +5,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from d3gan.plots import GREY, MARKERS, colour, figure_of, plain_number
-from d3gan.scaling import figures
-from d3gan.scaling.figures import caption, powers_of_two
-from d3gan.scaling.lines import lines_by_workers
+from d3gan.plotting import GREY, MARKERS, colour, figure_of, plain_number
+from d3gan.scaling import plot_frame
+from d3gan.scaling.plot_frame import caption, powers_of_two
+from d3gan.scaling.series import lines_by_workers
 
 
 def draw_projection(document: dict[str, Any]) -> Figure:
@@ -18,7 +18,7 @@ def draw_projection(document: dict[str, Any]) -> Figure:
     most = max(at for line in measured.values() for at in line.at)
     title = f"Scaling to {projection['upto']:,} workers: projected, not measured, beyond {most}"
     heading = caption(document, title, projection["batch_size"], *projection["assumptions"])
-    with figures.plot(heading, panels=2) as (left, right):
+    with plot_frame.plot(heading, panels=2) as (left, right):
         for i, (model, found) in enumerate(projection["models"].items()):
             shade, marker = colour(model, document["models"]), MARKERS[i % 8]
             alone = found["ring"]["images_per_second"][0]

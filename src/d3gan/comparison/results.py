@@ -1,0 +1,58 @@
+"""What a comparison consists of; plain values that plots, tables, the JSON document and the page share.
+
+Imports neither torch nor matplotlib.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from d3gan.comparison.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Drawing(NamedTuple):
+    """A figure of the comparison, drawn when it is wanted."""
+
+    name: str
+    """Its file's name without ending: fid-by-iteration-mnist-b64."""
+    title: str
+    caption: str
+    """What it shows, how many seeds, which interval, which extractor; one to three sentences."""
+    draw: Callable[[], "Figure"]
+    """Text and axes in pure black on a transparent ground, so that a page may recolour them for the dark."""
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    value: float | None = None
+    """What to sort by; None sorts by the text, and last among numbers."""
+
+
+class Table(NamedTuple):
+    """A table of the comparison."""
+
+    name: str
+    title: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is known of some runs together."""
+
+    runs: Sequence[Run]
+    verdict: str
+    """One or two sentences: whether the second discriminator pays, with an interval; or what is missing to say."""
+    drawings: Sequence[Drawing]
+    tables: Sequence[Table]
+    document: Mapping[str, Any]
+    """comparison.json: all figures as numbers."""
+    remarks: Sequence[str] = ()
+    """What a reader must know: failed runs, unequal extractors, few seeds, runs of another length or device."""

@@ -1,0 +1,100 @@
+"""A config as a file: [parameters] in an .ini."""
+
+import configparser
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from d3gan.config.train_config import Recipe, TrainConfig
+from d3gan.config.validation import field_types, parse_value
+from d3gan.errors import ConfigError, nearest
+
+SECTION = "parameters"
+# The seed's names that we read under another name.
+ALIASES = {"type": "dataset"}
+
+
+def read_ini(path: str | Path) -> dict[str, Any]:
+    """Reads the ``[parameters]`` section of an .ini file.
+
+    Returns:
+        Values by field name of ``TrainConfig``, typed but not yet checked for range.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds an unknown section, key or a value of the wrong type.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"--config {path}: cannot be read as an .ini file: {reason}") from error
+    return parse_ini(text, source=str(path))
+
+
+def parse_ini(text: str, source: str) -> dict[str, Any]:
+    """Reads the ``[parameters]`` section of an .ini file's text.
+
+    Args:
+        text: of the file.
+        source: what messages call it, such as its path.
+
+    Returns:
+        As ``read_ini``.
+
+    Raises:
+        ConfigError: it is no .ini file, or holds an unknown section, key or a value of the wrong type.
+    """
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
+    try:
+        parser.read_string(text, source=source)
+    except configparser.Error as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}: cannot be read as an .ini file: {reason}") from error
+    for section in parser.sections():
+        if section != SECTION:
+            raise ConfigError(f"{source}: unknown section [{section}]; all keys stand under [{SECTION}]")
+    if not parser.has_section(SECTION):
+        raise ConfigError(f"{source}: no section [{SECTION}]; put that line above the keys")
+    return _typed(parser[SECTION], source=source)
+
+
+def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:
+    hints = field_types(TrainConfig)
+    values: dict[str, Any] = {}
+    for key, text in section.items():
+        name = ALIASES.get(key, key).replace("-", "_")
+        if name not in hints:
+            raise ConfigError(f"{source}: unknown key {key!r}{nearest(name, hints)}; allowed: {', '.join(hints)}")
+        if name in values:
+            raise ConfigError(f"{source}: {key!r} is given twice (it is read as {name!r})")
+        try:
+            values[name] = parse_value(name, text, hints[name])
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+    return values
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Reads a whole ``TrainConfig`` from an .ini file; keys it does not name keep their defaults.
+
+    Raises:
+        ConfigError: as ``read_ini``, or a value is out of range.
+    """
+    values = read_ini(path)
+    try:
+        return TrainConfig(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+# The first line of a run's config.ini, by which a run directory is told from a folder that holds some other config.
+RUN_MARK = "# Written by d3gan: the config of the run in this folder."
+
+
+def config_text(config: TrainConfig) -> str:
+    """The config as a run's config.ini: ``load_config`` reads back an equal one; a comment tells the recipe."""
+    lines = [RUN_MARK, f"[{SECTION}]"]
+    lines += [f"{f.name} = {getattr(config, f.name)}".rstrip() for f in dataclasses.fields(config)]
+    recipe = ", ".join(f"{f.name} = {getattr(config.recipe, f.name)}" for f in dataclasses.fields(Recipe))
+    return "\n".join([*lines, f"# with the model's own values: {recipe}", ""])

@@ -1,0 +1,71 @@
+"""``d3gan data list`` and ``d3gan data fetch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from d3gan.data.files import Report, silent
+from d3gan.data.load import data_folder, resolve
+from d3gan.data.published.catalog import DATASETS, Dataset
+from d3gan.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+def fetch(
+    dataset: str | Path | Dataset,
+    *,
+    data_dir: str | Path | None = None,
+    report: Report | None = None,
+    progress: bool = False,
+) -> Path:
+    """Sees to it that every official file of a published set is at hand, and says where each came from.
+
+    Returns:
+        The folder that holds the files; the set's own folder inside the data folder where they lie in several.
+
+    Raises:
+        ConfigError: ``dataset`` is not a published set.
+        WorldError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
+    """
+    from d3gan.data.published.sources import obtain
+
+    source = resolve(dataset)
+    if isinstance(source, Path):
+        raise ConfigError(f"dataset = {dataset}: is a path, so there is nothing to fetch; check it with: data verify")
+    folder = data_folder(data_dir)
+    names = [content.name for file in source.files for content in file.contents]
+    found = obtain(source, names, folder, report=report or silent, progress=progress)
+    folders = {copy.folder for copy in found.values()}
+    return folders.pop() if len(folders) == 1 else folder / source.name
+
+
+def catalog_lines(data_dir: str | Path | None = None) -> list[str]:
+    """The table of published sets: name, images per split, shape, bytes to download, and where they are already.
+
+    Presence is judged by file names; `verify` looks inside.
+    """
+    from d3gan.data.published.sources import copies
+
+    folder = data_folder(data_dir)
+    rows = [("name", "images", "shape", "download", "present")]
+    for dataset in DATASETS:
+        splits = ", ".join(f"{split.name} {split.count:,}" for split in dataset.splits)
+        size = sum(file.size or 0 for file in dataset.files)
+        places = []
+        missing = 0
+        for file in dataset.files:
+            found = copies(dataset, file, [content.name for content in file.contents], folder)
+            missing += not found
+            places += [str(copy.path.parent if copy.packed else copy.path) for copy in found[:1]]
+        present = ", ".join(dict.fromkeys(places)) or "no"
+        if places and missing:
+            present += f" ({missing} of {len(dataset.files)} files missing)"
+        name = " or ".join((dataset.name, *dataset.aliases))
+        shape = " x ".join(map(str, dataset.shape))
+        rows.append((name, splits, shape, f"{size / 1e6:,.0f} MB", present))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join((*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4])) for row in rows]
+    return [*lines, f"data folder: {folder}", "or the path of any folder or .zip of PNG, JPEG or WebP images"]

@@ -1,0 +1,105 @@
+"""Every file of a data set looked at from its first byte to its last, whatever was checked when it came."""
+
+from pathlib import Path
+
+from d3gan.data.files import Report, silent
+from d3gan.data.load import content_opener, data_folder, resolve
+from d3gan.data.published.catalog import Dataset
+from d3gan.data.published.contents import Found
+from d3gan.errors import WorldError
+
+_NAMED = 5
+"""How many bad images are named; the rest are counted."""
+
+
+def verify(
+    dataset: str | Path | Dataset, *, data_dir: str | Path | None = None, report: Report | None = None
+) -> None:
+    """Hashes and parses every file of a published set, or opens every image of a folder or zip. Fetches nothing.
+
+    Args:
+        dataset: As for `load_images`.
+        data_dir: Where the files are; see `d3gan.data.data_folder`.
+        report: Takes one line per file and split.
+
+    Raises:
+        ConfigError: ``dataset`` names nothing.
+        WorldError: a file is missing or not as published, or an image cannot be read; says what to do.
+    """
+    say = report or silent
+    source = resolve(dataset)
+    if isinstance(source, Path):
+        _verify_collection(source, say)
+    else:
+        _verify_published(source, data_folder(data_dir), say)
+
+
+def _verify_published(dataset: Dataset, folder: Path, report: Report) -> None:
+    from d3gan.data.published.readers import read_images, read_labels
+
+    found = {}
+    for file in dataset.files:
+        copy = _sound_copy(dataset, file.name, folder, report)
+        found.update({content.name: copy for content in file.contents})
+    opener = content_opener(dataset, found)
+    for split in dataset.splits:
+        count = 0
+        for block in read_images(dataset, split, opener):
+            count += len(block)
+            if block.shape[1:] != dataset.shape:
+                raise WorldError(f"{dataset.name} {split.name}: images of shape {block.shape[1:]}")
+        labels = read_labels(dataset, split, opener)
+        if split.labels and len(labels) != count:
+            raise WorldError(f"{dataset.name} {split.name}: {count} images but {len(labels)} labels")
+        shape = " x ".join(map(str, dataset.shape))
+        said = f"labels 0 to {dataset.classes - 1}" if split.labels else "no labels"
+        report(f"{dataset.name} {split.name}: {count:,} images of {shape}, {said}")
+
+
+def _sound_copy(dataset: Dataset, file_name: str, folder: Path, report: Report) -> Found:
+    """The copy that training would use, hashed as a whole and content by content."""
+    from d3gan.data.published.sources import copies, problem_of
+
+    file = next(file for file in dataset.files if file.name == file_name)
+    names = [content.name for content in file.contents]
+    problems = []
+    for copy in copies(dataset, file, names, folder):
+        problem = problem_of(copy, names, dataset.name) or _packed_problem(copy)
+        if problem is None:
+            report(f"{dataset.name}: {copy}, checksum correct")
+            return copy
+        report(f"{dataset.name}: {problem}")
+        problems.append(problem)
+    remedy = f"fetch it with: d3gan data fetch {dataset.name}"
+    if problems:
+        raise WorldError(f"{'; '.join(problems)}; {remedy}")
+    raise WorldError(f"{dataset.name}: {file.name} is not in {folder}; {remedy}")
+
+
+def _packed_problem(copy: Found) -> str | None:
+    """Why what a .tar.gz holds is not what was published; None if every member is."""
+    if not copy.packed or copy.file.packing != "tar.gz":
+        return None
+    from d3gan.data.published.contents import member_digests
+
+    expected = {content.name: content.digest for content in copy.file.contents}
+    digests = member_digests(copy.path, expected)
+    for name, (_, digest) in expected.items():
+        if name not in digests:
+            return f"{copy.path}: holds no file {name}"
+        if digests[name] != digest:
+            return f"{copy.path}: {name}: its checksum is {digests[name]}, expected {digest}"
+    return None
+
+
+def _verify_collection(path: Path, report: Report) -> None:
+    from d3gan.data.folders import open_collection, unreadable_images
+
+    with open_collection(path) as collection:
+        errors = [error for error in unreadable_images(collection, workers=2) if error]
+        if errors:
+            named = "\n".join(str(error) for error in errors[:_NAMED])
+            more = f"\nand {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
+            raise WorldError(f"{named}{more}")
+        ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
+        report(f"{path}: {len(collection.names):,} images, all readable{ignored}")

@@ -1,0 +1,111 @@
+"""How a process says why it ends: one line for a person, and under torchrun a file for the launcher.
+
+Of the processes of one host each meets the same mistake; only one of them says so, and only one tells the launcher
+not to start them again.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from d3gan.errors import ConfigError, PeerLostError, TrainingDivergedError, WorldError
+from d3gan.files import write_text
+
+# Set by ``distributed.launcher`` for the processes it starts: it reads their files and says itself what went wrong.
+LAUNCHED = "D3GAN_LAUNCHED"
+# What PyTorch's allocators say, of a GPU and of the host.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def message_of(error: BaseException) -> str:
+    """The line that an error gets."""
+    if isinstance(error, ConfigError | WorldError):
+        return f"error: {error}"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return f"error: not enough memory ({reason}); ask for fewer or smaller images"
+    return f"error: unexpected {reason}; --debug shows where; please report it"
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code that an error gets."""
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+def report(program: str, error: BaseException, debug: bool = False) -> None:
+    """Writes the line to standard error, or for the launcher, or both."""
+    if debug:
+        traceback.print_exception(error)
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
+    if file:
+        _write_for_launcher(error, Path(file))
+    launcher_says = file and os.environ.get(LAUNCHED)
+    if not launcher_says and first_on_host(message_of(error)):
+        print(f"{program}: {message_of(error)}", file=sys.stderr, flush=True)
+    if isinstance(error, ConfigError | TrainingDivergedError):
+        _end_launcher()
+
+
+def _end_launcher() -> None:
+    """Keeps a launcher that has restarts left from trying again what must fail again."""
+    if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
+        return
+    if first_on_host("end the launcher"):
+        os.kill(os.getppid(), signal.SIGTERM)
+    else:
+        time.sleep(1)  # else the launcher might see this process fail before the signal reaches it
+
+
+def _write_for_launcher(error: BaseException, file: Path) -> None:
+    """The file that PyTorch's launcher reads (documented under torch.distributed.elastic, "Error Propagation")."""
+    trace = "".join(traceback.format_exception(error))
+    about = {"py_callstack": trace, "timestamp": str(int(time.time()))}
+    ours = {"code": code_of(error), "consequence": isinstance(error, PeerLostError)}
+    told = {"message": {"message": message_of(error), "extraInfo": about, "d3gan": ours}}
+    with suppress(OSError, WorldError):  # the exit code tells the most of it
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(told))
+
+
+def first_on_host(message: str) -> bool:
+    """Whether no other process of this host has said it: torchrun gives each a folder beside the others'."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
+    if not file:
+        return True
+    mark = Path(file).parent.parent / f"said-{hashlib.sha256(message.encode()).hexdigest()[:16]}"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def end_process(error: ConfigError | WorldError) -> NoReturn:
+    """Ends this process at once, from any thread, while its main thread is held up inside a backend."""
+    report("d3gan", error)
+    sys.stdout.flush()
+    os._exit(code_of(error))
+
+
+def leave(code: int) -> int:
+    """The exit code; a process that has worked with others ends here, with everything written and closed.
+
+    Its usual end is not safe: NCCL waits for the others, which after a failure wait for this one, and a thread of
+    gloo that comes back to Python while that is being taken down aborts the process (seen with PyTorch 2.13, once in
+    some hundred ends).
+    """
+    distributed = sys.modules.get("d3gan.distributed.setup")
+    if distributed is not None and distributed.has_joined():
+        with suppress(OSError):  # whoever reads it may have left
+            sys.stdout.flush()
+        os._exit(code)
+    return code

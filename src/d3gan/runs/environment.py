@@ -1,0 +1,44 @@
+"""environment.json: with what each session of a run was computed."""
+
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from d3gan.files import write_text
+from d3gan.runs.directory import RunDirectory
+
+
+def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any]:
+    """Adds this session to environment.json: versions, machine, command, and the caller's facts; returns it."""
+    import psutil
+    import torch
+
+    from d3gan import __version__
+
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "d3gan": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
+        "threads": torch.get_num_threads(),
+        **facts,
+    }
+    sessions = read_environment(run)
+    write_text(run.environment, json.dumps({"sessions": [*sessions, session]}, indent=1) + "\n")
+    return session
+
+
+def read_environment(run: RunDirectory) -> list[dict[str, Any]]:
+    """The sessions that worked on a run, oldest first; empty where environment.json is missing or damaged."""
+    try:
+        sessions: list[dict[str, Any]] = json.loads(run.environment.read_text())["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sessions

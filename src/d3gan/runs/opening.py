@@ -1,0 +1,108 @@
+"""Whose run a folder holds, and which process writes to it."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from d3gan.config.ini import config_text, load_config
+from d3gan.config.train_config import TrainConfig
+from d3gan.errors import ConfigError, WorldError
+from d3gan.files import disk_errors, write_text
+from d3gan.runs.directory import RunDirectory
+
+# What may change when a run goes on: it decides where and how long, not what is computed. Another device rounds
+# otherwise, and the loop says so. The dataset is compared by its images' checksum, whatever it is called.
+FREE_KEYS = frozenset(
+    {
+        "dataset",
+        "out",
+        "data_dir",
+        "max_steps",
+        "checkpoint",
+        "tick",
+        "sample_every",
+        "workers",
+        "device",
+        "tensorboard",
+        "timeout",
+        # How the same step is called.
+        "compile",
+        "cuda_graph",
+        # A checkpoint knows how many batches a step had; see ``d3gan.training.checkpointing.resume``.
+        "accumulate",
+        # How the generator is evaluated; each line of evaluations.jsonl says it.
+        "evaluate_every",
+        "num_samples",
+        "metrics",
+        "reference",
+        "features",
+        "inception_weights",
+        "generator",
+        "protocol",
+    }
+)
+
+
+@contextmanager
+def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
+    """Takes a run's folder for this process, for a new run or to go on with the one in it.
+
+    Raises:
+        ConfigError: the folder holds a run of another config, or something else.
+        WorldError: another process is training there, or the folder cannot be written.
+    """
+    # Imported here: filelock brings asyncio along, and `d3gan sample --help` needs neither.
+    from filelock import FileLock, Timeout
+
+    run = RunDirectory(config.run_directory)
+    lock = FileLock(run.path / ".lock")
+    with disk_errors(run.path, "choose another folder with --out"):
+        run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise WorldError(
+                f"{run.path}: another process is training in this folder; wait, or choose another --out"
+            ) from error
+    try:
+        refuse_other_runs(config)
+        write_text(run.config, config_text(config))
+        yield run
+    finally:
+        lock.release()
+
+
+def refuse_other_runs(config: TrainConfig) -> None:
+    """Checks that the config's run directory is free, or holds a run that the config may go on with.
+
+    Raises:
+        ConfigError: it holds a run of another config, or something else.
+    """
+    run = RunDirectory(config.run_directory)
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"--out {run.path}: is a file; give a folder")
+    source = Path(config.dataset).expanduser()
+    if source.is_dir() and run.path.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
+    if not run.is_ours():
+        if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
+            raise ConfigError(f"--out {run.path}: is not empty and holds no run of d3gan; give another folder")
+        return
+    if not run.metrics.exists() and not run.checkpoints.exists():
+        return  # nothing was trained here yet
+    try:
+        before = load_config(run.config)
+    except ConfigError as error:
+        raise WorldError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
+    free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
+    differing = [
+        f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in free and getattr(before, field.name) != getattr(config, field.name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"--out {run.path}: holds a run of another config ({'; '.join(differing)}); "
+            "give the same values to go on with it, or another --out"
+        )

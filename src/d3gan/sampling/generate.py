@@ -1,0 +1,52 @@
+"""Samples of a generator, and files of them: grids, interpolations, animations, arrays."""
+
+import torch
+from torch import Tensor
+
+from d3gan.images import to_uint8
+from d3gan.models.dcgan import Generator
+from d3gan.randomness import draw_latents
+
+# Images made at once: few enough for any device, enough to keep it busy.
+CHUNK = 256
+
+
+def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor | None = None) -> Tensor:
+    """Images from a generator, a chunk at a time.
+
+    Args:
+        generator: called in eval mode; its mode is as before when the call returns.
+        num: how many; ignored where latents are given.
+        seed: decides the latents, the same ones on every device.
+        latents: (N, nz) to use instead.
+
+    Returns:
+        (N, nc, S, S) uint8, on the CPU.
+    """
+    if latents is None:
+        latents = draw_latents(num, generator.nz, seed, "samples", device="cpu")
+    size = generator.image_size
+    images = torch.empty((len(latents), generator.nc, size, size), dtype=torch.uint8)
+    for i in range(0, len(latents), CHUNK):
+        images[i : i + CHUNK] = to_uint8(raw_sample(generator, latents[i : i + CHUNK]))
+    return images
+
+
+def raw_sample(generator: Generator, latents: Tensor) -> Tensor:
+    """Images as the generator gives them, all at once.
+
+    Args:
+        generator: called in eval mode; its mode is as before when the call returns.
+        latents: (N, nz), on any device.
+
+    Returns:
+        (N, nc, S, S) in [-1, 1], on the generator's device.
+    """
+    was_training = generator.training
+    generator.eval()
+    try:
+        with torch.inference_mode():
+            images: Tensor = generator(latents.to(next(generator.parameters())))
+    finally:
+        generator.train(was_training)
+    return images

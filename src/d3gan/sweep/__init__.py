@@ -1,0 +1,1 @@
+"""``d3gan compare``: trains the runs that are missing, then compares all of them."""

@@ -1,0 +1,163 @@
+"""How the training step is called: as it is written, with compiled networks, or as one CUDA graph."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from d3gan.config.train_config import TrainConfig
+from d3gan.errors import ConfigError
+from d3gan.training.step import GAN, StepResult, train_step
+
+Step = Callable[[Tensor, Tensor], StepResult]
+
+# Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
+WARM_UP = 3
+
+
+def resolve_acceleration(config: TrainConfig, device: torch.device, world_size: int) -> dict[str, bool]:
+    """Whether the networks are compiled and whether the step is a CUDA graph.
+
+    ``auto`` is off for both. torch.compile made the step slower on a CPU (docs/performance.md); neither has been
+    measured on a GPU.
+
+    Raises:
+        ConfigError: a CUDA graph is asked for where there can be none.
+    """
+    if config.cuda_graph == "on" and device.type != "cuda":
+        raise ConfigError(f"cuda_graph = on: needs a CUDA device, this is {device}; use auto or off")
+    if config.cuda_graph == "on" and world_size > 1:
+        raise ConfigError(f"cuda_graph = on: serves a single process, here are {world_size}; use auto or off")
+    return {"compile": config.compile == "on", "cuda_graph": config.cuda_graph == "on"}
+
+
+def accelerate(gan: GAN, accumulate: int, *, compile: bool, cuda_graph: bool) -> Step:  # the flag's name
+    """The training step, called as was decided; to be made after a checkpoint was loaded.
+
+    Args:
+        gan: whose networks are compiled in place where that is wanted.
+        accumulate: as ``train_step``.
+        compile: whether to compile the networks; the first steps then take minutes.
+        cuda_graph: whether to record the step at its first call and replay it from then on.
+    """
+    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+        make_capturable(optimizer, cuda_graph)
+    if compile:
+        for network in (gan.generator, *gan.discriminators.members):
+            network.compile()
+    if cuda_graph:
+        return GraphedStep(gan, accumulate, record_cuda_graph)
+    return lambda real_images, latents: train_step(gan, real_images, latents, accumulate)
+
+
+class GraphedStep:
+    """A training step whose work on the device is recorded once and then replayed as a whole.
+
+    What the host does in a step, some hundred calls that start a piece of work each, is done once. Images, latents
+    and the learning rate are copied to where the recorded step reads them. The result's tensors are overwritten by
+    the next call.
+
+    Args:
+        gan: updated in place.
+        accumulate: as ``train_step``.
+        record: given a step, returns what repeats it.
+    """
+
+    def __init__(
+        self, gan: GAN, accumulate: int, record: Callable[[Callable[[], StepResult]], Callable[[], StepResult]]
+    ):
+        self._gan, self._accumulate, self._record = gan, accumulate, record
+        self._replay: Callable[[], StepResult] | None = None
+        self._real_images = self._latents = torch.empty(0)
+
+    def __call__(self, real_images: Tensor, latents: Tensor) -> StepResult:
+        """One step; arguments as ``train_step``, of one shape in all calls."""
+        if self._replay is None:
+            self._real_images, self._latents = real_images.clone(), latents.clone()
+            self._warm_up()
+            self._replay = self._record(self._step)
+        self._real_images.copy_(real_images)
+        self._latents.copy_(latents)
+        return self._replay()
+
+    def _step(self) -> StepResult:
+        return train_step(self._gan, self._real_images, self._latents, self._accumulate)
+
+    def _warm_up(self) -> None:
+        """Some steps for nothing: networks and optimisers are as before, in the same memory."""
+        with _as_before(self._gan), _side_stream(self._real_images.device):
+            for _ in range(WARM_UP):
+                self._step()
+
+
+def record_cuda_graph(step: Callable[[], StepResult]) -> Callable[[], StepResult]:
+    """Records a step as a CUDA graph, without doing it; returns what does it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step()
+
+    def replay() -> StepResult:
+        graph.replay()
+        return result
+
+    return replay
+
+
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """A block on a stream of its own, as CUDA wants it before a graph is recorded."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+@contextmanager
+def _as_before(gan: GAN) -> Iterator[None]:
+    """A block after which networks and optimisers hold the numbers they held before it."""
+    networks: list[nn.Module] = [gan.generator, gan.discriminators]
+    optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
+    tensors = [t.detach() for network in networks for t in (*network.parameters(), *network.buffers())]
+    kept = [t.clone() for t in tensors]
+    states = [{p: {k: v.clone() for k, v in s.items()} for p, s in o.state.items()} for o in optimizers]
+    yield
+    for tensor, before in zip(tensors, kept, strict=True):
+        tensor.copy_(before)
+    for optimizer, state in zip(optimizers, states, strict=True):
+        for parameter, own in optimizer.state.items():
+            for name, tensor in own.items():
+                # Adam begins with zeros.
+                tensor.copy_(state[parameter][name]) if parameter in state else tensor.zero_()
+        optimizer.zero_grad()
+
+
+def make_capturable(optimizer: Optimizer, capturable: bool) -> None:
+    """Has Adam keep on the device what a graph must find there: its learning rate and its count of steps; or not.
+
+    A checkpoint may come from a run that had it otherwise.
+    """
+    for group in optimizer.param_groups:
+        first = group["params"][0]
+        device = first.device
+        group["capturable"] = capturable and device.type == "cuda"  # PyTorch refuses it on a CPU
+        rate = float(group["lr"])
+        group["lr"] = torch.tensor(rate, dtype=first.dtype, device=device) if capturable else rate
+        for parameter in group["params"]:
+            if "step" in (state := optimizer.state.get(parameter, {})):
+                state["step"] = state["step"].to(device if capturable else "cpu")
+
+
+def set_learning_rate(gan: GAN, rate: float) -> None:
+    """Sets Adam's learning rate; where a graph reads it from the device, there."""
+    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate

@@ -1,0 +1,119 @@
+"""What a run keeps of itself, and how it goes on from that: checkpoints, generators to share, sample grids."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d3gan.errors import ConfigError, TrainingDivergedError
+from d3gan.images import grid, save_png
+from d3gan.models.dcgan import Generator
+from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
+from d3gan.runs.generator_file import save_generator
+from d3gan.sampling.generate import sample
+from d3gan.training.state import Training
+
+SAMPLES = 64  # images of a sample grid
+
+
+def save(training: Training, step: int, *, best: bool = False) -> None:
+    """Writes a checkpoint and the generator's weights; all processes must call it.
+
+    Args:
+        training: as it is after ``step`` steps.
+        step: steps done.
+        best: the evaluated generator is the best one so far: checkpoint and generator are written once more, where
+            later ones do not replace them.
+
+    Raises:
+        TrainingDivergedError: a number in the state is not finite; nothing is written.
+        WorldError: the disk is full or read-only.
+    """
+    state: dict[str, Any] = {name: part.state_dict() for name, part in training.parts().items()}
+    for name, part in state.items():
+        if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
+            raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
+    state |= {
+        "tracker": training.tracker.state(step),
+        "data": training.image_set.checksum,
+        "batches_a_step": training.batches_a_step,
+    }
+    if not training.group.leads:
+        return
+    save_checkpoint(training.run.checkpoints, step, state)
+    _save_generators(training, step)
+    if best:
+        write_checkpoint(training.run.best_checkpoint, step, state)
+        _save_generator(training, *training.evaluated_generator(), training.run.best_generator, step)
+
+
+def _save_generators(training: Training, step: int) -> None:
+    _save_generator(training, "raw", training.gan.generator, training.run.generator, step)
+    if training.average is not None:
+        _save_generator(training, "ema", training.average.generator, training.run.averaged_generator, step)
+
+
+def _save_generator(training: Training, weights: str, generator: Generator, path: Path, step: int) -> None:
+    config, name = training.config, training.image_set.name
+    facts = {"model": config.model, "dataset": name, "step": step, "seed": config.seed, "weights": weights}
+    save_generator(generator, path, facts)
+
+
+def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
+    """The floating-point tensors at any depth of a state_dict, all on the first one's device."""
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _float_tensors(value)
+
+
+def resume(training: Training, say: Callable[[str], None]) -> int:
+    """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one.
+
+    Rank 0 reads it and tells the others: only that process needs to see the run's folder.
+
+    Raises:
+        ConfigError: the run was trained on other images, or with another number of batches a step.
+        WorldError: there are checkpoints and none can be used.
+    """
+    found = None
+    with training.group.sharing_errors():
+        if training.group.leads:
+            found = latest_checkpoint(training.run.checkpoints, say)
+            if found is not None:
+                _refuse_other_training(training, *found)
+    state = training.group.leaders(found[1] if found is not None else None)
+    if state is None:
+        return 0
+    for name, part in training.parts().items():
+        part.load_state_dict(state[name])
+    training.tracker.load_state(state["tracker"])
+    if found is not None:
+        # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
+        _save_generators(training, int(state["step"]))
+        say(f"going on from {found[0]}")
+    return int(state["step"])
+
+
+def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
+    if state["data"] != training.image_set.checksum:
+        raise ConfigError(
+            f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
+        )
+    before, now = state.get("batches_a_step", 1), training.batches_a_step
+    if before != now:
+        raise ConfigError(
+            f"{path}: was trained with {before} batches a step, here are {now} (processes: "
+            f"{training.group.world_size}, accumulate: {training.config.accumulate}); start as many processes as "
+            f"before, choose --accumulate so that their product is {before}, or choose another --out"
+        )
+
+
+def save_samples(training: Training, step: int) -> None:
+    """Writes the sample grid of a step, always from the same latents; rank 0 does."""
+    if not training.group.leads:
+        return
+    images = sample(training.gan.generator, SAMPLES, training.config.seed)
+    save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})

@@ -1,0 +1,175 @@
+"""What a run measures of itself: kept on the device, copied to the host once a tick, written to metrics.jsonl."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d3gan.distributed.group import Group
+from d3gan.errors import TrainingDivergedError
+from d3gan.files import disk_errors
+from d3gan.memory import _peak_device_memory, peak_memory
+from d3gan.training.step import StepResult
+from d3gan.training.stopwatch import Stopwatch
+
+
+class Tracker:
+    """Collects the steps' results and turns each tick of them into one line of metrics.jsonl.
+
+    Each of several processes has one and calls ``tick`` and ``state`` where the others do; rank 0 writes.
+
+    Args:
+        path: metrics.jsonl.
+        discriminators: K.
+        batch_size: images of all processes a step.
+        steps_per_epoch: steps an epoch.
+        device: where the results are.
+        group: the processes whose mean is written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        discriminators: int,
+        batch_size: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        group: Group | None = None,
+    ):
+        self._path, self._device, self._group = path, device, group or Group()
+        self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
+        self.stopwatch = Stopwatch(device)
+        self._rows: list[Tensor] = []
+        self._own_errors = 0  # so many of the last rows have this process's generator error, not yet the mean
+        self._lap = [0.0, 0.0]
+        self._training_seconds = 0.0
+        self.logged_step = 0
+        """The last step that metrics.jsonl may speak of when the run goes on."""
+
+    def record(self, result: StepResult) -> None:
+        """Keeps a step's errors on the device; nothing is copied."""
+        scalars = torch.stack([result.generator_error.float(), result.selected.float()])
+        self._rows.append(torch.cat([scalars, result.real_errors.float(), result.fake_errors.float()]))
+        self._own_errors += 1
+
+    def tick(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
+        """Writes the mean of the steps since the last tick, at least one.
+
+        Args:
+            step: steps done.
+            learning_rate: of the last step.
+            last: the run ends here, maybe between two ticks. The steps are kept, so that a run that later goes on
+                from here writes the same lines as one that never stopped.
+
+        Returns:
+            The line written to metrics.jsonl.
+
+        Raises:
+            TrainingDivergedError: an error is NaN or infinite.
+            WorldError: metrics.jsonl cannot be written.
+        """
+        self._take_lap()
+        line = self._summary(step, self._host_rows(step), learning_rate)
+        if self._group.leads:
+            with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        if not last:
+            self._rows, self._lap, self.logged_step = [], [0.0, 0.0], step
+        return line
+
+    def training_seconds(self) -> float:
+        """Seconds of training so far, this call of ``train`` and earlier ones."""
+        self._take_lap()
+        return self._training_seconds
+
+    def _take_lap(self) -> None:
+        seconds, data_seconds = self.stopwatch.lap()
+        self._lap = [self._lap[0] + seconds, self._lap[1] + data_seconds]
+        self._training_seconds += seconds
+
+    def _host_rows(self, step: int) -> Tensor:
+        """Rows (steps, 2 + 2K) float32 on the host, all finite."""
+        self._average_generator_errors()
+        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, 2 + 2 * self._discriminators)
+        bad = (~rows.isfinite()).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise TrainingDivergedError(
+                f"step {step - len(rows) + row + 1}: {self._column_name(column)} is {rows[row, column].item()}"
+            )
+        return rows
+
+    def _average_generator_errors(self) -> None:
+        """The one error that the steps do not exchange; each is averaged once, so that its bits stay."""
+        first = len(self._rows) - self._own_errors
+        if self._group.world_size > 1 and self._own_errors:
+            # Added up in the order of the ranks: an all-reduce's order depends on where a number stands.
+            own = torch.stack(self._rows[first:])[:, 0].cpu()
+            means = torch.stack(self._group.everyones(own)).mean(dim=0)
+            for row, mean in zip(self._rows[first:], means, strict=True):
+                row[0] = mean
+        self._own_errors = 0
+
+    def _column_name(self, column: int) -> str:
+        if column < 2:
+            return "the generator's error"
+        kind, discriminator = divmod(column - 2, self._discriminators)
+        return f"the {('real', 'fake')[kind]} error of discriminator {discriminator}"
+
+    def _summary(self, step: int, rows: Tensor, learning_rate: float) -> dict[str, Any]:
+        K, means = self._discriminators, rows.double().mean(dim=0).tolist()
+        seconds, data_seconds = self._lap
+        images = len(rows) * self._batch_size
+        return {
+            "step": step,
+            "images_seen": step * self._batch_size,
+            "global_batch_size": self._batch_size,
+            "epoch": round(step / self._steps_per_epoch, 6),
+            "generator_error": means[0],
+            "real_errors": means[2 : 2 + K],
+            "fake_errors": means[2 + K :],
+            "selected": [int((rows[:, 1] == k).sum()) for k in range(K)],
+            "learning_rate": learning_rate,
+            "images_per_second": round(images / seconds, 3),
+            "images_per_second_without_data": _rounded_ratio(images, seconds - data_seconds),
+            "training_seconds": round(self._training_seconds, 3),
+            "peak_memory_bytes": peak_memory(),
+            "peak_device_memory_bytes": _peak_device_memory(self._device),
+        }
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint keeps of the steps since the last tick.
+
+        Raises:
+            TrainingDivergedError: an error among them is NaN or infinite.
+        """
+        self._take_lap()
+        self._sync()
+        return {
+            "rows": self._host_rows(step),
+            "lap": list(self._lap),
+            "training_seconds": self._training_seconds,
+            "logged_step": self.logged_step,
+        }
+
+    def _sync(self) -> None:
+        """Has metrics.jsonl on the disk before a checkpoint says that it is."""
+        if self._group.leads and self._path.exists():
+            with disk_errors(self._path), self._path.open("a") as file:
+                os.fsync(file.fileno())
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what a checkpoint kept."""
+        self._rows = list(state["rows"].to(self._device))
+        self._own_errors = 0
+        self._lap = list(state["lap"])
+        self._training_seconds = state["training_seconds"]
+        self.logged_step = state["logged_step"]
+
+
+def _rounded_ratio(images: int, seconds: float) -> float | None:
+    return round(images / seconds, 3) if seconds > 0 and math.isfinite(seconds) else None

@@ -1,0 +1,70 @@
+"""Ctrl-C and SIGTERM as a request that training answers between two steps."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from d3gan.distributed.group import Group
+from d3gan.distributed.launcher import started_by_launcher
+
+
+class StopRequest:
+    """Which signal asked the run to stop, if one did.
+
+    Args:
+        group: the processes that are to stop together; they hear of it when they next exchange something.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group, self._launcher = group, os.getppid()
+        self.signal: signal.Signals | None = None
+
+    def tell_launcher(self, number: signal.Signals) -> None:
+        """Has the launcher stop too, or it would take the end of its processes for a failure and start them again.
+
+        All processes call it, and none ends before all have.
+        """
+        self.make(number)
+        here = os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("LOCAL_RANK") == "0"
+        if here and os.getppid() == self._launcher:
+            os.kill(self._launcher, number)
+        self._group.everyones(None)
+
+    def make(self, number: signal.Signals) -> None:
+        """Asks for it; talks to no other process, so that a signal handler may call it."""
+        self.signal, self._group.wants_stop = number, True
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def stop_requests(group: Group) -> Iterator[StopRequest]:
+    """Turns the first SIGINT or SIGTERM into a request, as does the loss of the launcher.
+
+    A second signal interrupts at once, unless there is a launcher: that hands signals on, so that they may come in
+    twice, and ends its processes anyway when they take too long.
+
+    Outside the main thread Python lets nobody set handlers; there a signal makes no request.
+    """
+    request, launched = StopRequest(group), started_by_launcher()
+    group.on_orphan(lambda: request.make(signal.SIGTERM))
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if request and not launched:
+            raise KeyboardInterrupt
+        request.make(signal.Signals(number))
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            # A launcher that stops sends its own signal, maybe only now; this process still has to say how it went.
+            signal.signal(number, signal.SIG_IGN if request and launched else handler)

@@ -1,0 +1,52 @@
+"""What a run works on, from its first step to its last."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from d3gan.config.train_config import TrainConfig
+from d3gan.data.load import ImageSet
+from d3gan.distributed.group import Group
+from d3gan.models.dcgan import Generator
+from d3gan.runs.directory import RunDirectory
+from d3gan.training.ema import MovingAverage
+from d3gan.training.metrics import Tracker
+from d3gan.training.step import GAN
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run works on, from its first step to its last."""
+
+    run: RunDirectory
+    config: TrainConfig
+    gan: GAN
+    average: MovingAverage | None
+    """The moving average of the generator, where the config asks for one."""
+    tracker: Tracker
+    image_set: ImageSet
+
+    @property
+    def group(self) -> Group:
+        """The processes that train; each has all of this, and rank 0 writes."""
+        return self.gan.group
+
+    @property
+    def batches_a_step(self) -> int:
+        """Batches of all processes that make one step: what a run is, however they are shared out."""
+        return self.group.world_size * self.config.accumulate
+
+    def evaluated_generator(self) -> tuple[str, Generator]:
+        """Which weights the config has evaluated, raw or ema, and the generator that has them."""
+        if self.average is None or self.config.generator == "raw":
+            return "raw", self.gan.generator
+        return "ema", self.average.generator
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps the state of, by the name it has there."""
+        parts = {
+            "generator": self.gan.generator,
+            "discriminators": self.gan.discriminators,
+            "generator_optimizer": self.gan.generator_optimizer,
+            "discriminator_optimizer": self.gan.discriminator_optimizer,
+        }
+        return parts if self.average is None else parts | {"average": self.average}

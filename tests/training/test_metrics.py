@@ -1,0 +1,99 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from d3gan.errors import TrainingDivergedError, WorldError
+from d3gan.memory import peak_memory
+from d3gan.training.metrics import Tracker
+from d3gan.training.step import StepResult
+from d3gan.training.stopwatch import Stopwatch
+
+CPU = torch.device("cpu")
+
+
+def result(generator: float, real: list[float], fake: list[float], selected: int) -> StepResult:
+    real_errors, fake_errors = torch.tensor(real), torch.tensor(fake)
+    return StepResult(torch.tensor(generator), real_errors, fake_errors, real_errors, torch.tensor(selected))
+
+
+def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    tracker.stopwatch.restart()
+    tracker.record(result(1.0, [1.0, 2.0], [5.0, 6.0], 0))
+    tracker.record(result(3.0, [3.0, 4.0], [7.0, 9.0], 1))
+    tracker.record(result(5.0, [5.0, 9.0], [9.0, 0.0], 1))
+    line = tracker.tick(3, 0.01)
+    assert line == json.loads((tmp_path / "m.jsonl").read_text())
+    assert (line["step"], line["images_seen"], line["epoch"], line["learning_rate"]) == (3, 30, 0.75, 0.01)
+    assert (line["generator_error"], line["real_errors"], line["fake_errors"]) == (3.0, [3.0, 5.0], [7.0, 5.0])
+    assert line["selected"] == [1, 2]
+    assert line["peak_device_memory_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("step", "bad", "name"),
+    [
+        (1, result(float("nan"), [0.0, 0.0], [0.0, 0.0], 0), "step 5: the generator's error is nan"),
+        (2, result(0.0, [0.0, float("inf")], [0.0, 0.0], 0), "step 6: the real error of discriminator 1 is inf"),
+        (0, result(0.0, [0.0, 0.0], [float("nan"), 0.0], 0), "step 4: the fake error of discriminator 0 is nan"),
+    ],
+)
+def test_the_first_value_that_is_not_finite_is_named(step: int, bad: StepResult, name: str, tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    for i in range(3):
+        tracker.record(bad if i == step else result(0.0, [0.0, 0.0], [0.0, 0.0], 0))
+    with pytest.raises(TrainingDivergedError, match=name):
+        tracker.tick(6, 0.01)
+    with pytest.raises(TrainingDivergedError, match=name):
+        tracker.state(6)
+
+
+def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None:
+    first, second = (Tracker(tmp_path / "m.jsonl", 1, 10, 4, CPU) for _ in range(2))
+    first.stopwatch.restart()
+    first.record(result(1.0, [1.0], [1.0], 0))
+    time.sleep(0.2)
+    second.load_state(first.state(1))
+    second.stopwatch.restart()
+    second.record(result(3.0, [1.0], [1.0], 0))
+    line = second.tick(2, 0.01)
+    assert (line["generator_error"], line["selected"]) == (2.0, [2])
+    assert line["training_seconds"] >= 0.2
+    assert line["images_per_second"] <= 2 * 10 / 0.2, "both steps' images over both steps' time"
+
+
+def test_the_stopwatch_leaves_out_pauses_and_counts_data() -> None:
+    watch = Stopwatch(CPU)
+    watch.restart()
+    with watch.data():
+        time.sleep(0.02)
+    with watch.paused():
+        time.sleep(0.2)
+        assert watch.lap()[0] < 0.15, "a lap inside a pause counts none of the pause"
+    seconds, data_seconds = watch.lap()
+    assert (seconds < 0.1, data_seconds) == (True, 0.0)
+
+
+def test_a_line_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path / "nowhere" / "m.jsonl", 1, 10, 4, CPU)
+    tracker.stopwatch.restart()
+    tracker.record(result(0.0, [0.0], [0.0], 0))
+    with pytest.raises(WorldError, match=r"m\.jsonl: No such file"):
+        tracker.tick(1, 0.1)
+
+
+def test_peak_memory_is_in_bytes() -> None:
+    assert 50 * 2**20 < peak_memory() < 2**40
+
+
+def test_peak_memory_is_not_that_of_the_process_before() -> None:
+    ballast = torch.ones(150 << 18)  # 150 MB
+    code = "from d3gan.training.metrics import peak_memory; print(peak_memory())"
+    own = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert own < peak_memory() - 100 * 2**20, "it inherited the peak of the process that started it"
+    del ballast

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from d3gan.config.train_config import MODELS, Recipe, TrainConfig
+from d3gan.config.validation import choices, field_types
+from d3gan.models.dcgan import ACTIVATIONS
+from d3gan.training.objectives import PAIRINGS, SELECTIONS, argmax, argmin, fake_error, own, real_error, swapped
+
+
+def test_errors_are_binary_cross_entropy_over_the_last_dimension() -> None:
+    logits = torch.randn(3, 7, dtype=torch.float64)
+    for error, label in ((real_error, 1.0), (fake_error, 0.0)):
+        expected = functional.binary_cross_entropy(
+            torch.sigmoid(logits), torch.full_like(logits, label), reduction="none"
+        )
+        torch.testing.assert_close(error(logits), expected.mean(dim=1))
+
+
+def test_low_precision_logits_are_averaged_in_float32() -> None:
+    logits = torch.linspace(-3, 3, 1001).bfloat16()
+    assert real_error(logits).dtype == torch.float32
+    torch.testing.assert_close(real_error(logits), real_error(logits.float()))
+
+
+def test_pairings() -> None:
+    errors = torch.tensor([1.0, 2.0, 3.0])
+    assert own(errors).tolist() == [1.0, 2.0, 3.0]
+    assert swapped(errors).tolist() == [2.0, 3.0, 1.0]
+    assert swapped(errors[:2]).tolist() == [2.0, 1.0]
+    assert swapped(errors[:1]).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("errors", "largest", "smallest"),
+    [([1.0, 3.0, 2.0], 1, 0), ([2.0, 2.0], 0, 0), ([0.0, 5.0, 5.0, 0.0], 1, 0), ([4.0], 0, 0)],
+)
+def test_selections_take_the_lowest_index_of_equal_errors(errors: list[float], largest: int, smallest: int) -> None:
+    assert argmax(torch.tensor(errors)).item() == largest
+    assert argmin(torch.tensor(errors)).item() == smallest
+    assert argmax(torch.tensor(errors)).dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("key", "names"), [("pairing", PAIRINGS), ("selection", SELECTIONS), ("activation", ACTIVATIONS)]
+)
+def test_every_name_the_config_allows_is_there(key: str, names: dict[str, object]) -> None:
+    allowed = set(choices(field_types(TrainConfig)[key]))
+    assert allowed == {*names, "model"}
+
+
+def test_models_reproduce_the_published_programs_and_the_controlled_pair_differs_in_k_alone() -> None:
+    assert MODELS["dcgan"] == Recipe(1, "swapped", "argmax", "relu", "linear")
+    assert MODELS["d3gan"] == Recipe(2, "swapped", "argmax", "mish", "constant")
+    single, dual = MODELS["dcgan-controlled"], MODELS["d3gan-controlled"]
+    assert (single.discriminators, dual.discriminators) == (1, 2)
+    assert {**vars(single), "discriminators": 2} == vars(dual)

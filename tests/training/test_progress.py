@@ -1,0 +1,71 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from d3gan.training import progress
+
+LINE: dict[str, Any] = dict(
+    step=50,
+    images_seen=6400,
+    epoch=0.1067,
+    generator_error=1.25,
+    real_errors=[0.5, 0.25],
+    fake_errors=[0.75, 1.0],
+    selected=[20, 30],
+    images_per_second=1280.0,
+)
+
+
+def test_a_tick_in_words() -> None:
+    text = progress.summary(LINE)
+    assert text == (
+        "epoch 0.11  1,280 images/s  G 1.250  "
+        "D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
+    )
+    assert "chosen" not in progress.summary(LINE | dict(real_errors=[1.0], fake_errors=[1.0], selected=[50]))
+
+
+def test_plain_lines_tell_the_time_left_and_come_seldom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("d3gan.training.progress.time.monotonic", lambda: now)
+    lines = progress.PlainLines(total_steps=10_050)
+    lines.show(LINE)  # 10,000 steps of 128 images at 1,280 images/s: 1,000 s
+    now += 1
+    lines.show(LINE | {"step": 60})
+    now += 10
+    lines.show(LINE | {"step": 70})
+    lines.show(LINE | {"step": 10_050, "images_seen": 128 * 10_050})
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in output] == ["50/10050", "70/10050", "10050/10050"]
+    assert output[0].endswith("0:16:40 left")
+    assert output[-1].endswith("0:00:00 left")
+
+
+def test_on_a_terminal_of_80_columns_there_are_a_bar_steps_time_left_and_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(force_terminal=True, width=80, record=True, file=io.StringIO())
+    monkeypatch.setattr("d3gan.training.progress.Console", lambda: console)
+    with progress.terminal_display(100, 10) as screen:
+        screen.advance(50)
+        screen.show(LINE)
+    first, second = console.export_text().splitlines()[-2:]
+    assert "50/100" in first
+    assert "left" in first
+    assert second.startswith("epoch 0.11  1,280 images/s  G 1.250  D0 real 0.500 fake 0.750")
+    assert len(second) <= 80
+
+
+def test_where_nobody_reads_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    silenced: list[bool] = []
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr(progress, "silence_output", lambda: silenced.append(True))
+    progress.PlainLines(100).show(LINE)
+    assert silenced
