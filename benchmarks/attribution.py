@@ -23,7 +23,7 @@ GROUPS = [
     ("Adam", r"^Optimizer\."),
     (WEIGHTS, WEIGHTS),
     (INPUTS, rf"{INPUTS}|ByProductsBackward"),
-    (FORWARD, r"ByProducts"),
+    (FORWARD, r"ByMatmul"),
     (CASTS, r"aten::_to_copy"),
     (FORWARD, r"aten::conv"),
     ("BatchNorm", r"batch_norm|BatchNorm"),

@@ -26,7 +26,7 @@ from d3gan.config.presets import load_preset
 from d3gan.devices import resolve_device
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.evaluation.evaluate import Wanted, evaluate
+from d3gan.evaluation.evaluate import EvaluationSpec, evaluate
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import Inception
@@ -123,7 +123,7 @@ def _memory(queue: Any) -> None:
     assert collected is not None
     reference = reference_from(collected, "noise", "noise", extractor)
     del collected
-    evaluate(noise, Wanted(("fid", "is", "kid", "prdc"), MANY), reference, extractor, Group())
+    evaluate(noise, EvaluationSpec(("fid", "is", "kid", "prdc"), MANY), reference, extractor, Group())
     queue.put((before, peak_memory()))
 
 

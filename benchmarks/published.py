@@ -56,22 +56,22 @@ class PublishedStep:
         for adam in self.adams:
             adam.zero_grad()
         reals = [d(real_images).sigmoid() for d in self.discriminators]
-        real_errors = [self.loss(output, ones) for output in reals]
+        real_losses = [self.loss(output, ones) for output in reals]
         fake_images = self.generator(latents)
         fakes = [d(fake_images.detach()).sigmoid() for d in self.discriminators]
-        fake_errors = [self.loss(output, torch.zeros_like(ones)) for output in fakes]
-        errors = [real + fake for real, fake in zip(real_errors, reversed(fake_errors), strict=True)]
+        fake_losses = [self.loss(output, torch.zeros_like(ones)) for output in fakes]
+        errors = [real + fake for real, fake in zip(real_losses, reversed(fake_losses), strict=True)]
         torch.stack(errors).sum().backward()
         for adam in self.adams:
             adam.step()
         self.generator_adam.zero_grad()
         selected = self.discriminators[errors.index(max(errors))]  # compares on the host
         judged = selected(fake_images).sigmoid()
-        generator_error = self.loss(judged, ones)
-        generator_error.backward()
+        generator_loss = self.loss(judged, ones)
+        generator_loss.backward()
         self.generator_adam.step()
         self.read = [
-            [error.item() for error in (*errors, generator_error)],
+            [error.item() for error in (*errors, generator_loss)],
             [output.mean().item() for output in (*reals, *fakes, judged)],
         ]
 

@@ -42,7 +42,15 @@ def command(folder: Path, run: Path, *flags: str) -> list[str]:
         "--image-size=16",
         "--batch-size=4",
     ]
-    words += ["--nz=6", "--ngf=4", "--ndf=4", "--device=cpu", "--precision=float32", "--checkpoint=20", "--tick=7"]
+    words += [
+        "--nz=6",
+        "--ngf=4",
+        "--ndf=4",
+        "--device=cpu",
+        "--precision=float32",
+        "--checkpoint=20",
+        "--log-every=7",
+    ]
     words += [f"--epochs={STEPS // 5}", f"--timeout={TIMEOUT}", "--ema=0.9", *flags]
     return [sys.executable, "-m", "d3gan", "train", "--workers-per-node=2", *words]
 

@@ -66,7 +66,7 @@ def tiny_settings(dataset: Path, out: Path, /, **changes: Any) -> dict[str, Any]
         ndf=4,
         epochs=2,
         checkpoint=5,
-        tick=3,
+        log_every=3,
         device="cpu",
         precision="float32",
     )

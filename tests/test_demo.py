@@ -9,7 +9,7 @@ import pytest
 
 from d3gan.cli import main
 from d3gan.data.published.commands import fetch
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
     """Its largest model, training and evaluation; against few real images, since more take time and not memory."""
     try:
         fetch("mnist")
-    except WorldError as error:
+    except ExternalError as error:
         pytest.skip(f"MNIST cannot be had here: {error}")
     words = ["train", "--preset=mnist-demo", "--model=d3gan", "--max-steps=60", f"--out={tmp_path / 'run'}"]
     words.append(f"--reference={pictures}")
@@ -29,7 +29,7 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
     assert line["step"] == 60
     assert line["peak_memory_bytes"] < 1.5e9
     # Sixty steps suffice to tell real digits from the first fakes.
-    assert max(line["real_errors"] + line["fake_errors"]) < 0.6
+    assert max(line["real_losses"] + line["fake_losses"]) < 0.6
 
 
 def test_the_demo_asks_for_four_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

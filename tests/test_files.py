@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.files import replace_file, write_text
 from d3gan.runs.jsonl import keep_lines_up_to
 
@@ -31,7 +31,7 @@ def test_what_fails_half_way_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorldError, match=r"file/a\.txt: .*; check that it is there and permitted"):
+    with pytest.raises(ExternalError, match=r"file/a\.txt: .*; check that it is there and permitted"):
         write_text(tmp_path / "file" / "a.txt", "x")
 
 

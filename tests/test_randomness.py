@@ -1,7 +1,8 @@
 import torch
 
 from d3gan import TrainConfig
-from d3gan.randomness import draw_latents, latents_of_step, stream
+from d3gan.randomness import draw_latents, stream
+from d3gan.training.inputs import latents_of_step
 
 
 def test_streams_depend_on_seed_purpose_and_place_alone() -> None:
@@ -23,9 +24,9 @@ def test_latents_are_standard_normal() -> None:
 
 
 def test_every_batch_of_a_step_has_latents_of_its_own_whoever_processes_it() -> None:
-    one = TrainConfig(batch_size=3, nz=5, accumulate=4)
+    one = TrainConfig(batch_size=3, nz=5, grad_accum_steps=4)
     whole = latents_of_step(one, 7, 0, torch.device("cpu"))
-    two = TrainConfig(batch_size=3, nz=5, accumulate=2)
+    two = TrainConfig(batch_size=3, nz=5, grad_accum_steps=2)
     shares = torch.cat([latents_of_step(two, 7, rank, torch.device("cpu")) for rank in range(2)])
     assert torch.equal(whole, shares)
     assert len({part.numpy().tobytes() for part in whole.chunk(4)}) == 4

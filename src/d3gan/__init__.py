@@ -6,13 +6,14 @@ first asked for, so that ``d3gan --help`` need not wait for torch.
 
 from typing import TYPE_CHECKING, Any
 
+from d3gan.version import __version__
+
 if TYPE_CHECKING:
     from d3gan.config.train_config import TrainConfig
     from d3gan.runs.generator_file import load_generator
     from d3gan.sampling.generate import sample
     from d3gan.training.loop import train
 
-__version__ = "0.1.0"
 __all__ = ["TrainConfig", "__version__", "load_generator", "sample", "train"]
 
 _HOMES = {

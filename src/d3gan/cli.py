@@ -6,24 +6,30 @@ Nothing here imports torch before a command needs it.
 import dataclasses
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 
+from d3gan.comparison.flops import flops_an_image
 from d3gan.config.command_line import parse_flags
-from d3gan.config.presets import preset_lines, preset_text
+from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.train_config import TrainConfig
-from d3gan.config.validation import check_values
+from d3gan.data.options import DataFetch, DataList, DataVerify
+from d3gan.data.published.catalog import find_dataset
 from d3gan.distributed.exit import code_of, first_on_host, leave, report
-from d3gan.distributed.launcher import Launch, check_launch, launch_processes, started_by_launcher
-from d3gan.errors import ConfigError, WorldError, nearest
+from d3gan.distributed.launcher import launch_processes, started_by_launcher
+from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
 from d3gan.report.options import Report
+from d3gan.sampling.options import Export, Sample
 from d3gan.scaling.options import Scale
 from d3gan.sweep.options import Compare
+from d3gan.training.options import Train
+from d3gan.version import __version__
 
 
 class Call(NamedTuple):
@@ -40,111 +46,11 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Train(Launch, TrainConfig):
-    """Train a GAN, or go on with the run found in its run directory. Flags beat the config file or preset."""
-
-    config: str = ""
-    """The .ini file to read. Empty: config.ini in the current folder, where there is one."""
-    preset: str = ""
-    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        """Checks the config and the flags of the launcher."""
-        super().__post_init__()
-        check_launch(self)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Make images with a run's generator: a grid, an interpolation, an animation, or an array."""
-
-    run: str
-    """Run directory, or a generator.safetensors."""
-    num: int = 64
-    """Number of images."""
-    out: str = ""
-    """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
-    columns: int = 0
-    """Images a row. 0: as square as can be."""
-    scale: int = 1
-    """Show each pixel of a grid as this many by this many."""
-    interpolate: bool = False
-    """Each row goes from one random latent to another."""
-    animate: bool = False
-    """Show the run's sample grids one after the other, .gif or .webp by the name of --out."""
-    npz: str = ""
-    """Write the images as an array instead: arr_0 (num, H, W, C) uint8, and their latents (num, nz)."""
-    seed: int = 0
-    """Decides the latents."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        """Checks types and ranges."""
-        check_values(self, {"num": (1, 10_000_000), "columns": (0, None), "scale": (1, 64), "seed": (0, 2**63 - 1)})
-        chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
-        if len(chosen) > 1:
-            raise ConfigError(f"{' and '.join(chosen)}: give one of them at a time")
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a run's generator as a file for other programs."""
-
-    run: str
-    """Run directory, or a generator.safetensors."""
-    format: Literal["safetensors", "onnx"] = "safetensors"
-    """onnx needs d3gan[onnx]; its batch size is free."""
-    out: str = ""
-    """File to write. Empty: generator-export.FORMAT in the run directory."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
 class Presets:
     """List the configs that --preset knows, or print one of them to make your own of."""
 
     name: tyro.conf.Positional[str] = ""
     """Name of a preset, to print its .ini file. Empty: list all, what each is for, its cost, what to expect."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class DataList:
-    """List the known data sets, and whether their files are at hand."""
-
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class DataFetch:
-    """Fetch a data set's official files and check them."""
-
-    name: str
-    """A name that `d3gan data list` shows."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class DataVerify:
-    """Check every file of a data set, or every image of a folder or .zip."""
-
-    name: str
-    """A name that `d3gan data list` shows, or the path of a folder or .zip of images."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -159,7 +65,7 @@ def run_train(flags: Train, call: Call) -> int:
 
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
     outcome = train(config, terminal_display, lambda text: print(text, flush=True))
-    say = print if outcome.leads else lambda *_, **__: None
+    say = print if outcome.is_main else lambda *_, **__: None
     if outcome.interrupted_by is not None:
         name, step = outcome.interrupted_by.name, outcome.step
         say(f"stopped by {name} at step {step}; saved. Go on with: {call}", flush=True)
@@ -198,7 +104,7 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
     if record is not None:
         print(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
         if reasons := reasons_of(record):
-            raise WorldError("; ".join(f"{metric} not computed: {reason}" for metric, reason in reasons.items()))
+            raise ExternalError("; ".join(f"{metric} not computed: {reason}" for metric, reason in reasons.items()))
     return 0
 
 
@@ -240,7 +146,9 @@ def run_compare(flags: Compare, call: Call) -> int:
     if found.page is not None:
         print(f"\n{found.verdict}\n\nfigures: {found.page.parent / 'figures'}\nthe page: {found.page.resolve()}")
     if found.failed:
-        raise WorldError(f"of {flags.out}, {len(found.failed)} failed: {', '.join(run.name for run in found.failed)}")
+        raise ExternalError(
+            f"of {flags.out}, {len(found.failed)} failed: {', '.join(run.name for run in found.failed)}"
+        )
     return 0
 
 
@@ -258,6 +166,32 @@ def run_export(flags: Export, _call: Call) -> int:
 
     print(export(flags.run, flags.format, flags.out))
     return 0
+
+
+def preset_lines() -> list[str]:
+    """What ``d3gan presets`` prints: of each preset its purpose, its cost, and what to expect of it."""
+    lines = []
+    for name in preset_names():
+        purpose, expected = preset_header(name)
+        lines.append(name)
+        for label, text in (("for", purpose), ("cost", _cost_text(name)), ("expect", expected)):
+            lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+    return lines
+
+
+def _cost_text(name: str) -> str:
+    """The arithmetic of training once with one process; the evaluations come on top of it."""
+    config = load_preset(name)
+    flops = flops_an_image(config)
+    dataset = find_dataset(config.dataset)
+    if dataset is None:
+        return f"{flops / 1e9:.3g} GFLOP per image and epoch"
+    images = next(split.count for split in dataset.splits if split.name == "train")
+    step_size = config.batch_size * config.grad_accum_steps
+    # As in training, the last incomplete step of an epoch is left out.
+    steps = config.epochs * (images // step_size)
+    steps = min(steps, config.max_steps or steps)
+    return f"{flops * steps * step_size / 1e9:,.0f} GFLOP per run: {steps:,} steps of {step_size} images"
 
 
 def run_presets(flags: Presets, _call: Call) -> int:
@@ -340,7 +274,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
 
         silence_output()
         return leave(141)
-    except (ConfigError, WorldError) as error:
+    except (ConfigError, ExternalError) as error:
         report(program, error, debug)
         return leave(code_of(error))
     except Exception as error:
@@ -353,8 +287,6 @@ def _dispatch(arguments: list[str], program: str) -> int:
         print(_overview("", program))
         return 0
     if arguments[0] in ("--version", "-V"):
-        from d3gan import __version__
-
         print(f"d3gan {__version__}")
         return 0
     words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from d3gan.data.files import CHUNK
-
+CHUNK = 1 << 20  # bytes read at once
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 TRIES = 2

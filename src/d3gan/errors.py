@@ -16,21 +16,21 @@ class ConfigError(Exception):
     """
 
 
-class WorldError(RuntimeError):
+class ExternalError(RuntimeError):
     """Disk, network or a file is not as it must be: exit code 1.
 
     The message says which file or host, what was expected there, and what to do next.
     """
 
 
-class PeerLostError(WorldError):
+class PeerLostError(ExternalError):
     """Another process of the run is gone, or cannot be reached: exit code 1.
 
     What ended it is for that process to say; this error is a consequence.
     """
 
 
-class TrainingDivergedError(WorldError):
+class TrainingDivergedError(ExternalError):
     """An error of the training step is NaN or infinite: exit code 1.
 
     The message names the step, the network and the last good checkpoint.

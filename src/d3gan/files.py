@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 ANOTHER_FOLDER = "choose another folder"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -16,19 +16,19 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
-    """Turns an operating-system error inside the block into a WorldError that names ``path`` and a way out."""
+    """Turns an operating-system error inside the block into a ExternalError that names ``path`` and a way out."""
     try:
         yield
     except OSError as error:
         first = "free some space there" if error.errno in _NO_SPACE else "check that it is there and permitted"
-        raise WorldError(f"{path}: {error.strerror or error}; {first}, or {way_out}") from error
+        raise ExternalError(f"{path}: {error.strerror or error}; {first}, or {way_out}") from error
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Makes a folder where it is missing, and finds out whether files can be written there.
 
     Raises:
-        WorldError: they cannot.
+        ExternalError: they cannot.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def replace_file(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[IO[Any]]
         way_out: for the error: what else the user could do.
 
     Raises:
-        WorldError: the disk is full, or the folder cannot be written.
+        ExternalError: the disk is full, or the folder cannot be written.
     """
     part = path.with_name(path.name + ".tmp")
     with disk_errors(path, way_out):
@@ -80,7 +80,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file whole or not at all.
 
     Raises:
-        WorldError: as ``replace_file``.
+        ExternalError: as ``replace_file``.
     """
     with replace_file(path) as file:
         file.write(text.encode())

@@ -64,7 +64,7 @@ def save(figure: Figure, path: Path) -> None:
     An SVG keeps its text as text, has no ground of its own, and is the same bytes each time.
 
     Raises:
-        WorldError: the disk is full, or the folder cannot be written.
+        ExternalError: the disk is full, or the folder cannot be written.
     """
     svg = path.suffix == ".svg"
     style = {"svg.fonttype": "none", "svg.hashsalt": "d3gan"} if svg else {}

@@ -10,8 +10,6 @@ import zlib
 import numpy as np
 import torch
 
-from d3gan.config.train_config import TrainConfig
-
 
 def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose at one place.
@@ -36,22 +34,3 @@ def draw_latents(
 ) -> torch.Tensor:
     """Latents (count, nz) float32 from N(0, 1); see ``stream`` for the other arguments."""
     return torch.randn(count, nz, generator=stream(seed, purpose, *place, device=device), device=device)
-
-
-def latents_of_step(config: TrainConfig, step: int, rank: int, device: torch.device) -> torch.Tensor:
-    """A process's latents of a training step, (accumulate x batch_size, nz) float32.
-
-    Each batch of the step, of all processes, draws from a stream of its own: who processes it makes no difference.
-
-    Args:
-        config: of the run.
-        step: from 0.
-        rank: of the process.
-        device: where to draw.
-    """
-    batches = range(rank * config.accumulate, (rank + 1) * config.accumulate)
-    # A single process with a single batch draws what it drew before there were others.
-    places = [(step, batch) if batch else (step,) for batch in batches]
-    return torch.cat(
-        [draw_latents(config.batch_size, config.nz, config.seed, "latents", *p, device=device) for p in places]
-    )

@@ -9,7 +9,7 @@ from PIL import Image
 from d3gan.comparison.animation import write_animations, write_side_by_side
 from d3gan.comparison.runs import Run
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.images import grid, save_png
 
 
@@ -82,5 +82,5 @@ def test_long_runs_are_thinned_and_torn_grids_left_out(tmp_path: Path) -> None:
     assert [round(shade, -1) for shade in shown] == [50, 50, 150], "the one before stands in"
     for _, file in other.grids:
         file.write_text("no picture")
-    with pytest.raises(WorldError, match="none of its sample grids can be read"):
+    with pytest.raises(ExternalError, match="none of its sample grids can be read"):
         write_side_by_side([other], tmp_path / "torn.gif")

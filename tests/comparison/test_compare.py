@@ -14,7 +14,7 @@ from d3gan.comparison.results import Comparison, Table
 from d3gan.comparison.runs import read_runs
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.metric_names import PUBLISHED_FID
 from d3gan.report.run_tables import runs_table
 from d3gan.runs.directory import RunDirectory
@@ -37,9 +37,9 @@ def write_run(folder: Path, fid: Callable[[int], float], seconds_a_step: float =
     for step in range(50, STEPS[-1] + 1, 50):
         seen = {"step": step, "images_seen": 64 * step, "training_seconds": seconds_a_step * step}
         errors = {
-            "real_errors": [1.0 + k for k in range(K)],
-            "fake_errors": [0.5, 0.0][:K],
-            "generator_error": step / 100,
+            "real_losses": [1.0 + k for k in range(K)],
+            "fake_losses": [0.5, 0.0][:K],
+            "generator_loss": step / 100,
         }
         rest = {"selected": [40, 10][:K], "images_per_second": 64 / seconds_a_step, "global_batch_size": 64}
         lines.append(seen | errors | rest | {"epoch": step / 500})
@@ -221,11 +221,11 @@ def test_a_run_trained_elsewhere_is_no_variant(tmp_path: Path) -> None:
 
 def test_accumulating_is_compared_with_not_accumulating(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", falling(100, 300), model="dcgan")
-    larger = write_run(tmp_path / "larger", falling(100, 200), model="dcgan", accumulate=2)
+    larger = write_run(tmp_path / "larger", falling(100, 200), model="dcgan", grad_accum_steps=2)
     file = RunDirectory(larger).metrics
     file.write_text(file.read_text().replace('"global_batch_size": 64', '"global_batch_size": 128'))
     comparison = compare_runs([one, larger])
-    assert contest(comparison, "dcgan+accumulate=2")["setting"] == "mnist, batch size 64"
+    assert contest(comparison, "dcgan+grad_accum_steps=2")["setting"] == "mnist, batch size 64"
     remark = "runs differ in the images of a step, so equal iterations are not equal images: 128, 64"
     assert remark in "\n".join(comparison.remarks)
     # Two processes of one batch each make the same step as one process of two.
@@ -288,7 +288,7 @@ def test_torn_and_foreign_lines_are_left_out(paths: list[Path]) -> None:
             file.write_text("7\n" + file.read_text() + '{"step": 1100, "fid_in')
     assert compare_runs(paths).document["contests"] == whole
     RunDirectory(paths[0]).config.write_text("# Written by d3gan: the config of the run in this folder.\nnothing")
-    with pytest.raises(WorldError, match="is damaged"):
+    with pytest.raises(ExternalError, match="is damaged"):
         compare_runs(paths)
     with pytest.raises(ConfigError, match="holds no run"):
         compare_runs([paths[0].parent / "nowhere"])

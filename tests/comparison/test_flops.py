@@ -20,16 +20,16 @@ from d3gan.training.step import train_step
         {"image_size": 16, "ngf": 8, "nc": 1, "discriminators": 3},
         {"image_size": 64, "ndf": 8, "nz": 7},
         {"image_size": 128},
-        {"image_size": 16, "nc": 1, "accumulate": 2},
+        {"image_size": 16, "nc": 1, "grad_accum_steps": 2},
     ],
 )
 def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None:
     config = TrainConfig(**{"batch_size": 2, "ngf": 4, "ndf": 4, **sizes})
     gan = build_gan(config, torch.device("cpu"), "float64")  # in which all layers are PyTorch's own
-    images = config.batch_size * config.accumulate
+    images = config.batch_size * config.grad_accum_steps
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
-        train_step(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64), config.accumulate)
+        train_step(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64), config.grad_accum_steps)
     assert flops_an_image(config) == counter.get_total_flops() / images
 
 

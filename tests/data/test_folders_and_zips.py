@@ -19,7 +19,7 @@ from PIL import Image
 
 from d3gan.data.load import ImageSet, load_images
 from d3gan.data.published.verify import verify
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (90, 90, 90)}
 
@@ -199,16 +199,16 @@ def test_a_bad_image_is_named_with_its_place(
     files = {f"{i}.png": plain("red") for i in range(9)} | {"sub/bad.png": data}
     path = make_zip(tmp_path / "x.zip", files) if zipped else make_folder(tmp_path / "x", files)
     told = rf"x(\.zip)?: sub/bad\.png: cannot be read as PNG, JPEG or WebP \(.*({why})"
-    with pytest.raises(WorldError, match=told):
+    with pytest.raises(ExternalError, match=told):
         load_images(path, image_size=8, data_dir=data_dir)
     assert not list(data_dir.rglob("*.npy")), "nothing half-made is left"
-    with pytest.raises(WorldError, match=r"sub/bad\.png"):
+    with pytest.raises(ExternalError, match=r"sub/bad\.png"):
         verify(path)
 
 
 def test_verify_names_some_bad_images_and_counts_the_others(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "x", {f"{i}.png": b"bad" for i in range(8)} | {"good.png": plain("red")})
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(ExternalError) as caught:
         verify(folder)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(f"{folder}: 0.png: cannot be read")
@@ -228,7 +228,7 @@ def test_a_damaged_zip_is_an_error_or_the_same_pixels(
     path.write_bytes(data[: len(data) - cut // 4 if cut % 4 == 0 else len(data)])
     try:
         loaded = load_images(path, image_size=16, data_dir=folder / "data").images
-    except WorldError as error:
+    except ExternalError as error:
         refusal = str(error)
         loaded = None
     if loaded is None:
@@ -249,7 +249,7 @@ def test_an_encrypted_zip_is_told(tmp_path: Path, data_dir: Path) -> None:
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(WorldError, match=r"x\.zip: a\.png: is encrypted"):
+    with pytest.raises(ExternalError, match=r"x\.zip: a\.png: is encrypted"):
         load_images(path, data_dir=data_dir)
 
 
@@ -263,9 +263,9 @@ def test_a_zip_that_points_outside_writes_nothing_there(tmp_path: Path, data_dir
 def test_an_enormous_member_is_not_unpacked(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d3gan.data.folders.MAX_FILE_BYTES", 50)
     path = make_zip(tmp_path / "x.zip", {"a.png": plain("red")})
-    with pytest.raises(WorldError, match=r"x\.zip: a\.png: is [\d,]+ bytes long, above 50"):
+    with pytest.raises(ExternalError, match=r"x\.zip: a\.png: is [\d,]+ bytes long, above 50"):
         load_images(path, data_dir=data_dir)
-    with pytest.raises(WorldError, match=r"bytes long, above 50"):
+    with pytest.raises(ExternalError, match=r"bytes long, above 50"):
         load_images(make_folder(tmp_path / "x", {"a.png": plain("red")}), data_dir=data_dir)
 
 
@@ -273,13 +273,13 @@ def test_an_enormous_member_is_not_unpacked(tmp_path: Path, data_dir: Path, monk
 def test_a_folder_or_zip_without_images_is_told(files: dict[str, bytes], tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "x").mkdir()
     for path in (make_folder(tmp_path / "x", files), make_zip(tmp_path / "x.zip", files)):
-        with pytest.raises(WorldError, match=rf"holds no image \(.png, .jpg, .jpeg, .webp; {len(files)} other"):
+        with pytest.raises(ExternalError, match=rf"holds no image \(.png, .jpg, .jpeg, .webp; {len(files)} other"):
             load_images(path, data_dir=data_dir)
 
 
 def test_a_file_that_is_no_zip_is_told(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
-    with pytest.raises(WorldError, match=r"x\.zip: cannot be opened as a zip"):
+    with pytest.raises(ExternalError, match=r"x\.zip: cannot be opened as a zip"):
         load_images(tmp_path / "x.zip", data_dir=data_dir)
 
 
@@ -344,7 +344,7 @@ def test_a_folder_that_changes_meanwhile_is_not_cached(
         return decode(data, channels)
 
     monkeypatch.setattr(folders, "_decode", decode_and_disturb)
-    with pytest.raises(WorldError, match="changed while it was read"):
+    with pytest.raises(ExternalError, match="changed while it was read"):
         load(folder, data_dir)
     assert not list(data_dir.rglob("*.npy"))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from d3gan.data.load import data_folder, load_images
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from tests.data.published.formats import Published, publish
 
 
@@ -108,7 +108,7 @@ def test_a_killed_process_leaves_a_rest_that_is_overwritten(tiny: Published, tmp
 def test_a_folder_that_cannot_be_made_says_what_to_do(tiny: Published, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     tiny.put(tmp_path)
-    with pytest.raises(WorldError, match=r"file.*choose another folder with --data-dir or \$D3GAN_DATA"):
+    with pytest.raises(ExternalError, match=r"file.*choose another folder with --data-dir or \$D3GAN_DATA"):
         load_images(tiny.dataset, data_dir=tmp_path / "file" / "data")
 
 
@@ -117,7 +117,7 @@ def test_a_read_only_folder_says_what_to_do(tiny: Published, tmp_path: Path) -> 
     tiny.put(tmp_path)
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(WorldError, match=r"prepared: Permission denied; .*--data-dir"):
+        with pytest.raises(ExternalError, match=r"prepared: Permission denied; .*--data-dir"):
             load_images(tiny.dataset, data_dir=tmp_path)
     finally:
         tmp_path.chmod(0o700)
@@ -131,7 +131,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 
     tiny.put(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1000))
-    with pytest.raises(WorldError, match=r"needs 6,144 bytes, 1,000 are free; free some space"):
+    with pytest.raises(ExternalError, match=r"needs 6,144 bytes, 1,000 are free; free some space"):
         load_images(tiny.dataset, data_dir=tmp_path)
 
 
@@ -141,10 +141,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 sys.path.insert(0, sys.argv[2])
 from tests.data.published.formats import publish
 from d3gan.data import load_images
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 try:
     load_images(publish("idx").dataset, data_dir=sys.argv[1])
-except WorldError as error:
+except ExternalError as error:
     print(error)
 """
 
@@ -195,7 +195,7 @@ def test_mnist_itself(tmp_path: Path) -> None:
 
     try:
         fetch("mnist", data_dir=tmp_path)
-    except WorldError as error:
+    except ExternalError as error:
         pytest.skip(str(error))
     verify("mnist", data_dir=tmp_path)
     images = load_images("mnist", image_size=28, data_dir=tmp_path).images

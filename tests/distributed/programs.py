@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from d3gan import TrainConfig
-from d3gan.distributed.group import Group, place
+from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import start
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.randomness import stream
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepResult, train_step
@@ -80,16 +80,16 @@ def failures(group: Group) -> list[str]:
 
     def outcome(error: Exception | None) -> str:
         try:
-            with group.sharing_errors():
+            with group.raise_on_all_ranks():
                 if error is not None:
                     raise error
         except Exception as raised:
-            return f"{type(raised).__name__}: {raised}".replace(place(), "HOST")
+            return f"{type(raised).__name__}: {raised}".replace(hostname(), "HOST")
         return "well"
 
     second = ConfigError("no such thing") if group.rank == 1 else None
     # A defect is nobody's to hide, nor is it waited for.
-    return [outcome(e) for e in (second, WorldError("all alike"), None, ValueError("a defect"))]
+    return [outcome(e) for e in (second, ExternalError("all alike"), None, ValueError("a defect"))]
 
 
 def reductions(group: Group) -> list[str]:
@@ -108,7 +108,7 @@ def reductions(group: Group) -> list[str]:
     train_step(gan, *batch(0, group.rank))
     seen.append("/")
     real_images, latents = (torch.cat(each) for each in zip(*(batch(s, group.rank) for s in (1, 2)), strict=True))
-    train_step(gan, real_images, latents, accumulate=2)
+    train_step(gan, real_images, latents, grad_accum_steps=2)
     return seen
 
 
@@ -127,7 +127,7 @@ def collectives(group: Group) -> list[int]:
         result: StepResult = train_step(gan, *batch(0, group.rank))
     finally:
         torch.distributed.all_reduce = original
-    assert result.real_errors.shape == (2,)
+    assert result.real_losses.shape == (2,)
     return seen
 
 

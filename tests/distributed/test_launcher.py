@@ -10,7 +10,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from d3gan.distributed.exit import LAUNCHED, report
 from d3gan.distributed.launcher import explained
-from d3gan.errors import ConfigError, PeerLostError, WorldError
+from d3gan.errors import ConfigError, ExternalError, PeerLostError
 
 
 def failure(folder: Path, rank: int, error: Exception | int, monkeypatch: pytest.MonkeyPatch) -> ProcessFailure:
@@ -27,7 +27,7 @@ def failure(folder: Path, rank: int, error: Exception | int, monkeypatch: pytest
 
 LOST, FULL, BAD = (
     PeerLostError("step 4: lost contact"),
-    WorldError("disk: full"),
+    ExternalError("disk: full"),
     ConfigError("lr = -1: must be more"),
 )
 
@@ -35,13 +35,17 @@ LOST, FULL, BAD = (
 @pytest.mark.parametrize(
     ("errors", "kind", "text"),
     [
-        ([LOST, FULL], WorldError, "disk: full"),
+        ([LOST, FULL], ExternalError, "disk: full"),
         ([LOST, BAD], ConfigError, "lr = -1: must be more"),
-        ([LOST, -signal.SIGKILL], WorldError, "process 1 (pid 101) was ended by SIGKILL; the system may have been"),
-        ([-signal.SIGTERM, LOST], WorldError, "step 4: lost contact"),
-        ([-signal.SIGTERM, 3], WorldError, "process 1 (pid 101) ended with code 3; go on so"),
-        ([FULL, -signal.SIGKILL], WorldError, "disk: full"),
-        ([LOST, LOST], WorldError, "step 4: lost contact"),
+        (
+            [LOST, -signal.SIGKILL],
+            ExternalError,
+            "process 1 (pid 101) was ended by SIGKILL; the system may have been",
+        ),
+        ([-signal.SIGTERM, LOST], ExternalError, "step 4: lost contact"),
+        ([-signal.SIGTERM, 3], ExternalError, "process 1 (pid 101) ended with code 3; go on so"),
+        ([FULL, -signal.SIGKILL], ExternalError, "disk: full"),
+        ([LOST, LOST], ExternalError, "step 4: lost contact"),
     ],
 )
 def test_the_cause_is_told_and_not_what_others_noticed_of_it(

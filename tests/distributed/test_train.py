@@ -26,7 +26,7 @@ EPOCHS = 60  # of 5 steps with two processes
 
 
 def words(pictures: Path, out: Path, **changes: Any) -> list[str]:
-    settings = tiny_settings(pictures, out, epochs=EPOCHS, checkpoint=20, tick=7, precision="float64") | changes
+    settings = tiny_settings(pictures, out, epochs=EPOCHS, checkpoint=20, log_every=7, precision="float64") | changes
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
@@ -80,17 +80,17 @@ def test_a_run_leaves_its_files_once(whole: Path) -> None:
 def test_the_same_run_by_one_process_two_or_four_batches(
     whole: Path, pictures: Path, tmp_path: Path, started: Any
 ) -> None:
-    one = train(TrainConfig(**settings(pictures, tmp_path / "one", accumulate=2, max_steps=20))).run
+    one = train(TrainConfig(**settings(pictures, tmp_path / "one", grad_accum_steps=2, max_steps=20))).run
     state, expected = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (one, whole))
     assert (state["batches_a_step"], expected["batches_a_step"]) == (2, 2)
     for ours, theirs in zip(metrics(one)[:2], metrics(whole)[:2], strict=True):
         for name, value in ours.items():
             assert value == pytest.approx(theirs[name], abs=1e-6), name  # kept in float32
     # Four batches: two processes with two each, then one with four goes on where they stopped.
-    launcher = started("--workers-per-node=2", accumulate=2, batch_size=2, max_steps=6)
+    launcher = started("--workers-per-node=2", grad_accum_steps=2, batch_size=2, max_steps=6)
     assert launcher.wait(60) == 0, (tmp_path / "log").read_text()
     said: list[str] = []
-    four: Any = dict(accumulate=4, batch_size=2, max_steps=9)
+    four: Any = dict(grad_accum_steps=4, batch_size=2, max_steps=9)
     train(TrainConfig(**settings(pictures, tmp_path / "run", **four)), say=said.append)
     assert any("world_size 2 -> 1" in line for line in said)
     alone = train(TrainConfig(**settings(pictures, tmp_path / "alone", **four))).run
@@ -102,7 +102,7 @@ def test_the_same_run_by_one_process_two_or_four_batches(
 
 
 def settings(pictures: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    return tiny_settings(pictures, out, epochs=EPOCHS, checkpoint=20, tick=7, precision="float64") | changes
+    return tiny_settings(pictures, out, epochs=EPOCHS, checkpoint=20, log_every=7, precision="float64") | changes
 
 
 @pytest.mark.parametrize(("rank", "moment"), [(1, "early"), (0, "saving"), (1, "late")])
@@ -290,7 +290,7 @@ def test_evaluations_are_shared_out_and_written_once(
     launcher = started("--workers-per-node=2", **changes)
     assert launcher.wait(100) == 0, (tmp_path / "log").read_text()
     run = tmp_path / "run"
-    one = settings(pictures, tmp_path / "one", accumulate=2) | changes
+    one = settings(pictures, tmp_path / "one", grad_accum_steps=2) | changes
     expected = read_evaluations(train(TrainConfig(**one)).run / "evaluations.jsonl")
     found = read_evaluations(run / "evaluations.jsonl")
     assert [line["step"] for line in found] == [3, 6]

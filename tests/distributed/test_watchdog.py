@@ -9,7 +9,7 @@ import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from d3gan.distributed.watchdog import Beat, Watch, culprits
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 
 def beats(*places: int) -> dict[int, Beat]:
@@ -56,10 +56,10 @@ def test_a_process_that_never_spoke_is_named() -> None:
 def test_a_watch_ends_what_does_not_go_on_and_leaves_the_rest_alone() -> None:
     store = HashStore()
     store.set_timeout(timedelta(seconds=5))
-    ended: list[WorldError] = []
+    ended: list[ExternalError] = []
     done = threading.Event()
 
-    def end(error: WorldError) -> None:
+    def end(error: ExternalError) -> None:
         ended.append(error)
         done.set()
 
@@ -84,14 +84,14 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     ended: list[str] = []
     watch = Watch(Deaf(), 1, 2, 0.2, lambda error: ended.append(str(error)))
     with watch:
-        watch.reached("step 1")
+        watch.heartbeat("step 1")
         while not ended:
             time.sleep(0.01)
     assert "and node0:29400 (process 0 keeps the processes' store there) does not answer" in ended[0]
 
 
 def test_before_the_first_step_nothing_is_ended() -> None:
-    ended: list[WorldError] = []
+    ended: list[ExternalError] = []
     with Watch(HashStore(), 0, 1, 0.2, ended.append):
         time.sleep(0.8)
     assert not ended

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from d3gan.cli import main
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.evaluate import fakes_of
 from d3gan.evaluation.extractors.inception import inception
 from d3gan.evaluation.feature_statistics import CHUNK, collect
@@ -76,7 +76,7 @@ def test_the_generator_is_asked_in_eval_mode_and_left_as_it_was() -> None:
 
 
 def test_images_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(WorldError, match="not finite"):
+    with pytest.raises(ExternalError, match="not finite"):
         fakes_of(Fixed(torch.full((3, 4, 4), torch.nan)), 0)(0, 2)  # type: ignore[arg-type]
 
 

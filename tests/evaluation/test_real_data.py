@@ -13,7 +13,7 @@ from d3gan import train
 from d3gan.cli import main
 from d3gan.config.presets import load_preset
 from d3gan.data.published.commands import fetch
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.evaluation.extractors.weights import obtain_inception
 
 SMALLER_IS_BETTER = ("fid", "kid")
@@ -36,7 +36,7 @@ def test_digits_are_ordered_by_every_metric(tmp_path: Path, capsys: pytest.Captu
     """Noise, a generator after one epoch, the same one after three, real digits that the reference does not hold."""
     try:
         fetch("mnist")
-    except WorldError as error:
+    except ExternalError as error:
         pytest.skip(f"MNIST cannot be had here: {error}")
     common = ("--num-samples", 2000, "--features", "efficientnet-lite0")
     noise = tmp_path / "noise"
@@ -79,7 +79,7 @@ def test_figures_of_cifar10_are_the_published_ones(tmp_path: Path, capsys: pytes
     try:
         obtain_inception(None, lambda _: None, False)
         fetch("cifar10")
-    except WorldError as error:
+    except ExternalError as error:
         pytest.skip(f"weights or images cannot be had here: {error}")
     trained = figures(capsys, "--images", "cifar10:train", "--reference", "cifar10:test", "--metrics", "fid,is")
     tested = figures(capsys, "--images", "cifar10:test", "--reference", "cifar10:train", "--metrics", "is")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import KEPT, collect, grey_to_colour, order_of
 from d3gan.evaluation.real_images import ImageFinder, native_size
@@ -164,12 +164,12 @@ def test_files_that_do_not_fit_get_one_line(reference: Reference, tmp_path: Path
         read_reference(path, Pixels("others"))
     for arrays, kind, words in [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, ConfigError, "has 5 features, pixels gives 4"),
-        ({"mu": np.zeros(4)}, WorldError, "sigma"),
-        ({"mu": np.zeros(4), "sigma": np.eye(3)}, WorldError, "not finite numbers of shapes"),
-        ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, WorldError, "not finite numbers"),
-        ({"mu": np.array(["a"] * 4), "sigma": np.eye(4)}, WorldError, "no usable statistics"),
-        ({"mu": np.array([{}] * 4, dtype=object), "sigma": np.eye(4)}, WorldError, "allow_pickle"),
-        ({"mu": np.float64(1), "sigma": np.eye(4)}, WorldError, "no usable statistics"),
+        ({"mu": np.zeros(4)}, ExternalError, "sigma"),
+        ({"mu": np.zeros(4), "sigma": np.eye(3)}, ExternalError, "not finite numbers of shapes"),
+        ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, ExternalError, "not finite numbers"),
+        ({"mu": np.array(["a"] * 4), "sigma": np.eye(4)}, ExternalError, "no usable statistics"),
+        ({"mu": np.array([{}] * 4, dtype=object), "sigma": np.eye(4)}, ExternalError, "allow_pickle"),
+        ({"mu": np.float64(1), "sigma": np.eye(4)}, ExternalError, "no usable statistics"),
     ]:
         np.savez(path, **arrays)  # type: ignore[arg-type]
         with pytest.raises(kind, match=words) as caught:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d3gan.models.matmul_convolution import Doubling, Halving, doubling_by_products, halving_by_products
+from d3gan.models.matmul_convolution import DownConv, UpConv, down_conv_by_matmul, up_conv_by_matmul
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -19,7 +19,7 @@ def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
 @pytest.mark.parametrize("side", [2, 4, 8])
 def test_halving_is_pytorchs_convolution(side: int) -> None:
     images, weight, outer = leaves((3, 5, 2 * side, 2 * side), (7, 5, 4, 4), (3, 7, side, side))
-    ours = halving_by_products(images, weight)
+    ours = down_conv_by_matmul(images, weight)
     theirs = nn.functional.conv2d(images, weight, None, 2, 1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     for a, b in zip(*(torch.autograd.grad(y, (images, weight), outer) for y in (ours, theirs)), strict=True):
@@ -29,14 +29,14 @@ def test_halving_is_pytorchs_convolution(side: int) -> None:
 @pytest.mark.parametrize("side", [2, 4, 8])
 def test_doubling_is_pytorchs_transposed_convolution(side: int) -> None:
     images, weight, outer = leaves((3, 5, side, side), (5, 7, 4, 4), (3, 7, 2 * side, 2 * side))
-    ours = doubling_by_products(images, weight)
+    ours = up_conv_by_matmul(images, weight)
     theirs = nn.functional.conv_transpose2d(images, weight, None, 2, 1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     for a, b in zip(*(torch.autograd.grad(y, (images, weight), outer) for y in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("function", [halving_by_products, doubling_by_products])
+@pytest.mark.parametrize("function", [down_conv_by_matmul, up_conv_by_matmul])
 def test_they_may_be_differentiated_twice(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     """As gradient penalties do."""
     images, weight = leaves((2, 3, 4, 4), (3, 3, 4, 4))
@@ -46,12 +46,12 @@ def test_they_may_be_differentiated_twice(function: Callable[[Tensor, Tensor], T
 @pytest.mark.parametrize(
     ("layer", "inputs", "side", "takes_in_float32", "takes_in_bf16"),
     [
-        (Halving, 256, 4, True, True),
-        (Halving, 256, 8, False, True),
-        (Halving, 128, 4, False, True),
-        (Halving, 64, 4, False, False),
-        (Doubling, 256, 2, True, True),
-        (Doubling, 256, 4, False, True),
+        (DownConv, 256, 4, True, True),
+        (DownConv, 256, 8, False, True),
+        (DownConv, 128, 4, False, True),
+        (DownConv, 64, 4, False, False),
+        (UpConv, 256, 2, True, True),
+        (UpConv, 256, 4, False, True),
     ],
 )
 def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
@@ -61,7 +61,7 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
 
     def takes(dtype: torch.dtype, device: str = "cpu") -> bool:
         output = module.to(device, dtype)(images.to(device, dtype))
-        return "ByProducts" in output.grad_fn.name()
+        return "ByMatmul" in output.grad_fn.name()
 
     assert takes(torch.float32) == takes_in_float32
     assert takes(torch.bfloat16) == takes_in_bf16
@@ -76,14 +76,14 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-@pytest.mark.parametrize("layer", [Halving(256, 272), Doubling(256, 272)])
+@pytest.mark.parametrize("layer", [DownConv(256, 272), UpConv(256, 272)])
 @pytest.mark.parametrize("side", [2, 4])
 def test_they_differ_from_pytorchs_by_rounding(
-    layer: Halving | Doubling, precision: torch.dtype | None, side: int
+    layer: DownConv | UpConv, precision: torch.dtype | None, side: int
 ) -> None:
     source = torch.Generator().manual_seed(1)
     images = torch.randn(64, 256, 2 * side, 2 * side, generator=source)
-    if isinstance(layer, Doubling):
+    if isinstance(layer, UpConv):
         images = images[..., :side, :side]
     images.requires_grad_()
     exact = layer.double()(images.double())
@@ -103,9 +103,9 @@ def test_they_differ_from_pytorchs_by_rounding(
         assert (ours - exactly).norm() < tolerance * exactly.norm()
 
 
-def _terms(layer: Halving | Doubling, side: int) -> tuple[int, int, int]:
+def _terms(layer: DownConv | UpConv, side: int) -> tuple[int, int, int]:
     """How many products are added up in a number of the output, of the images' and of the weight's gradient."""
     inputs, outputs = (layer.in_channels, layer.out_channels)
-    if isinstance(layer, Doubling):  # a pixel of the large map gets 4 of the 16 weights
+    if isinstance(layer, UpConv):  # a pixel of the large map gets 4 of the 16 weights
         return 4 * inputs, 16 * outputs, 64 * side**2
     return 16 * inputs, 4 * outputs, 64 * side**2

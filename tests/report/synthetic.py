@@ -35,13 +35,13 @@ def write_run(folder: Path, *, grids: int = 7, side: int = 32, dataset: str = "m
     for step in range(100, STEPS + 1, 100):
         seen = {"step": step, "images_seen": step * config.batch_size, "training_seconds": step * (0.04 + 0.01 * K)}
         share = int(50 + random.integers(-10, 10))
-        errors = {"real_errors": [0.4 + 0.1 * random.random() for _ in range(K)]}
-        errors["fake_errors"] = [0.3 + 0.1 * random.random() for _ in range(K)]
+        errors = {"real_losses": [0.4 + 0.1 * random.random() for _ in range(K)]}
+        errors["fake_losses"] = [0.3 + 0.1 * random.random() for _ in range(K)]
         lines.append(
             seen
             | errors
             | {
-                "generator_error": 2 + step / 500,
+                "generator_loss": 2 + step / 500,
                 "selected": [share, 100 - share][:K],
                 "images_per_second": 2000.0 / K,
             }

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.report.embedded_images import read_animations
 from d3gan.report.fitting import page_of
 from d3gan.report.reproduce import words_of
@@ -235,7 +235,7 @@ def test_it_takes_no_more_than_it_may(room: int, page: str, comparison: Comparis
 
 
 def test_figures_that_are_too_large_alone_are_an_error(comparison: Comparison) -> None:
-    with pytest.raises(WorldError, match=r"without a picture, and 0\.02 MB are allowed; give fewer runs"):
+    with pytest.raises(ExternalError, match=r"without a picture, and 0\.02 MB are allowed; give fewer runs"):
         page_of(comparison, largest=20_000)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.runs.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, save_checkpoint
 
 STATE = {"weights": torch.arange(300.0), "names": ["a", "b"], "nested": {"x": 1.5}}
@@ -50,7 +50,7 @@ def test_no_damage_goes_unnoticed(data: st.DataObject, tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     try:
         state = load_checkpoint(path)
-    except WorldError as error:
+    except ExternalError as error:
         assert str(path) in str(error)
         return
     # A flipped bit in the archive's own bookkeeping (a date, say) may be harmless; what is loaded must be right.
@@ -67,10 +67,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "step-00000001.pt"
     torch.save({"format": 1, "step": 1, "x": Payload()}, path)
-    with pytest.raises(WorldError, match="no usable checkpoint"):
+    with pytest.raises(ExternalError, match="no usable checkpoint"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(WorldError, match="no usable checkpoint"):
+    with pytest.raises(ExternalError, match="no usable checkpoint"):
         load_checkpoint(path)
     assert not (tmp_path / "planted").exists()
 
@@ -78,7 +78,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 def test_another_format_is_named(tmp_path: Path) -> None:
     path = tmp_path / "step-00000001.pt"
     torch.save({"format": 99, "step": 1}, path)
-    with pytest.raises(WorldError, match="format 99"):
+    with pytest.raises(ExternalError, match="format 99"):
         load_checkpoint(path)
 
 
@@ -101,7 +101,7 @@ def test_none_usable_is_an_error_however_often_it_is_asked_and_none_at_all_is_no
     for path in checkpoints(tmp_path):
         path.write_bytes(b"damaged")
     for _ in range(2):
-        with pytest.raises(WorldError, match="no usable checkpoint is left"):
+        with pytest.raises(ExternalError, match="no usable checkpoint is left"):
             latest_checkpoint(tmp_path, lambda _: None)
     assert steps(tmp_path) == [1, 2], "nothing is renamed where nothing can take its place"
 
@@ -109,7 +109,7 @@ def test_none_usable_is_an_error_however_often_it_is_asked_and_none_at_all_is_no
 def test_a_checkpoint_of_another_version_stops_the_run_and_stays(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, STATE)
     torch.save({"format": 99, "step": 2}, tmp_path / "step-00000002.pt")
-    with pytest.raises(WorldError, match="format 99"):
+    with pytest.raises(ExternalError, match="format 99"):
         latest_checkpoint(tmp_path, print)
     assert steps(tmp_path) == [1, 2]
 
@@ -122,7 +122,7 @@ def test_a_failed_save_leaves_the_older_ones_alone(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WorldError, match=r"step-00000002\.pt: No space left on device; free some space there"):
+    with pytest.raises(ExternalError, match=r"step-00000002\.pt: No space left on device; free some space there"):
         save_checkpoint(tmp_path, 2, STATE)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before

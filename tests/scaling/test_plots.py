@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from d3gan import plotting
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.scaling import plots as scaling_plots
 from d3gan.scaling.plots import write_plots
 from d3gan.scaling.projection import projection_record
@@ -287,5 +287,5 @@ def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(WorldError, match="plots"):
+    with pytest.raises(ExternalError, match="plots"):
         write_plots(document((1,)), tmp_path / "plots")

@@ -66,7 +66,7 @@ def test_variants_keep_their_names_from_the_command_to_the_page(
     """Also those that change what a run may change when it goes on, and where most runs have the changed value."""
     names = [
         "dcgan",
-        "dcgan+accumulate=2",
+        "dcgan+grad_accum_steps=2",
         "dcgan+cuda_graph=off",
         "d3gan+cuda_graph=off",
         "d3gan+cuda_graph=off+lr=1e-05",

@@ -76,9 +76,9 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
 # A value other than the default for each key of the config.
 OTHER_VALUES: dict[str, object] = {
     "model": "dcgan", "dataset": "svhn", "data_dir": "here", "out": "here", "image_size": 64, "batch_size": 64,
-    "accumulate": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
+    "grad_accum_steps": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
     "beta2": 0.99, "epochs": 3, "max_steps": 5, "discriminators": 3, "pairing": "own", "selection": "argmin",
-    "activation": "mish", "schedule": "constant", "checkpoint": 7, "tick": 7, "sample_every": 7, "workers": 7,
+    "activation": "mish", "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7,
     "seed": 7, "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "evaluate_every": 7, "num_samples": 7,
     "metrics": "fid", "reference": "test", "features": "inception", "inception_weights": "no.pth",
@@ -91,7 +91,7 @@ NO_VARIANT_REASONS = {
     "seed": "--seeds",
     **dict.fromkeys(("epochs", "max_steps"), "the length that all runs share"),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), "where files are"),
-    **dict.fromkeys(("checkpoint", "tick", "sample_every", "evaluate_every"), "how often something is written"),
+    **dict.fromkeys(("checkpoint", "log_every", "sample_every", "evaluate_every"), "how often something is written"),
     "tensorboard": "a copy of the metrics",
     **dict.fromkeys(("workers", "timeout"), "serves the process"),
     **dict.fromkeys(("metrics", "reference", "features", "protocol"), "which metrics there are"),
@@ -110,7 +110,7 @@ def test_each_key_makes_a_variant_or_is_refused_by_name(
         assert code == 2
         assert f"--models {word}: {key!r} makes no variant: it " in said.err
         assert NO_VARIANT_REASONS[key] in said.err
-        assert "a variant can change image_size, accumulate, nz" in said.err
+        assert "a variant can change image_size, grad_accum_steps, nz" in said.err
         return
     assert code == 0, said.err
     one, other = (line.partition(": ")[0] for line in said.out.splitlines())
@@ -186,7 +186,14 @@ def test_equal_flops_spend_the_same() -> None:
 
 
 def test_equal_flops_count_what_a_step_accumulates() -> None:
-    words = ("--equal=flops", "--seeds=0", "--epochs=10", "--models", "dcgan+accumulate=2", "dcgan+accumulate=4")
+    words = (
+        "--equal=flops",
+        "--seeds=0",
+        "--epochs=10",
+        "--models",
+        "dcgan+grad_accum_steps=2",
+        "dcgan+grad_accum_steps=4",
+    )
     two, four = grid_of(options(*words))
     assert (two.max_steps, two.epochs) == (1000, 10)
     assert (four.max_steps, four.epochs) == (500, 10), "twice the images a step, and as many in all"

@@ -107,7 +107,7 @@ def test_a_line_after_the_last_checkpoint_is_written_again(
     changes: dict[str, Any], followed: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(followed("whole", **changes)).run
-    evaluate = evaluation.Follower.evaluate
+    evaluate = evaluation.PeriodicEvaluator.evaluate
 
     def break_down(self: Any, generator: Any, step: int, *rest: Any) -> Any:
         if step == 16:
@@ -115,7 +115,7 @@ def test_a_line_after_the_last_checkpoint_is_written_again(
         return evaluate(self, generator, step, *rest)
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(evaluation.Follower, "evaluate", break_down)
+        broken.setattr(evaluation.PeriodicEvaluator, "evaluate", break_down)
         train(followed("parts", **changes))
     # Where no FID makes a step the best one, step 12 was evaluated after the last checkpoint, of step 10.
     assert [line["step"] for line in lines(RunDirectory(followed("parts").run_directory).path)] == [4, 8, 12]
@@ -212,7 +212,7 @@ def test_raw_weights_can_be_evaluated_beside_an_average(followed: Tiny) -> None:
 
 
 def test_lines_of_another_kind_are_not_compared(tmp_path: Path, followed: Tiny) -> None:
-    write = evaluation.Follower.write
+    write = evaluation.PeriodicEvaluator.write
     path = tmp_path / "evaluations.jsonl"
     line = {"step": 1, "num_samples": 50, "reference": "a", "generator": "raw", "fid_x_train": 5.0}
     assert write(None, path, line)  # type: ignore[arg-type]  # it looks at nothing else

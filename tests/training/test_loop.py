@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from d3gan import TrainConfig, load_generator, train
-from d3gan.errors import ConfigError, TrainingDivergedError, WorldError
+from d3gan.errors import ConfigError, ExternalError, TrainingDivergedError
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.training.progress import Silent
@@ -89,7 +89,7 @@ def test_metrics_have_every_step_once(uninterrupted: Path) -> None:
     for line in lines:
         assert line["images_seen"] == 4 * line["step"]
         assert line["epoch"] == pytest.approx(line["step"] / 11, abs=1e-6)
-        assert len(line["real_errors"]) == len(line["fake_errors"]) == len(line["selected"]) == 2
+        assert len(line["real_losses"]) == len(line["fake_losses"]) == len(line["selected"]) == 2
         assert line["learning_rate"] == 0.0002
     full = [json.loads(text) for text in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     for line in full:
@@ -101,7 +101,7 @@ def test_metrics_have_every_step_once(uninterrupted: Path) -> None:
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(uninterrupted: Path, tiny: Tiny) -> None:
     assert_same_run(uninterrupted, train(tiny("again")).run)
     other = metrics(train(tiny("other", seed=1, max_steps=3)).run)
-    assert other[0]["generator_error"] != metrics(uninterrupted)[0]["generator_error"]
+    assert other[0]["generator_loss"] != metrics(uninterrupted)[0]["generator_loss"]
 
 
 @pytest.mark.parametrize("first", [1, 5, 6, 7, 11, 21])
@@ -129,7 +129,7 @@ def test_the_published_dcgan_resumes_its_falling_learning_rate(tiny: Tiny) -> No
 
 @pytest.mark.parametrize(("model", "expected"), [("d3gan", 0.0006), ("dcgan", 0.0006 * 15 / 21)])
 def test_the_learning_rate_grows_with_the_batches_of_a_step(model: str, expected: float, tiny: Tiny) -> None:
-    run = train(tiny(model=model, accumulate=3, epochs=7, lr_scaling="linear", max_steps=7, tick=7)).run
+    run = train(tiny(model=model, grad_accum_steps=3, epochs=7, lr_scaling="linear", max_steps=7, log_every=7)).run
     assert metrics(run)[0]["learning_rate"] == pytest.approx(expected)
     assert metrics(run)[0]["images_seen"] == 7 * 12
 
@@ -142,7 +142,7 @@ def test_synchronised_batchnorm_without_a_gpu_is_refused(tiny: Tiny) -> None:
 def test_a_run_with_other_batches_a_step_is_not_gone_on_with(tiny: Tiny) -> None:
     train(tiny(max_steps=2))
     with pytest.raises(ConfigError, match="was trained with 1 batches a step, here are 2"):
-        train(tiny(accumulate=2))
+        train(tiny(grad_accum_steps=2))
 
 
 class SignalAt(Silent):
@@ -292,7 +292,7 @@ def test_two_processes_do_not_share_a_run(pictures: Path, tiny: Tiny, tmp_path: 
     process = start(pictures, tmp_path / "run", epochs=4000)
     try:
         wait_for_step(tmp_path / "run", 3, process)
-        with pytest.raises(WorldError, match="another process is training in this folder"):
+        with pytest.raises(ExternalError, match="another process is training in this folder"):
             train(tiny("run", epochs=4000))
     finally:
         process.kill()
@@ -401,7 +401,7 @@ def test_damaged_checkpoints_never_restart_a_run(tiny: Tiny) -> None:
     for path in checkpoints(run / "checkpoints"):
         path.write_bytes(b"damaged")
     for _ in range(2):
-        with pytest.raises(WorldError, match="no usable checkpoint is left"):
+        with pytest.raises(ExternalError, match="no usable checkpoint is left"):
             train(tiny())
     assert metrics(run) == before
 
@@ -419,7 +419,9 @@ def test_a_config_that_is_no_runs_is_never_overwritten(tiny: Tiny, tmp_path: Pat
 def test_a_damaged_config_in_the_run_is_a_fault_of_the_world(tiny: Tiny) -> None:
     path = RunDirectory(train(tiny(max_steps=2)).run).config
     path.write_text(path.read_text().replace("batch_size = 4", "batch_size = four"))
-    with pytest.raises(WorldError, match=r"config\.ini: is damaged .*batch_size.*mend it, or choose another --out"):
+    with pytest.raises(
+        ExternalError, match=r"config\.ini: is damaged .*batch_size.*mend it, or choose another --out"
+    ):
         train(tiny())
 
 
@@ -503,5 +505,5 @@ def test_tensorboard_events_are_written(tiny: Tiny) -> None:
 
     events = EventAccumulator(str(run / "events"))
     events.Reload()
-    assert [e.step for e in events.Scalars("generator_error")] == [3, 6]
-    assert {"real_errors/0", "real_errors/1", "selected/0"} <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Scalars("generator_loss")] == [3, 6]
+    assert {"real_losses/0", "real_losses/1", "selected/0"} <= set(events.Tags()["scalars"])

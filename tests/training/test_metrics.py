@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from d3gan.errors import TrainingDivergedError, WorldError
+from d3gan.errors import ExternalError, TrainingDivergedError
 from d3gan.memory import peak_memory
 from d3gan.training.metrics import Tracker
 from d3gan.training.step import StepResult
@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 
 
 def result(generator: float, real: list[float], fake: list[float], selected: int) -> StepResult:
-    real_errors, fake_errors = torch.tensor(real), torch.tensor(fake)
-    return StepResult(torch.tensor(generator), real_errors, fake_errors, real_errors, torch.tensor(selected))
+    real_losses, fake_losses = torch.tensor(real), torch.tensor(fake)
+    return StepResult(torch.tensor(generator), real_losses, fake_losses, real_losses, torch.tensor(selected))
 
 
 def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
@@ -27,10 +27,10 @@ def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
     tracker.record(result(1.0, [1.0, 2.0], [5.0, 6.0], 0))
     tracker.record(result(3.0, [3.0, 4.0], [7.0, 9.0], 1))
     tracker.record(result(5.0, [5.0, 9.0], [9.0, 0.0], 1))
-    line = tracker.tick(3, 0.01)
+    line = tracker.log(3, 0.01)
     assert line == json.loads((tmp_path / "m.jsonl").read_text())
     assert (line["step"], line["images_seen"], line["epoch"], line["learning_rate"]) == (3, 30, 0.75, 0.01)
-    assert (line["generator_error"], line["real_errors"], line["fake_errors"]) == (3.0, [3.0, 5.0], [7.0, 5.0])
+    assert (line["generator_loss"], line["real_losses"], line["fake_losses"]) == (3.0, [3.0, 5.0], [7.0, 5.0])
     assert line["selected"] == [1, 2]
     assert line["peak_device_memory_bytes"] is None
 
@@ -48,7 +48,7 @@ def test_the_first_value_that_is_not_finite_is_named(step: int, bad: StepResult,
     for i in range(3):
         tracker.record(bad if i == step else result(0.0, [0.0, 0.0], [0.0, 0.0], 0))
     with pytest.raises(TrainingDivergedError, match=name):
-        tracker.tick(6, 0.01)
+        tracker.log(6, 0.01)
     with pytest.raises(TrainingDivergedError, match=name):
         tracker.state(6)
 
@@ -62,7 +62,7 @@ def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None
     second.stopwatch.restart()
     second.record(result(3.0, [1.0], [1.0], 0))
     line = second.tick(2, 0.01)
-    assert (line["generator_error"], line["selected"]) == (2.0, [2])
+    assert (line["generator_loss"], line["selected"]) == (2.0, [2])
     assert line["training_seconds"] >= 0.2
     assert line["images_per_second"] <= 2 * 10 / 0.2, "both steps' images over both steps' time"
 
@@ -83,8 +83,8 @@ def test_a_line_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path / "nowhere" / "m.jsonl", 1, 10, 4, CPU)
     tracker.stopwatch.restart()
     tracker.record(result(0.0, [0.0], [0.0], 0))
-    with pytest.raises(WorldError, match=r"m\.jsonl: No such file"):
-        tracker.tick(1, 0.1)
+    with pytest.raises(ExternalError, match=r"m\.jsonl: No such file"):
+        tracker.log(1, 0.1)
 
 
 def test_peak_memory_is_in_bytes() -> None:

@@ -5,12 +5,12 @@ from torch.nn import functional
 from d3gan.config.train_config import MODELS, Recipe, TrainConfig
 from d3gan.config.validation import choices, field_types
 from d3gan.models.dcgan import ACTIVATIONS
-from d3gan.training.objectives import PAIRINGS, SELECTIONS, argmax, argmin, fake_error, own, real_error, swapped
+from d3gan.training.objectives import PAIRINGS, SELECTIONS, argmax, argmin, fake_loss, own, real_loss, swapped
 
 
 def test_errors_are_binary_cross_entropy_over_the_last_dimension() -> None:
     logits = torch.randn(3, 7, dtype=torch.float64)
-    for error, label in ((real_error, 1.0), (fake_error, 0.0)):
+    for error, label in ((real_loss, 1.0), (fake_loss, 0.0)):
         expected = functional.binary_cross_entropy(
             torch.sigmoid(logits), torch.full_like(logits, label), reduction="none"
         )
@@ -19,8 +19,8 @@ def test_errors_are_binary_cross_entropy_over_the_last_dimension() -> None:
 
 def test_low_precision_logits_are_averaged_in_float32() -> None:
     logits = torch.linspace(-3, 3, 1001).bfloat16()
-    assert real_error(logits).dtype == torch.float32
-    torch.testing.assert_close(real_error(logits), real_error(logits.float()))
+    assert real_loss(logits).dtype == torch.float32
+    torch.testing.assert_close(real_loss(logits), real_loss(logits.float()))
 
 
 def test_pairings() -> None:

@@ -88,14 +88,14 @@ class Reference:
     def step(self, real_images: Tensor, latents: Tensor) -> tuple[list[float], int, float]:
         fake_images = reference_generator(self.generator, latents)
         K = len(self.discriminators)
-        real_errors, fake_errors = [], []
+        real_losses, fake_losses = [], []
         for weights in self.discriminators:
-            real_errors.append(-torch.log(reference_discriminator(weights, real_images)).mean())
-            fake_errors.append(-torch.log(1 - reference_discriminator(weights, fake_images.detach())).mean())
+            real_losses.append(-torch.log(reference_discriminator(weights, real_images)).mean())
+            fake_losses.append(-torch.log(1 - reference_discriminator(weights, fake_images.detach())).mean())
         for k, weights in enumerate(self.discriminators):
-            own = real_errors[k] + fake_errors[k]  # each discriminator's gradient comes from its own two errors
+            own = real_losses[k] + fake_losses[k]  # each discriminator's gradient comes from its own two errors
             self.adams[k].step(torch.autograd.grad(own, weights))
-        errors = [(real_errors[k] + fake_errors[(k + 1) % K]).item() for k in range(K)]
+        errors = [(real_losses[k] + fake_losses[(k + 1) % K]).item() for k in range(K)]
         selected = errors.index(max(errors))
         error = -torch.log(reference_discriminator(self.discriminators[selected], fake_images)).mean()
         self.generator_adam.step(torch.autograd.grad(error, self.generator))
@@ -109,10 +109,10 @@ def test_six_steps_equal_the_reference(K: int) -> None:
     chosen = set()
     for step in range(6):
         result = train_step(gan, *batch(step))
-        errors, selected, generator_error = reference.step(*batch(step))
+        errors, selected, generator_loss = reference.step(*batch(step))
         assert result.errors.tolist() == pytest.approx(errors, rel=1e-9)
         assert result.selected.item() == selected
-        assert result.generator_error.item() == pytest.approx(generator_error, rel=1e-9)
+        assert result.generator_loss.item() == pytest.approx(generator_loss, rel=1e-9)
         chosen.add(selected)
     networks = [gan.generator, *gan.discriminators.members]
     for network, weights in zip(networks, [reference.generator, *reference.discriminators], strict=True):
@@ -138,11 +138,11 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
         gan = small_gan(2, pairing=pairing)
         real_images, latents = batch(0)
         fake_images = gan.generator(latents)
-        real_errors, fake_errors = discriminator_phase(gan, [real_images], [fake_images.detach()])
+        real_losses, fake_losses = discriminator_phase(gan, [real_images], [fake_images.detach()])
         gradients.append([p.grad.clone() for p in gan.discriminators.parameters() if p.grad is not None])
         selections.append(gan.selection(gan.pairing(torch.tensor([2.0, 1.0])) + torch.tensor([0.5, 0.0])).item())
         assert len(gradients[-1]) == len(list(gan.discriminators.parameters()))
-        assert real_errors.shape == fake_errors.shape == (2,)
+        assert real_losses.shape == fake_losses.shape == (2,)
     for own, swapped in zip(*gradients, strict=True):
         torch.testing.assert_close(own, swapped, rtol=1e-12, atol=1e-14)
     assert selections == [0, 1]
@@ -163,9 +163,9 @@ def test_the_generator_phase_uses_the_selected_discriminator_alone() -> None:
     images = batch(0)[0]
     for k in range(3):
         torch.testing.assert_close(
-            gan.discriminators.judge(images, torch.tensor(k)), gan.discriminators.members[k](images)
+            gan.discriminators.selected_logits(images, torch.tensor(k)), gan.discriminators.members[k](images)
         )
-        gathered = gan.discriminators.gathered(torch.tensor(k))
+        gathered = gan.discriminators.selected_parameters(torch.tensor(k))
         for name, parameter in gan.discriminators.members[k].named_parameters():
             assert torch.equal(gathered[name], parameter)
 
@@ -174,10 +174,10 @@ def test_the_generator_error_is_that_of_the_updated_discriminator() -> None:
     gan = small_gan(2)
     real_images, latents = batch(0)
     fake_images = gan.generator(latents)
-    before = gan.discriminators.judge(fake_images, torch.tensor(0)).detach()
+    before = gan.discriminators.selected_logits(fake_images, torch.tensor(0)).detach()
     result = train_step(gan, real_images, latents)
-    after = gan.discriminators.judge(fake_images.detach(), result.selected).detach()
-    assert result.generator_error.item() == pytest.approx(functional.softplus(-after).mean().item())
+    after = gan.discriminators.selected_logits(fake_images.detach(), result.selected).detach()
+    assert result.generator_loss.item() == pytest.approx(functional.softplus(-after).mean().item())
     assert not torch.allclose(before, after)
 
 
@@ -219,11 +219,11 @@ def test_confident_logits_keep_a_gradient() -> None:
     """Errors come from logits: where a float32 sigmoid is exactly 0, BCE on probabilities would have none."""
     gan = small_gan(1)
     images = torch.zeros(2, 1, 16, 16, dtype=torch.float64)
-    assert gan.discriminators.judge(images, torch.tensor(0)).shape == (2,)
-    from d3gan.training.objectives import fake_error, real_error
+    assert gan.discriminators.selected_logits(images, torch.tensor(0)).shape == (2,)
+    from d3gan.training.objectives import fake_loss, real_loss
 
     logits = torch.tensor([-200.0, 200.0], requires_grad=True)
-    (real_error(logits[:1]) + fake_error(logits[1:])).backward()
+    (real_loss(logits[:1]) + fake_loss(logits[1:])).backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [-1.0, 1.0]
-    assert math.isclose(real_error(torch.tensor([-200.0])).item(), 200.0)
+    assert math.isclose(real_loss(torch.tensor([-200.0])).item(), 200.0)

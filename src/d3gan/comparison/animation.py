@@ -7,7 +7,7 @@ from PIL import Image
 
 from d3gan.comparison.grouping import settings_of
 from d3gan.comparison.runs import Run
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.files import disk_errors
 from d3gan.images import captioned, joined, save_animation
 
@@ -32,7 +32,7 @@ def write_animations(runs: Sequence[Run], folder: Path) -> list[Path]:
         The files written, .webp.
 
     Raises:
-        WorldError: the folder cannot be written.
+        ExternalError: the folder cannot be written.
     """
     with disk_errors(folder, "choose another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write_side_by_side(runs: Sequence[Run], path: Path) -> int:
         The number of frames.
 
     Raises:
-        WorldError: none of a run's grids can be read, or the animation cannot be written.
+        ExternalError: none of a run's grids can be read, or the animation cannot be written.
     """
     steps = [step for step, _ in runs[0].grids]
     kept = range(len(steps)) if len(steps) <= _MOST_FRAMES else _spread(len(steps))
@@ -90,4 +90,4 @@ def _panel(run: Run, step: int) -> Image.Image:
                 return captioned(shown, run.variant, max(1, round(_WIDTH / shown.width)))
         except (OSError, SyntaxError, ValueError):
             continue  # torn by a crash; the page names it
-    raise WorldError(f"{run.path}: none of its sample grids can be read; delete samples/ there and train it on")
+    raise ExternalError(f"{run.path}: none of its sample grids can be read; delete samples/ there and train it on")

@@ -10,7 +10,7 @@ from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, correlation_interval, mean_interval, rank_correlation
 
 # What is followed through a run, a value a tick.
-SERIES = ("generator_error", "discriminator_error", "gap", "images_per_second")
+SERIES = ("generator_loss", "discriminator_loss", "gap", "images_per_second")
 
 
 class Moment(NamedTuple):
@@ -20,10 +20,10 @@ class Moment(NamedTuple):
     value: Interval
 
 
-def paired_errors(run: Run, record: Mapping[str, Any]) -> list[float]:
+def paired_losses(run: Run, record: Mapping[str, Any]) -> list[float]:
     """Each discriminator's real error plus its paired fake error; empty where they are missing."""
     found = []
-    for name in ("real_errors", "fake_errors"):
+    for name in ("real_losses", "fake_losses"):
         values = record.get(name)
         if not isinstance(values, list) or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             return []
@@ -39,16 +39,16 @@ def value_of(run: Run, record: Mapping[str, Any], series: str) -> float | None:
     Args:
         run: whose line it is.
         record: the line.
-        series: one of ``SERIES``. discriminator_error is the mean of the paired errors; gap the largest of them less
+        series: one of ``SERIES``. discriminator_loss is the mean of the paired errors; gap the largest of them less
             the smallest, over their mean, which needs two discriminators.
     """
-    if series in ("generator_error", "images_per_second"):
+    if series in ("generator_loss", "images_per_second"):
         return number(record, series)
-    errors = paired_errors(run, record)
+    errors = paired_losses(run, record)
     if not errors or (series == "gap" and len(errors) < 2):
         return None
     mean = math.fsum(errors) / len(errors)
-    if series == "discriminator_error":
+    if series == "discriminator_loss":
         return mean
     return (max(errors) - min(errors)) / mean if mean > 0 else None
 

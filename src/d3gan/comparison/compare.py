@@ -18,7 +18,7 @@ from d3gan.comparison.grouping import (
     pairs_of,
     settings_of,
 )
-from d3gan.comparison.paired import Contest, contest_of
+from d3gan.comparison.paired import PairedComparison, contest_of
 from d3gan.comparison.plots_outcomes import (
     behaviour_drawings,
     contest_drawings,
@@ -53,7 +53,7 @@ def compare_runs(
 
     Raises:
         ConfigError: a path holds no run, ``against`` is none of the variants, or ``scaling`` holds no scaling.json.
-        WorldError: a run cannot be read.
+        ExternalError: a run cannot be read.
     """
     runs = read_runs(paths, base)
     settings = settings_of(runs)
@@ -90,7 +90,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         The files written.
 
     Raises:
-        WorldError: a file cannot be written.
+        ExternalError: a file cannot be written.
     """
     figures = folder / "figures"
     with disk_errors(figures, "choose another folder with --out"):
@@ -185,7 +185,7 @@ def _conditions(runs: Sequence[Run]) -> dict[str, set[str]]:
 
 def _document(
     settings: Sequence[Setting],
-    contests: Sequence[Contest],
+    contests: Sequence[PairedComparison],
     tables: Sequence[Table],
     verdict: str,
     remarks: Sequence[str],
@@ -219,7 +219,7 @@ def _setting(setting: Setting, figures: Sequence[str]) -> dict[str, Any]:
     return {"dataset": setting.dataset, "batch_size": setting.batch_size, "variants": variants}
 
 
-def _contest(contest: Contest) -> dict[str, Any]:
+def _contest(contest: PairedComparison) -> dict[str, Any]:
     own = {field.name: getattr(contest, field.name) for field in dataclasses.fields(contest)}
     own |= {"setting": contest.setting.name, "equal": {axis: _ratio(r) for axis, r in contest.equal.items()}}
     own["targets"] = [

@@ -15,11 +15,11 @@ def flops_an_image(config: TrainConfig) -> float:
 
     A forward pass costs F, the gradients of weights F again, and those of the input F, which the first layer of a
     network does without. The step: the generator forward and backward; K discriminators forward and backward on a
-    real and a fake image; one discriminator forward, and back to its input alone. Where ``accumulate`` is above 1,
+    real and a fake image; one discriminator forward, and back to its input alone. With ``grad_accum_steps`` above 1,
     the generator makes its images twice.
 
     Args:
-        config: its sizes, accumulate and number of discriminators count.
+        config: its sizes, grad_accum_steps and number of discriminators count.
 
     Returns:
         Operations, such as 0.88e9 for D3GAN at 32 x 32 with width 64.
@@ -27,7 +27,7 @@ def flops_an_image(config: TrainConfig) -> float:
     generator, generator_first = _forward(config, config.ngf, generator=True)
     discriminator, discriminator_first = _forward(config, config.ndf, generator=False)
     K = config.recipe.discriminators
-    makes = 2 if config.accumulate > 1 else 1
+    makes = 2 if config.grad_accum_steps > 1 else 1
     return (
         (makes + 2) * generator
         - generator_first

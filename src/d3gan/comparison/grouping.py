@@ -49,7 +49,7 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
 def images_a_step(run: Run) -> int:
     """Real images a step, of all processes."""
     found = run.metrics[-1].get("global_batch_size") if run.metrics else None
-    return found if isinstance(found, int) and found > 0 else run.config.batch_size * run.config.accumulate
+    return found if isinstance(found, int) and found > 0 else run.config.batch_size * run.config.grad_accum_steps
 
 
 def last_step(run: Run) -> int:

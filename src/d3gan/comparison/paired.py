@@ -25,7 +25,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Contest:
+class PairedComparison:
     """A variant against its counterpart, over the seeds that both have."""
 
     setting: Setting
@@ -40,7 +40,7 @@ class Contest:
     """The hardest one first; none where there is no figure that all runs reach and none starts with."""
 
 
-def contest_of(setting: Setting, variant: str, counterpart: str, figure: str) -> Contest | None:
+def contest_of(setting: Setting, variant: str, counterpart: str, figure: str) -> PairedComparison | None:
     """Compares two variants; None where no seed of both has the figure."""
     ours, theirs = setting.variants[variant], setting.variants[counterpart]
     shared = sorted(ours.keys() & theirs.keys())
@@ -51,7 +51,7 @@ def contest_of(setting: Setting, variant: str, counterpart: str, figure: str) ->
     equal = {axis.name: found for axis in AXES if (found := _at_equal_cost(pairs, figure, axis)) is not None}
     values = _targets([curve_of(run, figure, AXES[0]) for pair in pairs for run in pair])
     targets = [_target((variant, counterpart), pairs, figure, value) for value in values]
-    return Contest(setting, variant, counterpart, figure, seeds, equal, targets)
+    return PairedComparison(setting, variant, counterpart, figure, seeds, equal, targets)
 
 
 def _has(run: Run, figure: str) -> bool:

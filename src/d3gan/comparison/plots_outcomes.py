@@ -14,7 +14,7 @@ from d3gan.comparison.behaviour import Moment, course_of, shares_of, throughput_
 from d3gan.comparison.curves import AXES, curve_of
 from d3gan.comparison.formatting import digits
 from d3gan.comparison.grouping import Figures, Setting
-from d3gan.comparison.paired import Contest
+from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.plot_axes import axes_of, draw_band, draw_intervals, scale_of_places, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
@@ -26,8 +26,8 @@ from d3gan.scaling.plots import figures_of
 
 _ROW = 0.36  # inches of height for each row of intervals
 _SERIES = {
-    "generator_error": ("errors-generator", "Generator error", "generator error"),
-    "discriminator_error": ("errors-discriminators", "Discriminator error", "mean paired error"),
+    "generator_loss": ("errors-generator", "Generator error", "generator error"),
+    "discriminator_loss": ("errors-discriminators", "Discriminator error", "mean paired error"),
     "gap": (
         "gap-of-discriminators",
         "How unequal the discriminators are",
@@ -36,7 +36,7 @@ _SERIES = {
 }
 
 
-def contest_drawings(contests: Sequence[Contest]) -> Iterator[Drawing]:
+def contest_drawings(contests: Sequence[PairedComparison]) -> Iterator[Drawing]:
     """Ratios with their intervals: of the FID at equal cost, and of the time to a FID."""
     equal = {
         f"{_named(c)}: {axis.short}": c.equal[axis.name]
@@ -73,7 +73,7 @@ def contest_drawings(contests: Sequence[Contest]) -> Iterator[Drawing]:
         )
 
 
-def _named(contest: Contest) -> str:
+def _named(contest: PairedComparison) -> str:
     return f"{contest.variant} / {contest.counterpart}, {contest.setting.slug}"
 
 
@@ -102,7 +102,7 @@ def _few_ticks(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(plain_number)
 
 
-def _draw_times(contests: Sequence[Contest]) -> Figure:
+def _draw_times(contests: Sequence[PairedComparison]) -> Figure:
     rows = [(c, name) for c in contests for name in (c.variant, c.counterpart)]
     names = list(dict.fromkeys(name for _, name in rows))
     with axes_of("seconds of training", "", height=1.1 + _ROW * len(rows)) as axes:
@@ -159,7 +159,7 @@ def _draw_correlation(setting: Setting, fid: str) -> Figure:
     with axes_of("generator error", figure_label(fid)) as axes:
         for name, runs in setting.variants.items():
             curves = [(run, curve_of(run, fid, AXES[0])) for run in runs.values()]
-            points = [point for run, curve in curves for point in value_since(run, "generator_error", curve)]
+            points = [point for run, curve in curves for point in value_since(run, "generator_loss", curve)]
             style = style_of(name, names) | {"ls": ""}
             axes.plot([p[0] for p in points], [p[1] for p in points], ms=4, alpha=0.7, label=name, **style)
         axes.set_yscale("log")

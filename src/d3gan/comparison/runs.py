@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS, variant_of
 from d3gan.config.ini import load_config
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import find_run
 from d3gan.runs.environment import read_environment
 
@@ -57,7 +57,7 @@ def read_runs(paths: Sequence[Path], base: TrainConfig | None = None) -> list[Ru
     - of the keys that hold for a whole run, those in which it differs from ``base``.
 
     So a key that may change when a run goes on (device, compile, ...) counts only where the folder says so: a run
-    trained on another device by chance is no variant. ``accumulate`` does not count where it makes up for another
+    trained on another device by chance is no variant. ``grad_accum_steps`` does not count if it makes up for another
     number of processes, so that a step has as many batches as most.
 
     Args:
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[Path], base: TrainConfig | None = None) -> list[Ru
 
     Raises:
         ConfigError: a path holds no run.
-        WorldError: a run cannot be read.
+        ExternalError: a run cannot be read.
     """
     runs = [_read_run(path) for path in paths]
     usual = {name: _usual([run for run in runs if run.dataset == name], base) for name in {r.dataset for r in runs}}
@@ -81,24 +81,26 @@ def _named(run: Run, usual: dict[str, Any], usual_batches: int) -> Run:
     varied = _varied(run)
     own = {key for key in LASTING_KEYS if getattr(run.config, key) != usual[key]}
     if _batches(run) == usual_batches:
-        own.discard("accumulate")
+        own.discard("grad_accum_steps")
     own |= varied
     # A variant that accumulates more is compared with those that do not: like them it counts by its smaller batches.
-    size = run.config.batch_size * _processes(run) * usual["accumulate"] if "accumulate" in own else 0
+    size = run.config.batch_size * _processes(run) * usual["grad_accum_steps"] if "grad_accum_steps" in own else 0
     return dataclasses.replace(run, variant=variant_of(run.config, own), batch_size=size)
 
 
 def _usual(runs: Sequence[Run], base: TrainConfig | None) -> tuple[dict[str, Any], int]:
     """The value of each key that the variants share, and the batches of a step; of a tie the default or the first."""
     if base is not None:
-        return {key: getattr(base, key) for key in LASTING_KEYS}, base.accumulate
+        return {key: getattr(base, key) for key in LASTING_KEYS}, base.grad_accum_steps
     usual = {}
     for field in (field for field in dataclasses.fields(TrainConfig) if field.name in LASTING_KEYS):
         fixed = [run for run in runs if field.name not in _varied(run)] or runs
         counts = Counter(getattr(run.config, field.name) for run in fixed)
         usual[field.name] = max(counts, key=lambda value: (counts[value], value == field.default))
-    batches = Counter(_batches(run) for run in runs if "accumulate" not in _varied(run))
-    return usual, max(batches, key=lambda n: (batches[n], n == usual["accumulate"]), default=usual["accumulate"])
+    batches = Counter(_batches(run) for run in runs if "grad_accum_steps" not in _varied(run))
+    return usual, max(
+        batches, key=lambda n: (batches[n], n == usual["grad_accum_steps"]), default=usual["grad_accum_steps"]
+    )
 
 
 def _varied(run: Run) -> set[str]:
@@ -108,7 +110,7 @@ def _varied(run: Run) -> set[str]:
 
 def _batches(run: Run) -> int:
     """Batches of a step, of all processes."""
-    return run.config.accumulate * _processes(run)
+    return run.config.grad_accum_steps * _processes(run)
 
 
 def _processes(run: Run) -> int:
@@ -122,7 +124,7 @@ def _read_run(path: Path) -> Run:
     try:
         config = load_config(directory.config)
     except ConfigError as error:
-        raise WorldError(f"{directory.config}: is damaged ({error}); leave this run out") from error
+        raise ExternalError(f"{directory.config}: is damaged ({error}); leave this run out") from error
     sessions = read_environment(directory)
     metrics, evaluations = (_lines(place) for place in (directory.metrics, directory.evaluations))
     dataset = _dataset_of(config, sessions)
@@ -142,14 +144,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a .jsonl file, in order of their step; the last one of a step; none of a missing file.
 
     Raises:
-        WorldError: the file is there and cannot be read.
+        ExternalError: the file is there and cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise WorldError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ExternalError(f"{path}: cannot be read: {error.strerror}") from error
     found: dict[int, dict[str, Any]] = {}
     for line in text.splitlines():
         try:

@@ -8,7 +8,7 @@ from d3gan.comparison.curves import AXES, curve_of, over_seeds
 from d3gan.comparison.flops import flops_an_image
 from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, scaled
 from d3gan.comparison.grouping import Figures, Setting, last_step
-from d3gan.comparison.paired import Contest
+from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, PairedRatio, ratio_interval
@@ -19,7 +19,7 @@ _INTERVALS = "Means over the seeds with 95 % Student intervals; of distances, ti
 
 
 def tables_of(
-    settings: Sequence[Setting], contests: Sequence[Contest], figures: Mapping[str, Figures]
+    settings: Sequence[Setting], contests: Sequence[PairedComparison], figures: Mapping[str, Figures]
 ) -> list[Table]:
     """All tables that hold something.
 
@@ -98,7 +98,7 @@ def _final(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table
     return Table("final", "Final figures", caption, columns, _cells(settings, row))
 
 
-def _paired(contests: Sequence[Contest]) -> Table:
+def _paired(contests: Sequence[PairedComparison]) -> Table:
     rows = []
     for contest in contests:
         for axis in AXES:
@@ -117,7 +117,7 @@ def _paired(contests: Sequence[Contest]) -> Table:
     )
 
 
-def _names(contest: Contest) -> list[Cell]:
+def _names(contest: PairedComparison) -> list[Cell]:
     return [
         Cell(contest.setting.dataset),
         Cell(f"{contest.setting.batch_size}", contest.setting.batch_size),
@@ -127,7 +127,7 @@ def _names(contest: Contest) -> list[Cell]:
     ]
 
 
-def _targets(contests: Sequence[Contest]) -> Table:
+def _targets(contests: Sequence[PairedComparison]) -> Table:
     rows = []
     for contest in contests:
         for target in contest.targets:
@@ -153,7 +153,7 @@ def _targets(contests: Sequence[Contest]) -> Table:
 def _behaviour(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table:
     def row(runs: list[Run]) -> list[Cell]:
         fid = figures[runs[0].dataset].fid
-        cells = [_interval(correlation_with(runs, s, fid)) for s in ("generator_error", "discriminator_error")]
+        cells = [_interval(correlation_with(runs, s, fid)) for s in ("generator_loss", "discriminator_loss")]
         shares = shares_of(runs)
         if not shares:
             return [*cells, _DASH, _DASH]

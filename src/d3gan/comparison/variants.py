@@ -28,7 +28,7 @@ NO_VARIANT = {
     "data_dir": _FILES,
     "inception_weights": _FILES,
     "checkpoint": _WRITTEN,
-    "tick": _WRITTEN,
+    "log_every": _WRITTEN,
     "sample_every": _WRITTEN,
     "evaluate_every": _WRITTEN,
     "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
@@ -41,8 +41,8 @@ NO_VARIANT = {
 }
 VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in NO_VARIANT)
 # Of those, the ones that hold for a whole run. The rest may change whenever a run goes on: config.ini tells only the
-# last value. What accumulate makes of a step may not change.
-LASTING_KEYS = tuple(key for key in VARIANT_KEYS if key == "accumulate" or key not in FREE_KEYS)
+# last value. What grad_accum_steps makes of a step may not change.
+LASTING_KEYS = tuple(key for key in VARIANT_KEYS if key == "grad_accum_steps" or key not in FREE_KEYS)
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 
 

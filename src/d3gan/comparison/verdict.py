@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from d3gan.comparison.formatting import digits, ratio_text, seeds_text
 from d3gan.comparison.grouping import differ_in_discriminators_alone
-from d3gan.comparison.paired import Contest
+from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.statistics import Interval
 from d3gan.evaluation.metric_names import figure_label
 
 _MOST_PAIRS = 2
 
 
-def verdict_of(contests: Sequence[Contest]) -> str:
+def verdict_of(contests: Sequence[PairedComparison]) -> str:
     """A sentence for each of the first two pairs, over all their settings; or what is missing to say one.
 
     A pair that differs in the number of discriminators alone is told whether it pays: by the time to the hardest FID,
@@ -34,7 +34,7 @@ def direction(interval: Interval) -> int:
     return -1 if interval.high < 1 else 1 if interval.low > 1 else 0
 
 
-def _of_pair(same: Sequence[Contest]) -> str:
+def _of_pair(same: Sequence[PairedComparison]) -> str:
     """A pair in all its settings."""
     first = same[0]
     alone = differ_in_discriminators_alone(first.setting, first.variant, first.counterpart)
@@ -48,7 +48,7 @@ def _of_pair(same: Sequence[Contest]) -> str:
     return f"{answer}{'. ' * bool(answer)}{heading}: {'; '.join(parts)}."
 
 
-def _answer(same: Sequence[Contest]) -> str:
+def _answer(same: Sequence[PairedComparison]) -> str:
     """Whether more discriminators pay."""
     found = [direction(_decisive(contest)) for contest in same]
     ours, theirs = (
@@ -68,12 +68,12 @@ def _answer(same: Sequence[Contest]) -> str:
     return f"{what} {verb} in {pays} of {len(found)} settings, not in {costs}, and is undecided in {open_}"
 
 
-def _decisive(contest: Contest) -> Interval:
+def _decisive(contest: PairedComparison) -> Interval:
     ratio = contest.targets[0].ratios.get("seconds") if contest.targets else contest.equal.get("seconds")
     return ratio.interval if ratio is not None else Interval(1.0, None, None, 0)
 
 
-def _of_one(contest: Contest) -> str:
+def _of_one(contest: PairedComparison) -> str:
     names, seeds = (contest.variant, contest.counterpart), seeds_text(len(contest.seeds))
     found = []
     if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
@@ -100,7 +100,7 @@ def _undecided(interval: Interval) -> str:
     return "" if direction(interval) else ", which decides nothing"
 
 
-def _short(contest: Contest) -> str:
+def _short(contest: PairedComparison) -> str:
     parts = []
     if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
         word = {-1: "faster", 0: "undecided", 1: "slower"}[direction(ratio.interval)]

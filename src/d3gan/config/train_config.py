@@ -69,7 +69,7 @@ class TrainConfig:
     """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
     batch_size: int = 128
     """Real images that go through a network at once, for each process."""
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     """Batches of each process whose gradients make one step: large steps on little memory, at 6 % more work."""
     nz: int = 100
     """Numbers in a latent vector."""
@@ -82,7 +82,7 @@ class TrainConfig:
     lr: float = 0.0002
     """Learning rate of Adam, generator and discriminators."""
     lr_scaling: Literal["none", "linear"] = "none"
-    """linear multiplies lr by the number of batches a step, processes times accumulate."""
+    """linear multiplies lr by the number of batches a step, processes times grad_accum_steps."""
     beta1: float = 0.5
     """Adam's decay rate of the first moment."""
     beta2: float = 0.999
@@ -103,7 +103,7 @@ class TrainConfig:
     """Learning rate over the run: constant, or linear to 0 at the end of the last epoch."""
     checkpoint: int = 200
     """Steps between checkpoints; the last two are kept."""
-    tick: int = 50
+    log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
     sample_every: int = 0
     """Steps between sample grids, beside one after each epoch and one at the end. 0: no others."""
@@ -192,7 +192,7 @@ _RANGES: dict[str, Range] = {
     "image_size": frozenset({16, 32, 64, 128, 256}),
     "nc": frozenset({1, 3}),
     "batch_size": (2, 1_000_000),  # BatchNorm over one image would compare it with itself
-    "accumulate": (1, 1_000_000),
+    "grad_accum_steps": (1, 1_000_000),
     "timeout": (1, 10_000_000),
     "nz": (1, 1_000_000),
     "ngf": (1, 10_000),
@@ -204,7 +204,7 @@ _RANGES: dict[str, Range] = {
     "max_steps": (0, None),
     "discriminators": (1, 64),
     "checkpoint": (1, None),
-    "tick": (1, None),
+    "log_every": (1, None),
     "sample_every": (0, None),
     "ema": (0.0, 0.999999),
     "evaluate_every": (0, None),

@@ -42,7 +42,7 @@ def make_folder(folder: Path) -> Path:
     """Makes ``folder`` and its parents where they are missing.
 
     Raises:
-        WorldError: it cannot be made.
+        ExternalError: it cannot be made.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def locked(path: Path, report: Report = silent) -> Iterator[None]:
     The operating system drops the lock with its holder, so a killed process blocks nobody.
 
     Raises:
-        WorldError: the folder cannot be written.
+        ExternalError: the folder cannot be written.
     """
     while not (lock := try_lock(path)):
         report(f"{path.name}: another process is at work on it; waiting")
@@ -91,7 +91,7 @@ def try_lock(path: Path) -> "BaseFileLock | None":
     """Takes the lock that guards ``path`` among processes, to be released by the caller; None: another one holds it.
 
     Raises:
-        WorldError: the folder cannot be written.
+        ExternalError: the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 

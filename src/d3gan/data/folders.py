@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from d3gan.data.files import disk_errors, hash_file
 from d3gan.data.preprocess import fit, ordered_map, to_array
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 Images = npt.NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ class Collection(Protocol):
     ignored: int
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image file; raises WorldError where it cannot be read."""
+        """The bytes of one image file; raises ExternalError where it cannot be read."""
         ...
 
     def quick_key(self) -> str:
@@ -80,8 +80,8 @@ def _is_image(name: str) -> bool:
     return not hidden and name.lower().endswith(SUFFIXES)
 
 
-def _too_long(place: str, size: int) -> WorldError:
-    return WorldError(f"{place}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
+def _too_long(place: str, size: int) -> ExternalError:
+    return ExternalError(f"{place}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def open_collection(path: Path) -> Iterator[Collection]:
     """Opens a folder or zip of images.
 
     Raises:
-        WorldError: it cannot be read, is no zip, is encrypted, or holds no image.
+        ExternalError: it cannot be read, is no zip, is encrypted, or holds no image.
     """
     with ExitStack() as opened:
         collection: Collection
@@ -99,10 +99,10 @@ def open_collection(path: Path) -> Iterator[Collection]:
             try:
                 archive = opened.enter_context(zipfile.ZipFile(path))
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise WorldError(f"{path}: cannot be opened as a zip ({error}); copy or make it again") from error
+                raise ExternalError(f"{path}: cannot be opened as a zip ({error}); copy or make it again") from error
             collection = _Zip(path, archive)
         if not collection.names:
-            raise WorldError(
+            raise ExternalError(
                 f"{path}: holds no image ({', '.join(SUFFIXES)}; {collection.ignored} other files ignored)"
             )
         yield collection
@@ -179,13 +179,13 @@ class _Zip:
         entry = self._entries[index]
         place = f"{self.path}: {entry.filename}"
         if entry.flag_bits & 1:
-            raise WorldError(f"{place}: is encrypted; unpack it and name the folder instead")
+            raise ExternalError(f"{place}: is encrypted; unpack it and name the folder instead")
         if entry.file_size > MAX_FILE_BYTES:
             raise _too_long(place, entry.file_size)
         try:
             return self._archive.read(entry)
         except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise WorldError(f"{place}: cannot be unpacked ({error}); copy or make the zip again") from error
+            raise ExternalError(f"{place}: cannot be unpacked ({error}); copy or make the zip again") from error
 
     def quick_key(self) -> str:
         return self.checksum()
@@ -218,10 +218,10 @@ def decoded_images(collection: Collection, size: int, channels: int, workers: in
         uint8 arrays (1, channels, size, size), 0..255.
 
     Raises:
-        WorldError: an image cannot be read; names it.
+        ExternalError: an image cannot be read; names it.
     """
     for result in _decode_all(collection, size, channels, workers):
-        if isinstance(result, WorldError):
+        if isinstance(result, ExternalError):
             raise result
         yield result[None]
 
@@ -230,35 +230,35 @@ def side_of_first(collection: Collection) -> int:
     """The shorter side, in pixels, of the first image.
 
     Raises:
-        WorldError: it cannot be read.
+        ExternalError: it cannot be read.
     """
     first = next(_decode_all(collection, None, 3, 1))
-    if isinstance(first, WorldError):
+    if isinstance(first, ExternalError):
         raise first
     return int(min(first.shape[1:]))
 
 
-def unreadable_images(collection: Collection, workers: int) -> Iterator[WorldError | None]:
+def unreadable_images(collection: Collection, workers: int) -> Iterator[ExternalError | None]:
     """Opens every image in order and yields its error, or None where it is sound."""
     for result in _decode_all(collection, 1, 3, workers):
-        yield result if isinstance(result, WorldError) else None
+        yield result if isinstance(result, ExternalError) else None
 
 
 def _decode_all(
     collection: Collection, size: int | None, channels: int, workers: int
-) -> Iterator[Images | WorldError]:
+) -> Iterator[Images | ExternalError]:
     """Every image in order, square with ``size`` pixels a side or, for None, as it is; or its error."""
 
-    def tasks() -> Iterator[_Task | WorldError]:
+    def tasks() -> Iterator[_Task | ExternalError]:
         # Read by this one thread: zipfile's reference counts are not made for several.
         for index, name in enumerate(collection.names):
             try:
                 yield _Task(f"{collection.path}: {name}", collection.read(index))
-            except WorldError as error:
+            except ExternalError as error:
                 yield error
 
-    def work(task: _Task | WorldError) -> Images | WorldError:
-        if isinstance(task, WorldError):
+    def work(task: _Task | ExternalError) -> Images | ExternalError:
+        if isinstance(task, ExternalError):
             return task
         # A damaged image can raise nearly anything inside Pillow; none of it is a defect of ours.
         try:
@@ -268,7 +268,7 @@ def _decode_all(
             why = "is not one"
         except Exception as error:
             why = str(error) or type(error).__name__
-        return WorldError(f"{task.place}: cannot be read as PNG, JPEG or WebP ({why}); replace or remove it")
+        return ExternalError(f"{task.place}: cannot be read as PNG, JPEG or WebP ({why}); replace or remove it")
 
     yield from ordered_map(work, tasks(), workers)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from d3gan.data.files import Report, locked, silent, write_beside
 from d3gan.data.published.catalog import Dataset, Split, dataset_names, find_dataset
-from d3gan.errors import ConfigError, WorldError, nearest
+from d3gan.errors import ConfigError, ExternalError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ def load_images(
 
     Raises:
         ConfigError: an unknown data set, split, size or number of channels.
-        WorldError: files cannot be had, read or written.
+        ExternalError: files cannot be had, read or written.
     """
     say = report or silent
     if channels not in (1, 3):
@@ -193,7 +193,7 @@ def _load_collection(
             yield from decoded_images(collection, size, channels, workers)
             with open_collection(path) as again:
                 if again.quick_key() != before:
-                    raise WorldError(f"{path}: changed while it was read; run it again once it is at rest")
+                    raise ExternalError(f"{path}: changed while it was read; run it again once it is at rest")
 
         images = prepared_images(cached, shape, make_blocks, report=report, progress=progress)
     report(f"{path}: {shape[0]:,} images from {cached}")

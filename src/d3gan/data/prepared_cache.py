@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from d3gan.data.files import ANOTHER_FOLDER, Report, disk_errors, locked, make_folder, write_beside
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.progress_bar import progress_bar
 
 Images = npt.NDArray[np.uint8]
@@ -44,7 +44,7 @@ def prepared_images(
         A read-only memory map, uint8, of ``shape``.
 
     Raises:
-        WorldError: the images cannot be made, or the disk is full, or the folder cannot be written.
+        ExternalError: the images cannot be made, or the disk is full, or the folder cannot be written.
     """
     images = _open(path, shape, report)
     if images is None:
@@ -55,7 +55,7 @@ def prepared_images(
                 _write(path, shape, make_blocks, progress)
                 images = _open(path, shape, report)
     if images is None:
-        raise WorldError(f"{path}: is not as it was written a moment ago; check the disk, or {ANOTHER_FOLDER}")
+        raise ExternalError(f"{path}: is not as it was written a moment ago; check the disk, or {ANOTHER_FOLDER}")
     return images
 
 
@@ -89,7 +89,7 @@ def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]]
     with disk_errors(path):
         free = shutil.disk_usage(make_folder(path.parent)).free
     if free < needed:
-        raise WorldError(
+        raise ExternalError(
             f"{path}: needs {needed:,} bytes, {free:,} are free; free some space there, or {ANOTHER_FOLDER}"
         )
     count = 0
@@ -103,7 +103,7 @@ def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]]
             count += len(block)
             advance(len(block))
         if count != shape[0]:
-            raise WorldError(f"{path}: {count} images were read where {shape[0]} were expected; run it again")
+            raise ExternalError(f"{path}: {count} images were read where {shape[0]} were expected; run it again")
 
 
 def cache_file_name(name: str, split: str, shape: Shape, checksum: str) -> str:

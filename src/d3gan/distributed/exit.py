@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from d3gan.errors import ConfigError, PeerLostError, TrainingDivergedError, WorldError
+from d3gan.errors import ConfigError, ExternalError, PeerLostError, TrainingDivergedError
 from d3gan.files import write_text
 
 # Set by ``distributed.launcher`` for the processes it starts: it reads their files and says itself what went wrong.
@@ -26,7 +26,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def message_of(error: BaseException) -> str:
     """The line that an error gets."""
-    if isinstance(error, ConfigError | WorldError):
+    if isinstance(error, ConfigError | ExternalError):
         return f"error: {error}"
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
@@ -69,7 +69,7 @@ def _write_for_launcher(error: BaseException, file: Path) -> None:
     about = {"py_callstack": trace, "timestamp": str(int(time.time()))}
     ours = {"code": code_of(error), "consequence": isinstance(error, PeerLostError)}
     told = {"message": {"message": message_of(error), "extraInfo": about, "d3gan": ours}}
-    with suppress(OSError, WorldError):  # the exit code tells the most of it
+    with suppress(OSError, ExternalError):  # the exit code tells the most of it
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(told))
 
@@ -89,11 +89,20 @@ def first_on_host(message: str) -> bool:
     return True
 
 
-def end_process(error: ConfigError | WorldError) -> NoReturn:
+def end_process(error: ConfigError | ExternalError) -> NoReturn:
     """Ends this process at once, from any thread, while its main thread is held up inside a backend."""
     report("d3gan", error)
     sys.stdout.flush()
     os._exit(code_of(error))
+
+
+_at_once = False
+
+
+def leave_at_once() -> None:
+    """Has ``leave`` end this process: it works with others from now on."""
+    global _at_once
+    _at_once = True
 
 
 def leave(code: int) -> int:
@@ -103,8 +112,7 @@ def leave(code: int) -> int:
     gloo that comes back to Python while that is being taken down aborts the process (seen with PyTorch 2.13, once in
     some hundred ends).
     """
-    distributed = sys.modules.get("d3gan.distributed.setup")
-    if distributed is not None and distributed.has_joined():
+    if _at_once:
         with suppress(OSError):  # whoever reads it may have left
             sys.stdout.flush()
         os._exit(code)

@@ -11,7 +11,7 @@ import torch.distributed
 from torch import Tensor
 
 from d3gan.distributed.watchdog import Watch
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 
 Anything = TypeVar("Anything")
 
@@ -43,7 +43,7 @@ class Group:
         self._answers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and speaks: rank 0 does."""
         return self.rank == 0
 
@@ -90,11 +90,11 @@ class Group:
             stop = stop or bool(answer.item() > 0)
         return stop
 
-    def any(self, mine: bool) -> bool:
+    def any_rank(self, mine: bool) -> bool:
         """Whether it is so in any of the processes; all of them must call it."""
-        return any(self.everyones(mine))
+        return any(self.all_gather(mine))
 
-    def everyones(self, mine: Anything) -> list[Anything]:
+    def all_gather(self, mine: Anything) -> list[Anything]:
         """Every process's object, in order of rank; all processes must call it."""
         if self.world_size == 1:
             return [mine]
@@ -102,7 +102,7 @@ class Group:
         torch.distributed.all_gather_object(found, mine, group=self.processes)
         return found
 
-    def leaders(self, mine: Anything) -> Anything:
+    def broadcast(self, mine: Anything) -> Anything:
         """Rank 0's object, to every process; all of them must call it."""
         if self.world_size == 1:
             return mine
@@ -118,29 +118,29 @@ class Group:
         """
         if self.world_size == 1:
             return [tensor]
-        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)] if self.leads else None
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)] if self.is_main else None
         torch.distributed.gather(tensor.contiguous(), gathered, group_dst=0, group=self.processes)
         return gathered or []
 
     @contextmanager
-    def sharing_errors(self) -> Iterator[None]:
+    def raise_on_all_ranks(self) -> Iterator[None]:
         """What fails in one process fails in all: no process is left waiting for one that has given up.
 
         The block must not talk to the other processes; all of them must come to it.
 
         Raises:
             ConfigError: in every process, where any raised it; the lowest rank's, named if it was not everyone's.
-            WorldError: likewise.
+            ExternalError: likewise.
         """
-        own: ConfigError | WorldError | None = None
+        own: ConfigError | ExternalError | None = None
         try:
             yield
-        except (ConfigError, WorldError) as error:
+        except (ConfigError, ExternalError) as error:
             own = error
         told = (type(own), str(own)) if own is not None else None
         if own is not None and self.world_size == 1:
             raise own
-        everyones = self.everyones((told, place()))
+        everyones = self.all_gather((told, hostname()))
         first = next((rank for rank, (error, _) in enumerate(everyones) if error is not None), None)
         if first is None:
             return
@@ -155,7 +155,7 @@ class Group:
         Raises:
             ConfigError: in every process, naming the first fact that differs, and where.
         """
-        everyones = self.everyones((dict(facts), place()))
+        everyones = self.all_gather((dict(facts), hostname()))
         leader, _ = everyones[0]
         for rank, (theirs, where) in enumerate(everyones):
             for name, value in theirs.items():
@@ -165,7 +165,7 @@ class Group:
                         f"{everyones[0][1]}: start all processes with the same config and the same data"
                     )
 
-    def part(self, workers: int) -> "Group | None":
+    def subgroup(self, workers: int) -> "Group | None":
         """The first ``workers`` processes as a group of their own; all processes must call it.
 
         Returns:
@@ -178,11 +178,11 @@ class Group:
         processes = torch.distributed.new_group(list(range(workers)))
         return Group(self.rank, workers, processes) if self.rank < workers else None
 
-    def reached(self, what: str) -> None:
+    def heartbeat(self, what: str) -> None:
         """Notes that this process goes on, and where it is; see ``d3gan.distributed.watchdog``."""
         self._at = what
         if self._watch is not None:
-            self._watch.reached(what)
+            self._watch.heartbeat(what)
 
     def on_orphan(self, call: Callable[[], None]) -> None:
         """Has ``call`` called, from another thread, if this process's launcher dies."""
@@ -190,10 +190,10 @@ class Group:
             self._watch.on_orphan = call
 
     def where(self) -> str:
-        """What ``reached`` was last told."""
+        """What ``heartbeat`` was last told."""
         return self._at
 
 
-def place() -> str:
+def hostname() -> str:
     """This host's name, for messages."""
     return socket.gethostname()

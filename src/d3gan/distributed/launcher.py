@@ -30,7 +30,7 @@ from d3gan.distributed.rendezvous import (
     own_address,
     refuse_unknown_host,
 )
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -108,7 +108,7 @@ def launch_processes(
 
     Raises:
         ConfigError: a process was ended by a bad value.
-        WorldError: a process failed, or the hosts did not find one another.
+        ExternalError: a process failed, or the hosts did not find one another.
     """
     if launch.rdzv_endpoint:
         refuse_unknown_host(launch.rdzv_endpoint)
@@ -234,12 +234,12 @@ def _told_in(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _error_of(told: dict[str, Any]) -> ConfigError | WorldError:
+def _error_of(told: dict[str, Any]) -> ConfigError | ExternalError:
     text = str(told.get("text", "error: a process failed")).removeprefix("error: ")
-    return ConfigError(text) if told.get("code") == 2 else WorldError(text)
+    return ConfigError(text) if told.get("code") == 2 else ExternalError(text)
 
 
-def explained(failed: "ChildFailedError", again: str) -> ConfigError | WorldError:
+def explained(failed: "ChildFailedError", again: str) -> ConfigError | ExternalError:
     """The one error that says why the processes ended, and what to do where they were killed.
 
     A cause that a process has told comes first, then processes that could tell nothing (but not those that the
@@ -257,4 +257,4 @@ def explained(failed: "ChildFailedError", again: str) -> ConfigError | WorldErro
         return _error_of(told)
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
     memory = "; the system may have been short of memory" if failure.exitcode == -9 else ""
-    return WorldError(f"process {rank} (pid {failure.pid}) {how}{memory}; {again}")
+    return ExternalError(f"process {rank} (pid {failure.pid}) {how}{memory}; {again}")

@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 
 # How long a host that can be reached may take to answer at the endpoint; PyTorch tries twice.
 CONNECT_SECONDS = 30
@@ -40,13 +40,13 @@ def refuse_unknown_host(endpoint: str) -> None:
     """Checks that the endpoint's host has an address; PyTorch would try for a minute and a half.
 
     Raises:
-        WorldError: it has none.
+        ExternalError: it has none.
     """
     try:
         _resolved(endpoint)
     except OSError as error:
         host = endpoint.rpartition(":")[0]
-        raise WorldError(f"--rdzv-endpoint {endpoint}: this host knows no {host} ({error.strerror})") from error
+        raise ExternalError(f"--rdzv-endpoint {endpoint}: this host knows no {host} ({error.strerror})") from error
 
 
 def _resolved(endpoint: str) -> tuple[socket.AddressFamily, str, int]:
@@ -90,11 +90,11 @@ def interface_of(address: str) -> str:
     return next((name for name, found in interfaces if any(each.address == address for each in found)), "")
 
 
-def no_rendezvous(hosts: Hosts, error: BaseException) -> WorldError:
+def no_rendezvous(hosts: Hosts, error: BaseException) -> ExternalError:
     """What to say where the processes did not find one another."""
     reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
     where = hosts.rdzv_endpoint or "this host"
-    return WorldError(
+    return ExternalError(
         f"{where}: the processes did not find one another there ({type(error).__name__}: {reason}); is the host "
         "right, its port free and open, and was the same command started on all hosts?"
     )

@@ -14,11 +14,11 @@ import torch
 import torch.distributed
 
 from d3gan.devices import resolve_device
-from d3gan.distributed.exit import end_process
-from d3gan.distributed.group import Group, place
+from d3gan.distributed.exit import end_process, leave_at_once
+from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.store import open_store
 from d3gan.distributed.watchdog import STORE_SECONDS, Watch
-from d3gan.errors import ConfigError, PeerLostError, WorldError
+from d3gan.errors import ConfigError, ExternalError, PeerLostError
 
 
 def number_of_environment(name: str, default: int, least: int) -> int:
@@ -88,7 +88,7 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
 
     Raises:
         ConfigError: torchrun's variables are incomplete or do not go together, or a process has no device of its own.
-        WorldError: the other processes cannot be reached.
+        ExternalError: the other processes cannot be reached.
     """
     world_size = number_of_environment("WORLD_SIZE", 1, least=1)
     if world_size == 1:
@@ -104,7 +104,7 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
     watch = _join(rank, world_size, device_name, timeout)
     try:
         group = Group(rank, world_size, watch=watch)
-        with group.sharing_errors():
+        with group.raise_on_all_ranks():
             device = own_device(device_name)
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -116,18 +116,14 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
             torch.distributed.destroy_process_group()
 
 
-def has_joined() -> bool:
-    """Whether this process has worked with others."""
-    return _joined > 0
-
-
 def _join(rank: int, world_size: int, device_name: str, timeout: float) -> Watch:
     """Joins the processes; returns what will watch over them."""
     global _joined
     _joined += 1
+    leave_at_once()
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     # What listens there may be something else, whose answer PyTorch would await without end.
-    mute = WorldError(f"{where}: what listens there does not answer as process 0 would; is the port taken?")
+    mute = ExternalError(f"{where}: what listens there does not answer as process 0 would; is the port taken?")
     patience = threading.Timer(timeout + PATIENCE, end_process, [mute])
     patience.daemon = True
     patience.start()
@@ -143,7 +139,7 @@ def _join(rank: int, world_size: int, device_name: str, timeout: float) -> Watch
         )
         return Watch(open_store(f"watch {_joined}", STORE_SECONDS), rank, world_size, timeout, end_process)
     except (torch.distributed.DistError, RuntimeError, ValueError) as error:
-        raise WorldError(f"{where}: cannot join the other processes there ({first_line(error)})") from error
+        raise ExternalError(f"{where}: cannot join the other processes there ({first_line(error)})") from error
     finally:
         patience.cancel()
 
@@ -158,10 +154,10 @@ def naming_lost_contact(group: Group) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if group.world_size == 1 or isinstance(error, WorldError) or not _is_lost_contact(error):
+        if group.world_size == 1 or isinstance(error, ExternalError) or not _is_lost_contact(error):
             raise
         raise PeerLostError(
-            f"{group.where()}: process {group.rank} on {place()} lost contact with another process "
+            f"{group.where()}: process {group.rank} on {hostname()} lost contact with another process "
             f"({first_line(error)})"
         ) from error
 

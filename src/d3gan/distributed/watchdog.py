@@ -18,7 +18,7 @@ from typing import Any
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 SECONDS_BETWEEN_BEATS = 1.0
 # How long the store may take to answer; it is one small request.
@@ -90,7 +90,7 @@ class Watch:
         rank: int,
         world_size: int,
         timeout: float,
-        end: Callable[[WorldError], Any],
+        end: Callable[[ExternalError], Any],
     ):
         self._store, self._rank, self._world_size = store, rank, world_size
         self._timeout, self._end = timeout, end
@@ -111,7 +111,7 @@ class Watch:
         self._over.set()
         self._thread.join(STORE_SECONDS)  # or it might ask a store that is being taken down
 
-    def reached(self, place: str) -> None:
+    def heartbeat(self, place: str) -> None:
         """This process goes on; called in the same order in all of them. The first call starts the clock."""
         self._places, self._place, self._since = self._places + 1, place, time.monotonic()
 
@@ -126,10 +126,10 @@ class Watch:
             if since is not None and time.monotonic() - since > self._timeout:
                 message = self._explanation()
                 if self._since == since and not self._over.is_set():  # it may have gone on meanwhile, or ended well
-                    self._end(WorldError(message))
+                    self._end(ExternalError(message))
 
     def _end_orphan(self) -> None:
-        self._end(WorldError(f"{self._place}: the launcher of process {self._rank} is gone; start again"))
+        self._end(ExternalError(f"{self._place}: the launcher of process {self._rank} is gone; start again"))
 
     def _beat(self) -> None:
         self._count += 1

@@ -12,7 +12,7 @@ from d3gan.config.train_config import check_metrics
 from d3gan.distributed.group import Group
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import ConfigError
-from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
+from d3gan.evaluation.evaluate import EvaluationSpec, evaluate, fakes_of, refuse_impossible, warning_of_few
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.choose import choose
 from d3gan.evaluation.feature_statistics import Source, order_of
@@ -68,17 +68,17 @@ def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> di
 
     Raises:
         ConfigError: what was asked for does not fit together.
-        WorldError: weights, images or files cannot be had.
+        ExternalError: weights, images or files cannot be had.
     """
     with start(options.device, timeout=EVALUATION_TIMEOUT) as (group, device), naming_lost_contact(group):
-        say = say if group.leads else lambda _: None
-        return _measure(options, device, group, say, progress and group.leads)
+        say = say if group.is_main else lambda _: None
+        return _measure(options, device, group, say, progress and group.is_main)
 
 
 def _measure(
     options: Evaluate, device: torch.device, group: Group, say: Callable[[str], None], progress: bool
 ) -> dict[str, Any] | None:
-    with group.sharing_errors():
+    with group.raise_on_all_ranks():
         fakes = _fakes_of_run(options, device) if options.run else _fakes_of_images(options, say, progress)
         extractor = choose(
             options.features,
@@ -89,12 +89,12 @@ def _measure(
             report=say,
             progress=progress,
         )
-        wanted = Wanted(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
+        wanted = EvaluationSpec(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
         refuse_impossible(wanted, None, extractor)
         finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, say, progress)
-        published = _published(fakes, extractor, finder) if options.protocol == "published" and group.leads else {}
+        published = _published(fakes, extractor, finder) if options.protocol == "published" and group.is_main else {}
     reference = find_reference(options.reference, extractor, group, finder)
-    with group.sharing_errors():
+    with group.raise_on_all_ranks():
         if reference is not None:
             _prepare(options, reference, wanted, extractor, say)
     record = evaluate(fakes.source, wanted, reference, extractor, group)
@@ -112,7 +112,7 @@ def _published(fakes: Fakes, extractor: Extractor, finder: ImageFinder) -> dict[
 
 
 def _prepare(
-    options: Evaluate, reference: Reference, wanted: Wanted, extractor: Extractor, say: Callable[[str], None]
+    options: Evaluate, reference: Reference, wanted: EvaluationSpec, extractor: Extractor, say: Callable[[str], None]
 ) -> None:
     """What rank 0 does with the reference before the fakes are made."""
     if options.save_reference:

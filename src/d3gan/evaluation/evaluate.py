@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, PeerLostError, WorldError, first_line
+from d3gan.errors import ConfigError, ExternalError, PeerLostError, first_line
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import SPLITS, Collected, Source, collect, grey_to_colour, order_of
 from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_name
@@ -29,7 +29,7 @@ LATENTS = 250
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluationSpec:
     """What an evaluation is to compute."""
 
     metrics: tuple[str, ...]
@@ -56,7 +56,7 @@ def fakes_of(generator: Generator, seed: int) -> Source:
             blocks.append(latents[max(start - first, 0) : stop - first])
         made = raw_sample(generator, torch.cat(blocks))
         if not made.isfinite().all():  # as 8-bit images they would pass for black ones
-            raise WorldError("the generator's images are not finite numbers: its training has diverged")
+            raise ExternalError("the generator's images are not finite numbers: its training has diverged")
         return grey_to_colour(to_uint8(made))
 
     return images
@@ -64,7 +64,7 @@ def fakes_of(generator: Generator, seed: int) -> Source:
 
 def evaluate(
     source: Source,
-    wanted: Wanted,
+    wanted: EvaluationSpec,
     reference: Reference | None,
     extractor: Extractor,
     group: Group,
@@ -90,8 +90,8 @@ def evaluate(
         ConfigError: a metric needs what the extractor or the reference lacks.
         PeerLostError: another process is gone.
     """
-    refuse_impossible(wanted, reference if group.leads else None, extractor)
-    shown = wanted.progress and group.leads
+    refuse_impossible(wanted, reference if group.is_main else None, extractor)
+    shown = wanted.progress and group.is_main
     fakes, reasons = None, dict[str, str]()
     with progress_bar("features of fake images", wanted.num_samples, shown=shown, unit="images") as move:
 
@@ -106,9 +106,9 @@ def evaluate(
             )
         except PeerLostError:
             raise
-        except WorldError as error:  # in all processes alike
+        except ExternalError as error:  # in all processes alike
             reasons = dict.fromkeys(wanted.metrics, str(error))
-    if not group.leads:
+    if not group.is_main:
         return None
     assert reference is not None  # rank 0 has it
     record: dict[str, Any] = {
@@ -121,14 +121,14 @@ def evaluate(
         for metric in wanted.metrics:
             try:
                 record |= _MEASURES[metric](fakes, reference, extractor, wanted)
-            except WorldError as error:
+            except ExternalError as error:
                 reasons[metric] = str(error)
             except (RuntimeError, MemoryError, np.linalg.LinAlgError) as error:  # memory, or a solver
                 reasons[metric] = first_line(error)
     return record | ({NOT_COMPUTED: reasons} if reasons else {})
 
 
-def refuse_impossible(wanted: Wanted, reference: Reference | None, extractor: Extractor) -> None:
+def refuse_impossible(wanted: EvaluationSpec, reference: Reference | None, extractor: Extractor) -> None:
     """Checks, before any work, that the extractor and the reference have what the metrics need.
 
     Raises:
@@ -151,7 +151,7 @@ def refuse_impossible(wanted: Wanted, reference: Reference | None, extractor: Ex
         )
 
 
-def warning_of_few(count: int, wanted: Wanted, extractor: Extractor) -> str:
+def warning_of_few(count: int, wanted: EvaluationSpec, extractor: Extractor) -> str:
     """What to say of a Fréchet distance from too few images, once; empty where there are enough.
 
     Args:
@@ -167,7 +167,7 @@ def warning_of_few(count: int, wanted: Wanted, extractor: Extractor) -> str:
     )
 
 
-def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
+def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     name = figure_name("fid", extractor.name, reference.name)
     found = {name: frechet_distance(reference.gaussian, fakes.moments.gaussian())}
     if fakes.features is None:
@@ -179,7 +179,7 @@ def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: W
     return found | _interval(name, found[name], error)
 
 
-def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
+def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     assert fakes.score is not None  # asked for
     name = figure_name("is", extractor.name)
     score, deviation = fakes.score
@@ -191,7 +191,7 @@ def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: W
     return found | _interval(name, score, error)
 
 
-def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
+def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     assert reference.kept is not None  # refuse_impossible looked
     name = figure_name("kid", extractor.name, reference.name)
     distance = kernel_distance(reference.kept, fakes.kept, stream(0, "KID subsets"))
@@ -203,7 +203,7 @@ def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: W
     return found | _interval(name, distance.mean, kernel_error(reference.kept, fakes.kept, distance))
 
 
-def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: Wanted) -> dict[str, Any]:
+def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     assert reference.kept is not None  # refuse_impossible looked
     found: dict[str, Any] = {}
     for metric, values in dataclasses.asdict(neighbours(reference.kept, fakes.kept)).items():
@@ -219,7 +219,7 @@ def _interval(name: str, value: float, error: float) -> dict[str, list[float]]:
 
 
 # Metric -> what computes its figures from the fakes, the reference, the extractor and what is wanted.
-_MEASURES: dict[str, Callable[[Collected, Reference, Extractor, Wanted], dict[str, Any]]] = {
+_MEASURES: dict[str, Callable[[Collected, Reference, Extractor, EvaluationSpec], dict[str, Any]]] = {
     "fid": _fid,
     "is": _is,
     "kid": _kid,

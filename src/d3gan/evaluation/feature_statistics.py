@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from d3gan.distributed.group import Group
-from d3gan.errors import WorldError, first_line
+from d3gan.errors import ExternalError, first_line
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.metrics.features import UnusableFeaturesError
 from d3gan.evaluation.metrics.fid import Moments
@@ -86,22 +86,22 @@ def collect(
         The statistics on rank 0, None elsewhere.
 
     Raises:
-        WorldError: in all processes, where the images or features of any of them cannot be used.
+        ExternalError: in all processes, where the images or features of any of them cannot be used.
     """
-    with group.sharing_errors():
-        taken = _Taken(count, extractor, score, everything) if group.leads else None
+    with group.raise_on_all_ranks():
+        taken = _Taken(count, extractor, score, everything) if group.is_main else None
     chunks = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     for first in range(0, len(chunks), group.world_size):
         own = first + group.rank
-        with group.sharing_errors():
+        with group.raise_on_all_ranks():
             mine = _features(source, chunks[own], extractor, score) if own < len(chunks) else None
         together = group.gather(_padded(mine, extractor, score))
-        with group.sharing_errors():
+        with group.raise_on_all_ranks():
             if taken is not None:
                 for (start, stop), rows in zip(chunks[first:], together, strict=False):
                     taken.take(rows[: stop - start], start)
         advance(sum(stop - start for start, stop in chunks[first : first + group.world_size]))
-        group.reached(f"image {chunks[first][0]:,} of an evaluation")
+        group.heartbeat(f"image {chunks[first][0]:,} of an evaluation")
     return taken.result() if taken is not None else None
 
 
@@ -109,7 +109,7 @@ def _features(source: Source, chunk: tuple[int, int], extractor: Extractor, scor
     """(n, D) features of a chunk, or (n, D + C) with the logits beside them, float32."""
     try:
         features, logits = extractor(source(*chunk))
-    except WorldError:
+    except ExternalError:
         raise
     except RuntimeError as error:  # memory has run out, or a network of the user's own fails on these images
         reason = f"images {chunk[0]:,} to {chunk[1]:,}: {first_line(error)}"

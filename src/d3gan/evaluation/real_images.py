@@ -59,7 +59,7 @@ def native_size(spec: str, flag: str) -> int:
 
     Raises:
         ConfigError: there are none.
-        WorldError: they cannot be read.
+        ExternalError: they cannot be read.
     """
     if named := split_of(spec):
         dataset = find_dataset(named[0])
@@ -100,7 +100,7 @@ class ImageFinder:
 
         Raises:
             ConfigError: nothing of that name.
-            WorldError: the images cannot be had.
+            ExternalError: the images cannot be had.
         """
         name, source, split = self._resolve(spec, flag)
         found = load_images(

@@ -21,7 +21,7 @@ from torch import Tensor
 from d3gan.data.files import LOCK_SECONDS, silent, try_lock
 from d3gan.data.load import data_folder
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import Collected, collect
 from d3gan.evaluation.metrics.fid import Gaussian
@@ -60,9 +60,9 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
 
     Raises:
         ConfigError: nothing of that name, or statistics of another extractor.
-        WorldError: images or statistics cannot be had.
+        ExternalError: images or statistics cannot be had.
     """
-    with group.sharing_errors():
+    with group.raise_on_all_ranks():
         if spec.lower().endswith(".npz"):
             return read_reference(Path(spec).expanduser(), extractor)
         images = finder.open(spec, "reference")
@@ -72,18 +72,18 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
 def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
     """Statistics of real images, all of them, from the cache or computed now by all processes of the group."""
     path = _cache_path(images, extractor, finder.data_dir)
-    known = _known(path, images, extractor, finder.say) if group.leads else None
-    if group.leaders(known is not None):
+    known = _known(path, images, extractor, finder.say) if group.is_main else None
+    if group.broadcast(known is not None):
         return known
     with _locked(path, images, group, finder.say):
-        known = _known(path, images, extractor, finder.say) if group.leads else None
-        if group.leaders(known is not None):  # another run has computed it meanwhile
+        known = _known(path, images, extractor, finder.say) if group.is_main else None
+        if group.broadcast(known is not None):  # another run has computed it meanwhile
             return known
         finder.say(f"{images.described}: computing features ({extractor.name}), once")
         with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
             collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
         reference = None
-        with group.sharing_errors():
+        with group.raise_on_all_ranks():
             if collected is not None:
                 reference = reference_from(collected, images.name, images.described, extractor)
                 write_reference(reference, path)
@@ -98,14 +98,14 @@ def _locked(path: Path, images: Images, group: Group, say: Callable[[str], None]
     """
     lock = None
     while True:
-        with group.sharing_errors():
-            lock = try_lock(path) if group.leads else None
-        if group.leaders(lock is not None):
+        with group.raise_on_all_ranks():
+            lock = try_lock(path) if group.is_main else None
+        if group.broadcast(lock is not None):
             break
         say(f"{images.described}: another process is computing their features; waiting for it")
         say = silent
         time.sleep(LOCK_SECONDS)
-        group.reached("waiting for another run's features of real images")
+        group.heartbeat("waiting for another run's features of real images")
     try:
         yield
     finally:
@@ -134,7 +134,7 @@ def _known(path: Path, images: Images, extractor: Extractor, say: Callable[[str]
         return None
     try:
         found = read_reference(path, extractor)
-    except (WorldError, ConfigError) as error:
+    except (ExternalError, ConfigError) as error:
         say(f"{error}; computing it again")
         return None
     # The cache is found by content: other images of the same content may be called otherwise.
@@ -146,7 +146,7 @@ def write_reference(reference: Reference, path: Path) -> None:
     """Writes ``mu`` and ``sigma``, and what else of ours the reference has.
 
     Raises:
-        WorldError: the file cannot be written.
+        ExternalError: the file cannot be written.
     """
     about = {"format": FORMAT, "described": reference.described, "extractor": reference.extractor}
     arrays: dict[str, Any] = {
@@ -165,7 +165,7 @@ def read_reference(path: Path, extractor: Extractor) -> Reference:
 
     Raises:
         ConfigError: no such file, or its features are another extractor's.
-        WorldError: it cannot be read, or does not hold what it must.
+        ExternalError: it cannot be read, or does not hold what it must.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
@@ -181,7 +181,7 @@ def read_reference(path: Path, extractor: Extractor) -> Reference:
             raise ValueError("mu and sigma are not finite numbers of shapes (D,) and (D, D)")
     except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
-        raise WorldError(f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({reason})") from error
+        raise ExternalError(f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({reason})") from error
     if about.get("extractor", extractor.identity) != extractor.identity:
         raise ConfigError(f"{path}: was made with {about['extractor']}, the features here are {extractor.identity}")
     if size != extractor.feature_size:

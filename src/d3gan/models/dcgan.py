@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from d3gan.models.matmul_convolution import Doubling, Halving
+from d3gan.models.matmul_convolution import DownConv, UpConv
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -56,9 +56,9 @@ class Generator(nn.Module):
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
         for inner, outer in itertools.pairwise(widths):
-            layers += [Doubling(inner, outer), nn.BatchNorm2d(outer)]
+            layers += [UpConv(inner, outer), nn.BatchNorm2d(outer)]
             layers += [ACTIVATIONS[activation]()]
-        layers += [Doubling(widths[-1], nc), nn.Tanh()]
+        layers += [UpConv(widths[-1], nc), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -76,9 +76,9 @@ class Discriminator(nn.Module):
     def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3):
         super().__init__()
         widths = [ndf * m for m in stage_multipliers(image_size)]
-        layers: list[nn.Module] = [Halving(nc, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [DownConv(nc, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
         for outer, inner in itertools.pairwise(widths):
-            layers += [Halving(outer, inner)]
+            layers += [DownConv(outer, inner)]
             layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)
@@ -114,7 +114,7 @@ class Discriminators(nn.Module):
         fake_logits = torch.stack([discriminator(fake_images) for discriminator in self.members])
         return real_logits, fake_logits
 
-    def judge(self, images: Tensor, selected: Tensor) -> Tensor:
+    def selected_logits(self, images: Tensor, selected: Tensor) -> Tensor:
         """Logits (N,) of one discriminator, whose parameters take no gradient; the images do.
 
         Args:
@@ -126,10 +126,10 @@ class Discriminators(nn.Module):
             own = self.members[int(selected)].named_parameters()
             parameters = {name: parameter.detach() for name, parameter in own}
         else:
-            parameters = self.gathered(selected)
+            parameters = self.selected_parameters(selected)
         return cast(Tensor, functional_call(self.members[0], parameters, (images,)))
 
-    def gathered(self, selected: Tensor) -> dict[str, Tensor]:
+    def selected_parameters(self, selected: Tensor) -> dict[str, Tensor]:
         """Copies of one discriminator's parameters by name, detached, chosen on the device.
 
         Args:

@@ -148,7 +148,7 @@ class Fewest(NamedTuple):
 FEWEST = {torch.bfloat16: Fewest(128), torch.float32: Fewest(256, images=64)}
 
 
-class Halving(nn.Conv2d):
+class DownConv(nn.Conv2d):
     """A convolution without bias that halves the side of a map: (N, inputs, 2S, 2S) -> (N, outputs, S, S)."""
 
     def __init__(self, inputs: int, outputs: int):
@@ -156,13 +156,13 @@ class Halving(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """The smaller map."""
-        dtype = _dtype_of_products(images, self.weight, images.shape[2] // 2)
+        dtype = _matmul_dtype(images, self.weight, images.shape[2] // 2)
         if dtype is None:
             return super().forward(images)
-        return halving_by_products(images.to(dtype), self.weight.to(dtype))
+        return down_conv_by_matmul(images.to(dtype), self.weight.to(dtype))
 
 
-class Doubling(nn.ConvTranspose2d):
+class UpConv(nn.ConvTranspose2d):
     """A transposed convolution without bias that doubles a map's side: (N, inputs, S, S) -> (N, outputs, 2S, 2S)."""
 
     def __init__(self, inputs: int, outputs: int):
@@ -170,13 +170,13 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, images: Tensor, output_size: Any = None) -> Tensor:
         """The larger map."""
-        dtype = _dtype_of_products(images, self.weight, images.shape[2])
+        dtype = _matmul_dtype(images, self.weight, images.shape[2])
         if dtype is None or output_size is not None:
             return super().forward(images, output_size)
-        return doubling_by_products(images.to(dtype), self.weight.to(dtype))
+        return up_conv_by_matmul(images.to(dtype), self.weight.to(dtype))
 
 
-def _dtype_of_products(images: Tensor, weight: Tensor, side: int) -> torch.dtype | None:
+def _matmul_dtype(images: Tensor, weight: Tensor, side: int) -> torch.dtype | None:
     """The type to compute in where products are faster than PyTorch's convolution; None where they are not.
 
     Args:
@@ -192,17 +192,17 @@ def _dtype_of_products(images: Tensor, weight: Tensor, side: int) -> torch.dtype
     return dtype if dtype == torch.bfloat16 or side <= PLACEWISE_SIDE else None
 
 
-def halving_by_products(images: Tensor, weight: Tensor) -> Tensor:
-    """``Halving`` with weights (outputs, inputs, 4, 4); any floating type; may be differentiated twice."""
-    return cast(Tensor, _HalvingByProducts.apply(images, weight))  # type: ignore[no-untyped-call]
+def down_conv_by_matmul(images: Tensor, weight: Tensor) -> Tensor:
+    """``DownConv`` with weights (outputs, inputs, 4, 4); any floating type; may be differentiated twice."""
+    return cast(Tensor, _DownConvByMatmul.apply(images, weight))  # type: ignore[no-untyped-call]
 
 
-def doubling_by_products(images: Tensor, weight: Tensor) -> Tensor:
-    """``Doubling`` with weights (inputs, outputs, 4, 4); any floating type; may be differentiated twice."""
-    return cast(Tensor, _DoublingByProducts.apply(images, weight))  # type: ignore[no-untyped-call]
+def up_conv_by_matmul(images: Tensor, weight: Tensor) -> Tensor:
+    """``UpConv`` with weights (inputs, outputs, 4, 4); any floating type; may be differentiated twice."""
+    return cast(Tensor, _UpConvByMatmul.apply(images, weight))  # type: ignore[no-untyped-call]
 
 
-class _HalvingByProducts(torch.autograd.Function):
+class _DownConvByMatmul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(images, weight)
@@ -217,7 +217,7 @@ class _HalvingByProducts(torch.autograd.Function):
         )
 
 
-class _DoublingByProducts(torch.autograd.Function):
+class _UpConvByMatmul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(images, weight)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from d3gan.comparison.results import Comparison
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.report.embedded_images import COARSE, PLANS, Animation, Grids, Plan, read_grids, size_of
 from d3gan.report.page import Contents
 
@@ -20,7 +20,7 @@ def page_of(comparison: Comparison, animations: Sequence[Animation] = (), larges
         largest: bytes.
 
     Raises:
-        WorldError: it is too large even without pictures.
+        ExternalError: it is too large even without pictures.
     """
     grids, remarks = read_grids(comparison.runs)
     contents = Contents(comparison, remarks)
@@ -28,7 +28,7 @@ def page_of(comparison: Comparison, animations: Sequence[Animation] = (), larges
     for page in _ever_smaller(contents, grids, animations, largest - bare):
         if len(page.encode()) <= largest:
             return page
-    raise WorldError(
+    raise ExternalError(
         f"the page takes {bare / 1e6:.1f} MB without a picture, and {largest / 1e6:g} MB are allowed; give fewer runs"
     )
 

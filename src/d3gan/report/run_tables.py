@@ -31,7 +31,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
             Cell(name),
             Cell(run.variant),
             Cell(run.dataset),
-            _count(run.config.batch_size * run.config.accumulate),
+            _count(run.config.batch_size * run.config.grad_accum_steps),
             _count(run.config.seed),
             _count(_last(run, "step")),
             *(_figure(record, figure) for figure in figures),

@@ -26,7 +26,7 @@ def write_report(places: Sequence[str], out: str = "", against: str = "") -> Pat
 
     Raises:
         ConfigError: a place holds no run, or ``out`` is a folder.
-        WorldError: a run cannot be read, the page cannot be written, or is too large even without pictures.
+        ExternalError: a run cannot be read, the page cannot be written, or is too large even without pictures.
     """
     folders = [Path(place) for place in dict.fromkeys(places)]
     runs = [run for folder in folders for run in runs_in(folder)]
@@ -52,7 +52,7 @@ def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> P
         The file written.
 
     Raises:
-        WorldError: it cannot be written, or is too large even without pictures.
+        ExternalError: it cannot be written, or is too large even without pictures.
     """
     animations = read_animations(folders) or read_animations(run.path for run in comparison.runs)
     write_text(path, page_of(comparison, animations))

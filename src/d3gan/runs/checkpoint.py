@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.files import disk_errors, replace_file
 from d3gan.runs.directory import checkpoint_path
 
 
-class DamagedCheckpointError(WorldError):
+class DamagedCheckpointError(ExternalError):
     """A checkpoint's content is not what was written."""
 
 
@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         state: tensors, numbers, strings, lists and dicts of those: what ``torch.load(weights_only=True)`` reads.
 
     Raises:
-        WorldError: the disk is full or read-only; older checkpoints are untouched.
+        ExternalError: the disk is full or read-only; older checkpoints are untouched.
     """
     path = checkpoint_path(folder, step)
     write_checkpoint(path, step, state)
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedCheckpointError: its content is not what was written.
-        WorldError: it cannot be read, or has a format that this version does not know.
+        ExternalError: it cannot be read, or has a format that this version does not know.
     """
     with disk_errors(path):
         content = io.BytesIO(path.read_bytes())
@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({reason})") from error
     if found != FORMAT:
-        raise WorldError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
+        raise ExternalError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
     return state
 
 
@@ -91,7 +91,7 @@ def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
     Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, and ``say`` is told.
 
     Raises:
-        WorldError: there are checkpoints and none can be used (training from the start would hide that), or one
+        ExternalError: there are checkpoints and none can be used (training from the start would hide that), or one
             cannot be read or was written by another version; nothing is changed.
     """
     found = checkpoints(folder)
@@ -108,5 +108,5 @@ def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
                 bad.rename(bad.with_name(bad.name + ".damaged"))
         return path, state
     if found:
-        raise WorldError(f"{folder}: no usable checkpoint is left; to train from the start, choose another --out")
+        raise ExternalError(f"{folder}: no usable checkpoint is left; to train from the start, choose another --out")
     return None

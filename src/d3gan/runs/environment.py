@@ -8,14 +8,13 @@ from typing import Any
 
 from d3gan.files import write_text
 from d3gan.runs.directory import RunDirectory
+from d3gan.version import __version__
 
 
 def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any]:
     """Adds this session to environment.json: versions, machine, command, and the caller's facts; returns it."""
     import psutil
     import torch
-
-    from d3gan import __version__
 
     session = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

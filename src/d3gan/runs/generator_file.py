@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from d3gan.devices import resolve_device
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace_file
 from d3gan.models.dcgan import Generator
 from d3gan.runs.directory import find_run
@@ -23,7 +23,7 @@ def save_generator(generator: Generator, path: Path, facts: dict[str, Any]) -> N
     """Writes the weights, float32, with architecture and facts (model, dataset, step, …) as text in the header.
 
     Raises:
-        WorldError: the file cannot be written.
+        ExternalError: the file cannot be written.
     """
     tensors = {
         name: value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous()
@@ -47,7 +47,7 @@ def load_generator(run: str | Path, device: str = "cpu") -> Generator:
 
     Raises:
         ConfigError: no run there, or no generator in it yet.
-        WorldError: the file is damaged.
+        ExternalError: the file is damaged.
     """
     target = resolve_device(device)
     with _opened(run) as (file, header):
@@ -61,7 +61,7 @@ def read_facts(run: str | Path) -> dict[str, Any]:
     """What ``save_generator`` was told of the run's generator.
 
     Raises:
-        ConfigError, WorldError: as ``load_generator``.
+        ConfigError, ExternalError: as ``load_generator``.
     """
     with _opened(run) as (_, header):
         return dict(header["facts"])
@@ -79,11 +79,11 @@ def _opened(run: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("d3gan", "{}"))
             if header.get("format") != FORMAT:
-                raise WorldError(f"{path}: is no generator of d3gan (format {header.get('format')}, not {FORMAT})")
+                raise ExternalError(f"{path}: is no generator of d3gan (format {header.get('format')}, not {FORMAT})")
             yield file, header
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, WorldError):
+        if isinstance(error, ExternalError):
             raise
-        raise WorldError(
+        raise ExternalError(
             f"{path}: is damaged ({str(error).splitlines()[0]}); `d3gan train` writes it again"
         ) from error

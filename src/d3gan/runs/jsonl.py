@@ -12,7 +12,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
     """The lines of evaluations.jsonl, without one cut short by a crash; none where there is no file.
 
     Raises:
-        WorldError: the file cannot be read.
+        ExternalError: the file cannot be read.
     """
     lines = []
     with disk_errors(path):
@@ -29,7 +29,7 @@ def keep_lines_up_to(path: Path, last_step: int) -> None:
     """Drops what a .jsonl file says of steps after ``last_step``, and a last line cut short by a crash.
 
     Raises:
-        WorldError: the file cannot be written.
+        ExternalError: the file cannot be written.
     """
 
     def wanted(line: str) -> bool:

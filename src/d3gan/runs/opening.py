@@ -7,7 +7,7 @@ from pathlib import Path
 
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import disk_errors, write_text
 from d3gan.runs.directory import RunDirectory
 
@@ -20,7 +20,7 @@ FREE_KEYS = frozenset(
         "data_dir",
         "max_steps",
         "checkpoint",
-        "tick",
+        "log_every",
         "sample_every",
         "workers",
         "device",
@@ -30,7 +30,7 @@ FREE_KEYS = frozenset(
         "compile",
         "cuda_graph",
         # A checkpoint knows how many batches a step had; see ``d3gan.training.checkpointing.resume``.
-        "accumulate",
+        "grad_accum_steps",
         # How the generator is evaluated; each line of evaluations.jsonl says it.
         "evaluate_every",
         "num_samples",
@@ -50,7 +50,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
 
     Raises:
         ConfigError: the folder holds a run of another config, or something else.
-        WorldError: another process is training there, or the folder cannot be written.
+        ExternalError: another process is training there, or the folder cannot be written.
     """
     # Imported here: filelock brings asyncio along, and `d3gan sample --help` needs neither.
     from filelock import FileLock, Timeout
@@ -62,7 +62,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise WorldError(
+            raise ExternalError(
                 f"{run.path}: another process is training in this folder; wait, or choose another --out"
             ) from error
     try:
@@ -94,7 +94,7 @@ def refuse_other_runs(config: TrainConfig) -> None:
     try:
         before = load_config(run.config)
     except ConfigError as error:
-        raise WorldError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
+        raise ExternalError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
     free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
     differing = [
         f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"

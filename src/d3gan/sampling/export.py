@@ -28,7 +28,7 @@ def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Pat
 
     Raises:
         ConfigError: no run there, or ONNX is not installed.
-        WorldError: the run's file is damaged, or the new one cannot be written.
+        ExternalError: the run's file is damaged, or the new one cannot be written.
     """
     path = Path(out or home_of(run) / f"generator-export.{form}")
     generator = load_generator(run)

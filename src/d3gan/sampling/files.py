@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace_file
 from d3gan.images import captioned, enlarged, grid, interpolate, save_animation, save_png
 from d3gan.randomness import draw_latents
@@ -27,7 +27,7 @@ def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: 
 
     Raises:
         ConfigError: no run there, or the path's name is not .png.
-        WorldError: the generator's file is damaged, or the PNG cannot be written.
+        ExternalError: the generator's file is damaged, or the PNG cannot be written.
     """
     _require_picture(path, num)
     images = sample(load_generator(run, device), num, seed)
@@ -41,7 +41,7 @@ def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int,
 
     Raises:
         ConfigError: no run there, the path's name is not .png, or fewer than two images a row.
-        WorldError: the generator's file is damaged, or the PNG cannot be written.
+        ExternalError: the generator's file is damaged, or the PNG cannot be written.
     """
     _require_picture(path, num)
     columns = columns or max(2, math.isqrt(num))
@@ -62,7 +62,7 @@ def write_array(run: str, path: Path, num: int, seed: int, device: str) -> None:
 
     Raises:
         ConfigError: no run there, or the path's name is not .npz.
-        WorldError: the generator's file is damaged, or the array cannot be written.
+        ExternalError: the generator's file is damaged, or the array cannot be written.
     """
     if path.suffix != ".npz":
         raise ConfigError(f"--npz {path}: the name must end in .npz")
@@ -78,7 +78,7 @@ def write_animation(run: str, path: Path) -> int:
 
     Raises:
         ConfigError: no run there, no sample grids in it, or the path's name is neither .gif nor .webp.
-        WorldError: a sample grid is damaged, or the animation cannot be written.
+        ExternalError: a sample grid is damaged, or the animation cannot be written.
     """
     grids = find_run(run).sample_grids()
     if not grids:
@@ -90,7 +90,7 @@ def write_animation(run: str, path: Path) -> int:
                 scale = max(1, round(ANIMATION_SIDE / image.width))
                 frames.append(captioned(image, f"step {step}", scale))
         except (OSError, SyntaxError, ValueError) as error:
-            raise WorldError(f"{file}: is no usable PNG ({error}); delete it and try again") from error
+            raise ExternalError(f"{file}: is no usable PNG ({error}); delete it and try again") from error
     save_animation(frames, path)
     return len(frames)
 

@@ -11,12 +11,11 @@ import torch
 import torch.distributed
 
 from d3gan.config.train_config import TrainConfig
-from d3gan.data.batches import Batches
 from d3gan.data.load import ImageSet
 from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.group import Group
-from d3gan.randomness import latents_of_step
 from d3gan.scaling.utilization import Utilization
+from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, running_statistics, train_step
 from d3gan.training.stopwatch import Stopwatch
@@ -59,11 +58,7 @@ class Bench:
         self, config: TrainConfig, group: Group, device: torch.device, precision: Precision, image_set: ImageSet
     ):
         self._config, self._group, self._device = config, group, device
-        dtype = network_dtype(precision)
-        ranks = group.rank, group.world_size
-        own_size = config.batch_size * config.accumulate
-        self._batches = Batches(image_set.images, own_size, config.nc, config.seed, device, dtype, *ranks)
-        self._dtype, self._step = dtype, 0
+        self._inputs, self._step = StepInputs(config, image_set.images, group, device, network_dtype(precision)), 0
         self.gan = build_gan(config, device, precision, group)
         # The same networks without what binds them to other processes' networks.
         self._alone = dataclasses.replace(
@@ -80,7 +75,7 @@ class Bench:
         whole, data, alone = (statistics.fmean(seconds[i] for seconds, _ in turns) for i in range(3))
         shares = [busy for _, busy in turns if busy is not None]
         share = statistics.fmean(shares) if shares else None
-        everyones = self._group.everyones((whole, data, alone, share, _memory(self._device)))
+        everyones = self._group.all_gather((whole, data, alone, share, _memory(self._device)))
         wholes, datas, alones, all_shares, memories = zip(*everyones, strict=True)
         known: list[float] = [share for share in all_shares if share is not None]
         return Measured(
@@ -102,18 +97,17 @@ class Bench:
         """A number of steps that takes about so long, the same in all processes."""
         self._timed(self.gan, WARM_UP)
         each, _ = self._timed(self.gan, 1)
-        return int(self._group.leaders(max(LEAST_STEPS, math.ceil(seconds / each))))
+        return int(self._group.broadcast(max(LEAST_STEPS, math.ceil(seconds / each))))
 
     def _timed(self, gan: GAN, steps: int) -> tuple[float, float]:
         """Seconds of a step, and of its data, mean over ``steps``."""
         stopwatch = Stopwatch(self._device)
-        self._group.everyones(None)  # all begin together
+        self._group.all_gather(None)  # all begin together
         stopwatch.restart()
         for _ in range(steps):
             with stopwatch.data():
-                real_images = self._batches.at(self._step)
-                latents = latents_of_step(self._config, self._step, self._group.rank, self._device).to(self._dtype)
-            train_step(gan, real_images, latents, self._config.accumulate)
+                real_images, latents = self._inputs.at(self._step)
+            train_step(gan, real_images, latents, self._config.grad_accum_steps)
             self._step += 1
             self._group.to_stop()  # as the loop does
         whole, data = stopwatch.lap()
@@ -149,13 +143,13 @@ def sweep(group: Group, device: torch.device, seconds: float) -> dict[int, float
     for size in MESSAGES:
         message = torch.zeros(size // 4, device=device)
         once = _all_reduce_seconds(group, message, 3)
-        count = int(group.leaders(max(3, math.ceil(seconds / once))))
-        found[size] = max(group.everyones(_all_reduce_seconds(group, message, count)))
+        count = int(group.broadcast(max(3, math.ceil(seconds / once))))
+        found[size] = max(group.all_gather(_all_reduce_seconds(group, message, count)))
     return found
 
 
 def _all_reduce_seconds(group: Group, message: torch.Tensor, count: int) -> float:
-    group.everyones(None)
+    group.all_gather(None)
     begin = time.perf_counter()
     for _ in range(count):
         torch.distributed.all_reduce(message, group=group.processes)

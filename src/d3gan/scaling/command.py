@@ -60,24 +60,24 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
 
     Raises:
         ConfigError: what was asked for does not fit together, or these data.
-        WorldError: data or files fail, or another process does.
+        ExternalError: data or files fail, or another process does.
     """
     config = options.train_config
     # Processes that a measurement does not need wait for it.
     with start(config.device, config.timeout + 10 * options.seconds) as (group, device), naming_lost_contact(group):
-        say = say if group.leads else lambda _: None
-        with group.sharing_errors():
+        say = say if group.is_main else lambda _: None
+        with group.raise_on_all_ranks():
             if group.world_size < options.numbers[-1]:
                 raise ConfigError(f"--workers {options.workers}: only {group.world_size} processes were started")
-            if group.leads:
+            if group.is_main:
                 refuse_unwritable(Path(options.out))  # before minutes go into measuring
             precision = resolve_precision(config.precision, device)
-            image_set = images_of(config, say, progress=group.leads)
+            image_set = images_of(config, say, progress=group.is_main)
             _refuse_few_images(options, len(image_set.images))
-        hosts = len(set(group.everyones(place())))
+        hosts = len(set(group.all_gather(place())))
         measured = _Study(options, group, device, precision, image_set, say)
         measured.measure()
-        if not group.leads:
+        if not group.is_main:
             return None
         document = _described(options, image_set, device, precision, hosts) | measured.figures()
     return _written(document, options)
@@ -103,7 +103,7 @@ class _Study:
     ):
         self._options, self._group, self._device = options, group, device
         self._precision, self._image_set, self._say = precision, image_set, say
-        self._groups = {workers: group.part(workers) for workers in options.numbers}
+        self._groups = {workers: group.subgroup(workers) for workers in options.numbers}
         self._rounds: dict[Cell, list[Measured]] = {cell: [] for cell in cells_of(options)}
         self._gradients: dict[str, dict[str, int]] = {}
         self._sweeps: dict[int, list[dict[int, float]]] = {workers: [] for workers in options.numbers if workers > 1}
@@ -118,7 +118,7 @@ class _Study:
                 part = self._groups[workers]
                 if part is not None:
                     self._sweeps[workers].append(sweep(part, self._device, SWEEP_SECONDS))
-                self._group.everyones(None)
+                self._group.all_gather(None)
 
     def _measure_cell(self, cell: Cell, when: str) -> None:
         self._group.reached(f"{cell.model}, {cell.workers} processes, batch size {cell.batch_size}, {when}")
@@ -130,13 +130,13 @@ class _Study:
             measured = bench.measure(self._options.seconds)
             self._rounds[cell].append(measured)
             self._gradients[cell.model] = bench.message_bytes()
-            rate = cell.workers * cell.batch_size * config.accumulate / measured.step_seconds
+            rate = cell.workers * cell.batch_size * config.grad_accum_steps / measured.step_seconds
             share = measured.communication_seconds / measured.step_seconds
             self._say(
                 f"{when}: {cell.model}, {cell.workers} x {cell.batch_size} images a step: {rate:,.0f} images/s, "
                 f"{share:.0%} of it communication"
             )
-        self._group.everyones(None)
+        self._group.all_gather(None)
 
     def figures(self) -> dict[str, Any]:
         """What scaling.json says of the measurements."""
@@ -154,7 +154,7 @@ class _Study:
 
 
 def _row(cell: Cell, found: Sequence[Measured], config: TrainConfig, images: int) -> dict[str, Any]:
-    together = cell.workers * cell.batch_size * config.accumulate
+    together = cell.workers * cell.batch_size * config.grad_accum_steps
     rates = [together / m.step_seconds for m in found]
     shares = [m.utilization for m in found if m.utilization is not None]
     alone = [m.step_seconds - m.data_seconds - m.communication_seconds for m in found]

@@ -34,7 +34,7 @@ def write_plots(document: dict[str, Any], folder: Path, published: bool = False)
         The files written.
 
     Raises:
-        WorldError: a file cannot be written.
+        ExternalError: a file cannot be written.
     """
     paths = []
     for name, figure in figures_of(document, published).items():

@@ -40,7 +40,7 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
 
     Raises:
         ConfigError: a value does not fit.
-        WorldError: a file cannot be written, or a finished run not be read.
+        ExternalError: a file cannot be written, or a finished run not be read.
     """
     configs, folder = _grid(options), Path(options.out)
     refuse_unwritable(folder)

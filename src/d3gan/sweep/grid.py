@@ -11,7 +11,7 @@ from typing import Any
 from d3gan.comparison.flops import flops_an_image
 from d3gan.comparison.variants import variant_config
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.runs.opening import refuse_other_runs
 from d3gan.sweep.options import Compare
@@ -67,7 +67,10 @@ def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str,
     own = against if against in costs else next(iter(costs))
     found = {}
     for word, config in variants.items():
-        times, images = costs[own] / costs[word], config.accumulate / variants[own].accumulate  # of a step
+        times, images = (
+            costs[own] / costs[word],
+            config.grad_accum_steps / variants[own].grad_accum_steps,
+        )  # of a step
         steps, epochs = round(config.max_steps * times / images), max(1, round(config.epochs * times))
         if config.max_steps:
             epochs = max(epochs, math.ceil(steps * images * config.epochs / config.max_steps))
@@ -91,7 +94,7 @@ def is_finished(config: TrainConfig) -> bool:
 
     Raises:
         ConfigError: the folder holds something else.
-        WorldError: the config of the run there is damaged.
+        ExternalError: the config of the run there is damaged.
     """
     refuse_other_runs(config)
     run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
@@ -128,7 +131,7 @@ def plan_of(configs: Sequence[TrainConfig]) -> list[str]:
         total = f" of {last:,}" if last else ""
         try:
             state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"
-        except (ConfigError, WorldError) as error:
+        except (ConfigError, ExternalError) as error:
             state = f"in the way: {error}"
         lines.append(f"{Path(config.out).name}: {state}")
     return lines

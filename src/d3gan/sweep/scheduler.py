@@ -14,7 +14,7 @@ from typing import IO
 
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import TrainConfig
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import disk_errors, write_text
 from d3gan.formatting import duration
 from d3gan.sweep.grid import is_finished, steps_of
@@ -116,7 +116,7 @@ class Grid:
         The first SIGINT or SIGTERM goes on to every run, which saves itself and ends; a second one kills them.
 
         Raises:
-            WorldError: logs or configs cannot be written.
+            ExternalError: logs or configs cannot be written.
         """
         for kind in ("logs", "configs"):
             with disk_errors(self._folder / kind, "choose another folder with --out"):
@@ -154,7 +154,7 @@ class Grid:
         name = Path(config.out).name
         try:
             finished = is_finished(config)
-        except (ConfigError, WorldError) as error:
+        except (ConfigError, ExternalError) as error:
             self._finish(Ended(config, f"error: {error}"))
             return
         if finished:

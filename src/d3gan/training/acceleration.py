@@ -33,12 +33,12 @@ def resolve_acceleration(config: TrainConfig, device: torch.device, world_size: 
     return {"compile": config.compile == "on", "cuda_graph": config.cuda_graph == "on"}
 
 
-def accelerate(gan: GAN, accumulate: int, *, compile: bool, cuda_graph: bool) -> Step:  # the flag's name
+def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bool) -> Step:  # the flag's name
     """The training step, called as was decided; to be made after a checkpoint was loaded.
 
     Args:
         gan: whose networks are compiled in place where that is wanted.
-        accumulate: as ``train_step``.
+        grad_accum_steps: as ``train_step``.
         compile: whether to compile the networks; the first steps then take minutes.
         cuda_graph: whether to record the step at its first call and replay it from then on.
     """
@@ -48,8 +48,8 @@ def accelerate(gan: GAN, accumulate: int, *, compile: bool, cuda_graph: bool) ->
         for network in (gan.generator, *gan.discriminators.members):
             network.compile()
     if cuda_graph:
-        return GraphedStep(gan, accumulate, record_cuda_graph)
-    return lambda real_images, latents: train_step(gan, real_images, latents, accumulate)
+        return GraphedStep(gan, grad_accum_steps, record_cuda_graph)
+    return lambda real_images, latents: train_step(gan, real_images, latents, grad_accum_steps)
 
 
 class GraphedStep:
@@ -61,14 +61,14 @@ class GraphedStep:
 
     Args:
         gan: updated in place.
-        accumulate: as ``train_step``.
+        grad_accum_steps: as ``train_step``.
         record: given a step, returns what repeats it.
     """
 
     def __init__(
-        self, gan: GAN, accumulate: int, record: Callable[[Callable[[], StepResult]], Callable[[], StepResult]]
+        self, gan: GAN, grad_accum_steps: int, record: Callable[[Callable[[], StepResult]], Callable[[], StepResult]]
     ):
-        self._gan, self._accumulate, self._record = gan, accumulate, record
+        self._gan, self._accumulate, self._record = gan, grad_accum_steps, record
         self._replay: Callable[[], StepResult] | None = None
         self._real_images = self._latents = torch.empty(0)
 

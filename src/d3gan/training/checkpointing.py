@@ -28,7 +28,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
 
     Raises:
         TrainingDivergedError: a number in the state is not finite; nothing is written.
-        WorldError: the disk is full or read-only.
+        ExternalError: the disk is full or read-only.
     """
     state: dict[str, Any] = {name: part.state_dict() for name, part in training.parts().items()}
     for name, part in state.items():
@@ -39,7 +39,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
         "data": training.image_set.checksum,
         "batches_a_step": training.batches_a_step,
     }
-    if not training.group.leads:
+    if not training.group.is_main:
         return
     save_checkpoint(training.run.checkpoints, step, state)
     _save_generators(training, step)
@@ -76,15 +76,15 @@ def resume(training: Training, say: Callable[[str], None]) -> int:
 
     Raises:
         ConfigError: the run was trained on other images, or with another number of batches a step.
-        WorldError: there are checkpoints and none can be used.
+        ExternalError: there are checkpoints and none can be used.
     """
     found = None
-    with training.group.sharing_errors():
-        if training.group.leads:
+    with training.group.raise_on_all_ranks():
+        if training.group.is_main:
             found = latest_checkpoint(training.run.checkpoints, say)
             if found is not None:
                 _refuse_other_training(training, *found)
-    state = training.group.leaders(found[1] if found is not None else None)
+    state = training.group.broadcast(found[1] if found is not None else None)
     if state is None:
         return 0
     for name, part in training.parts().items():
@@ -105,15 +105,15 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
     before, now = state.get("batches_a_step", 1), training.batches_a_step
     if before != now:
         raise ConfigError(
-            f"{path}: was trained with {before} batches a step, here are {now} (processes: "
-            f"{training.group.world_size}, accumulate: {training.config.accumulate}); start as many processes as "
-            f"before, choose --accumulate so that their product is {before}, or choose another --out"
+            f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} processes, "
+            f"grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, choose "
+            f"--grad-accum-steps so that the product of the two is {before}, or choose another --out"
         )
 
 
 def save_samples(training: Training, step: int) -> None:
     """Writes the sample grid of a step, always from the same latents; rank 0 does."""
-    if not training.group.leads:
+    if not training.group.is_main:
         return
     images = sample(training.gan.generator, SAMPLES, training.config.seed)
     save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})

@@ -12,8 +12,8 @@ import torch
 from d3gan.config.train_config import TrainConfig, check_metrics
 from d3gan.data.load import ImageSet
 from d3gan.distributed.group import Group
-from d3gan.errors import WorldError
-from d3gan.evaluation.evaluate import Wanted, evaluate, fakes_of, refuse_impossible, warning_of_few
+from d3gan.errors import ExternalError
+from d3gan.evaluation.evaluate import EvaluationSpec, evaluate, fakes_of, refuse_impossible, warning_of_few
 from d3gan.evaluation.extractors.choose import choose
 from d3gan.evaluation.metric_names import NOT_COMPUTED, PUBLISHED_FID
 from d3gan.evaluation.published_fid import published_fid, require_inception
@@ -24,11 +24,11 @@ from d3gan.models.dcgan import Generator
 from d3gan.runs.jsonl import read_evaluations
 
 
-class _GivenUp(Exception):  # noqa: N818  # no error: nobody but ``Follower.evaluate`` sees it
+class _GivenUp(Exception):  # noqa: N818  # no error: nobody but ``PeriodicEvaluator.evaluate`` sees it
     """The run is to stop."""
 
 
-class Follower:
+class PeriodicEvaluator:
     """Evaluates a run's generator again and again: same extractor, same reference, same latents.
 
     Args:
@@ -41,7 +41,7 @@ class Follower:
 
     Raises:
         ConfigError: what the config asks for does not fit together.
-        WorldError: the extractor's weights or the real images cannot be had.
+        ExternalError: the extractor's weights or the real images cannot be had.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Follower:
         progress: bool,
     ):
         self._config, self._image_set, self._group = config, image_set, group
-        self._wanted = Wanted(check_metrics(config.metrics), config.num_samples)
-        with group.sharing_errors():
+        self._wanted = EvaluationSpec(check_metrics(config.metrics), config.num_samples)
+        with group.raise_on_all_ranks():
             self._extractor = choose(
                 config.features,
                 inception_weights=config.inception_weights,
@@ -75,7 +75,7 @@ class Follower:
             self._group,
             ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None, say, progress),
         )
-        with group.sharing_errors():
+        with group.raise_on_all_ranks():
             refuse_impossible(self._wanted, self._reference, self._extractor)
         if self._reference is not None:
             images = min(config.num_samples, self._reference.count or config.num_samples)
@@ -86,8 +86,8 @@ class Follower:
         """Whether a step is to be evaluated and evaluations.jsonl, as rank 0 sees it, does not have it yet."""
         if step != last_step and step % self._config.evaluate_every:
             return False
-        own = self._group.leads and all(line.get("step") != step for line in read_evaluations(path))
-        return bool(self._group.leaders(own))
+        own = self._group.is_main and all(line.get("step") != step for line in read_evaluations(path))
+        return bool(self._group.broadcast(own))
 
     def evaluate(
         self,
@@ -112,7 +112,7 @@ class Follower:
         config, begin = self._config, time.perf_counter()
 
         def give_up(_images: int) -> None:
-            if self._group.any(stopped()):
+            if self._group.any_rank(stopped()):
                 raise _GivenUp
 
         fakes = fakes_of(generator, config.seed)
@@ -124,7 +124,7 @@ class Follower:
             return {}
         about = {
             "step": step,
-            "images_seen": step * config.batch_size * config.accumulate * self._group.world_size,
+            "images_seen": step * config.batch_size * config.grad_accum_steps * self._group.world_size,
             "training_seconds": round(training_seconds, 3),
             "generator": weights,
         }
@@ -133,7 +133,7 @@ class Follower:
             try:
                 fid = published_fid(generator, real, self._extractor, config.batch_size, config.seed)
                 record[PUBLISHED_FID] = fid
-            except WorldError as error:
+            except ExternalError as error:
                 record.setdefault(NOT_COMPUTED, {})[PUBLISHED_FID] = str(error)
         return about | record | {"evaluation_seconds": round(time.perf_counter() - begin, 3)}
 
@@ -143,7 +143,7 @@ class Follower:
         Lines of another extractor, reference, number of samples or kind of weights are not compared with it.
 
         Raises:
-            WorldError: the file cannot be written.
+            ExternalError: the file cannot be written.
         """
         before = read_evaluations(path)
         with disk_errors(path), path.open("a", encoding="utf-8") as file:

@@ -11,14 +11,12 @@ from pathlib import Path
 import torch
 
 from d3gan.config.train_config import TrainConfig
-from d3gan.data.batches import Batches
 from d3gan.devices import network_dtype, resolve_precision
-from d3gan.distributed.group import Group, place
+from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import TrainingDivergedError
 from d3gan.evaluation.metric_names import figures_of, one_line
 from d3gan.memory import keep_memory
-from d3gan.randomness import latents_of_step
 from d3gan.runs.checkpoint import checkpoints
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.environment import read_environment, write_environment
@@ -27,17 +25,19 @@ from d3gan.runs.opening import open_run, refuse_other_runs
 from d3gan.training.acceleration import accelerate, resolve_acceleration, set_learning_rate
 from d3gan.training.checkpointing import resume, save, save_samples
 from d3gan.training.ema import MovingAverage
-from d3gan.training.evaluation import Follower
+from d3gan.training.evaluation import PeriodicEvaluator
+from d3gan.training.inputs import StepInputs
 from d3gan.training.metrics import Tracker
 from d3gan.training.progress import Display, silent_display
 from d3gan.training.setup import build_gan, images_of, learning_rate
 from d3gan.training.signals import StopRequest, stop_requests
 from d3gan.training.state import Training
 from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
+from d3gan.version import __version__
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainResult:
     """How a call of ``train`` ended."""
 
     run: Path
@@ -48,7 +48,7 @@ class Outcome:
     """Steps the config asks for."""
     interrupted_by: signal.Signals | None
     """The signal that stopped the run early."""
-    leads: bool = True
+    is_main: bool = True
     """Whether this process speaks for the run: of several, rank 0 does."""
 
 
@@ -56,7 +56,7 @@ def train(
     config: TrainConfig,
     display: Callable[[int, int], AbstractContextManager[Display]] = silent_display,
     say: Callable[[str], None] = lambda _: None,
-) -> Outcome:
+) -> TrainResult:
     """Trains one run, from the start or from its last checkpoint, until its last step or a signal.
 
     Started by torchrun, each process calls it and they train together; rank 0 alone shows, says and writes.
@@ -68,11 +68,11 @@ def train(
 
     Raises:
         ConfigError: a value does not fit this machine, these data, the other processes, or the run in the folder.
-        WorldError: data or files fail, or another process does.
+        ExternalError: data or files fail, or another process does.
         TrainingDivergedError: an error or a weight became NaN or infinite.
     """
     with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
-        if not group.leads:
+        if not group.is_main:
             display, say = silent_display, lambda _: None
         return _train(config, group, device, display, say)
 
@@ -83,58 +83,56 @@ def _train(
     device: torch.device,
     display: Callable[[int, int], AbstractContextManager[Display]],
     say: Callable[[str], None],
-) -> Outcome:
+) -> TrainResult:
     # What to compute with.
-    with group.sharing_errors():
+    with group.raise_on_all_ranks():
         precision = resolve_precision(config.precision, device)
         acceleration = resolve_acceleration(config, device, group.world_size)
         if device.type == "cpu":
             keep_memory()
         if config.tensorboard:
             require_tensorboard()
-        if group.leads:
+        if group.is_main:
             refuse_other_runs(config)  # before minutes go into fetching data
     group.require_equal(_versions(device) | _shared_facts(config) | {"precision": precision})
 
     # What to learn from.
     progress = display is not silent_display
-    with group.sharing_errors():
+    with group.raise_on_all_ranks():
         image_set = images_of(config, say, progress)
-        own_size, dtype = config.batch_size * config.accumulate, network_dtype(precision)
-        ranks = group.rank, group.world_size
-        batches = Batches(image_set.images, own_size, config.nc, config.seed, device, dtype, *ranks)
+        inputs = StepInputs(config, image_set.images, group, device, network_dtype(precision))
     group.require_equal({"checksum of the images": image_set.checksum})
-    steps_in_run = config.epochs * batches.steps_per_epoch
+    steps_in_run = config.epochs * inputs.steps_per_epoch
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
     # What to measure the generator with.
-    follower = Follower(config, image_set, device, group, say, progress) if config.evaluate_every else None
+    follower = PeriodicEvaluator(config, image_set, device, group, say, progress) if config.evaluate_every else None
 
     with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
         gan = build_gan(config, device, precision, group)
         average = MovingAverage(gan.generator, config.ema) if config.ema else None
-        K, step_size = len(gan.discriminators), own_size * group.world_size
-        tracker = Tracker(run.metrics, K, step_size, batches.steps_per_epoch, device, group)
+        K, step_size = len(gan.discriminators), config.batch_size * config.grad_accum_steps * group.world_size
+        tracker = Tracker(run.metrics, K, step_size, inputs.steps_per_epoch, device, group)
         training = Training(run, config, gan, average, tracker, image_set)
         step = resume(training, say)
-        do_step = accelerate(gan, config.accumulate, **acceleration)
-        everyones = group.everyones({"host": place(), "device": str(device)})
-        if group.leads:
+        do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
+        everyones = group.all_gather({"host": hostname(), "device": str(device)})
+        if group.is_main:
             if step < last_step:
                 keep_lines_up_to(run.metrics, tracker.logged_step)
                 keep_lines_up_to(run.evaluations, step)
             _note_environment(training, device, {"precision": precision, **acceleration}, everyones, step, say)
         say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
         say(_described_batch(config, group, everyones))
-        say(f"steps {step} to {last_step}, {batches.steps_per_epoch} an epoch; run directory {run.path}")
+        say(f"steps {step} to {last_step}, {inputs.steps_per_epoch} an epoch; run directory {run.path}")
 
         with (
             _naming_last_checkpoint(run),
             _algorithms(config.deterministic),
             stop_requests(group) as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard and group.leads, run, tracker.logged_step) as events,
+            open_events(config.tensorboard and group.is_main, run, tracker.logged_step) as events,
         ):
             stopping = put_off = False
             if step == 0:
@@ -143,17 +141,16 @@ def _train(
                 # The run was stopped while this step was evaluated, or just before.
                 if _evaluate(follower, training, step, screen, events, stop):
                     save(training, step, best=True)
-                stopping = put_off = group.any(bool(stop))
+                stopping = put_off = group.any_rank(bool(stop))
             tracker.stopwatch.restart()
             while step < last_step and not stopping:
                 # One step.
-                group.reached(f"the data of step {step + 1}")
+                group.heartbeat(f"the data of step {step + 1}")
                 with tracker.stopwatch.data():
-                    real_images = batches.at(step)
-                    latents = latents_of_step(config, step, group.rank, device).to(dtype)
+                    real_images, latents = inputs.at(step)
                 rate = learning_rate(config, step, steps_in_run, training.batches_a_step)
                 set_learning_rate(gan, rate)
-                group.reached(f"step {step + 1}")
+                group.heartbeat(f"step {step + 1}")
                 tracker.record(do_step(real_images, latents))
                 step += 1
                 if average is not None:
@@ -163,30 +160,30 @@ def _train(
                 ending = stopping or step == last_step
 
                 # What it measured.
-                if ending or step % config.tick == 0:
-                    line = tracker.tick(step, rate, last=step % config.tick != 0)
+                if ending or step % config.log_every == 0:
+                    line = tracker.log(step, rate, last=step % config.log_every != 0)
                     screen.show(line)
                     events.write(line)
 
                 # What it makes, how good that is, and what is kept of it.
-                if step == last_step or _due(step, batches.steps_per_epoch) or _due(step, config.sample_every):
+                if step == last_step or _due(step, inputs.steps_per_epoch) or _due(step, config.sample_every):
                     with tracker.stopwatch.paused():
                         save_samples(training, step)
                 best = False
                 if follower is not None and follower.is_due(run.evaluations, step, last_step):
                     with tracker.stopwatch.paused():
                         best = not stopping and _evaluate(follower, training, step, screen, events, stop)
-                    stopping = put_off = stopping or group.any(bool(stop))
+                    stopping = put_off = stopping or group.any_rank(bool(stop))
                     ending = ending or stopping
                 if best or ending or _due(step, config.checkpoint):
-                    group.reached(f"saving step {step}")
+                    group.heartbeat(f"saving step {step}")
                     with tracker.stopwatch.paused():
                         save(training, step, best=best)
-            told = group.everyones(stop.signal) if stopping and (put_off or step < last_step) else []
+            told = group.all_gather(stop.signal) if stopping and (put_off or step < last_step) else []
             interrupted_by = next((number for number in told if number is not None), None)
             if interrupted_by is not None:
                 stop.tell_launcher(interrupted_by)
-    return Outcome(run.path, step, last_step, interrupted_by, group.leads)
+    return TrainResult(run.path, step, last_step, interrupted_by, group.is_main)
 
 
 # What may differ from process to process: it says where things are on a host. Images are compared by their checksum.
@@ -195,8 +192,6 @@ _OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
 
 def _versions(device: torch.device) -> dict[str, object]:
     """What the processes of a run must have in common beside the config."""
-    from d3gan import __version__  # not at the top: that module imports this one
-
     return {"version of d3gan": __version__, "version of PyTorch": torch.__version__, "kind of device": device.type}
 
 
@@ -209,8 +204,8 @@ def _shared_facts(config: TrainConfig) -> dict[str, object]:
 def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
     """The run's folder, which rank 0 takes for all; the others only have its name."""
     with ExitStack() as stack:
-        with group.sharing_errors():
-            if group.leads:
+        with group.raise_on_all_ranks():
+            if group.is_main:
                 stack.enter_context(open_run(config))
         yield RunDirectory(config.run_directory)
 
@@ -218,11 +213,11 @@ def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
 def _described_batch(config: TrainConfig, group: Group, everyones: list[dict[str, str]]) -> str:
     hosts = len({told["host"] for told in everyones})
     parts = [f"batch size {config.batch_size}"]
-    if config.accumulate > 1:
-        parts.append(f"{config.accumulate} accumulated")
+    if config.grad_accum_steps > 1:
+        parts.append(f"{config.grad_accum_steps} accumulated")
     if group.world_size > 1:
         parts.append(f"{group.world_size} processes" + (f" on {hosts} hosts" if hosts > 1 else ""))
-    total = config.batch_size * config.accumulate * group.world_size
+    total = config.batch_size * config.grad_accum_steps * group.world_size
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     again = f"; restart {attempt} of {os.environ.get('TORCHELASTIC_MAX_RESTARTS')}" if attempt != "0" else ""
     return " x ".join(parts) + f": {total} images a step{again}"
@@ -256,7 +251,7 @@ def _due(step: int, every: int) -> bool:
 
 
 def _evaluate(
-    follower: Follower,
+    follower: PeriodicEvaluator,
     training: Training,
     step: int,
     screen: Display,
@@ -273,11 +268,11 @@ def _evaluate(
     if line is None:
         screen.note(f"evaluation of step {step} put off")
         return False
-    best = group.leads and follower.write(training.run.evaluations, line)
-    if group.leads:
+    best = group.is_main and follower.write(training.run.evaluations, line)
+    if group.is_main:
         screen.note(f"step {step}: {one_line(line)}{', best so far' if best else ''}")
         events.write({"step": step} | figures_of(line))
-    return bool(group.leaders(best))
+    return bool(group.broadcast(best))
 
 
 def _note_environment(
@@ -299,7 +294,7 @@ def _note_environment(
         **arithmetic,
         "from_step": step,
         "world_size": training.group.world_size,
-        "accumulate": training.config.accumulate,
+        "grad_accum_steps": training.config.grad_accum_steps,
         "processes": everyones,
         "data": data | {"sha256": image_set.checksum},
     }

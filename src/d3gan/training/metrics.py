@@ -20,7 +20,7 @@ from d3gan.training.stopwatch import Stopwatch
 class Tracker:
     """Collects the steps' results and turns each tick of them into one line of metrics.jsonl.
 
-    Each of several processes has one and calls ``tick`` and ``state`` where the others do; rank 0 writes.
+    Each of several processes has one and calls ``log_every`` and ``state`` where the others do; rank 0 writes.
 
     Args:
         path: metrics.jsonl.
@@ -52,11 +52,11 @@ class Tracker:
 
     def record(self, result: StepResult) -> None:
         """Keeps a step's errors on the device; nothing is copied."""
-        scalars = torch.stack([result.generator_error.float(), result.selected.float()])
-        self._rows.append(torch.cat([scalars, result.real_errors.float(), result.fake_errors.float()]))
+        scalars = torch.stack([result.generator_loss.float(), result.selected.float()])
+        self._rows.append(torch.cat([scalars, result.real_losses.float(), result.fake_losses.float()]))
         self._own_errors += 1
 
-    def tick(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
+    def log(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
         """Writes the mean of the steps since the last tick, at least one.
 
         Args:
@@ -70,11 +70,11 @@ class Tracker:
 
         Raises:
             TrainingDivergedError: an error is NaN or infinite.
-            WorldError: metrics.jsonl cannot be written.
+            ExternalError: metrics.jsonl cannot be written.
         """
         self._take_lap()
         line = self._summary(step, self._host_rows(step), learning_rate)
-        if self._group.leads:
+        if self._group.is_main:
             with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if not last:
@@ -109,7 +109,7 @@ class Tracker:
         if self._group.world_size > 1 and self._own_errors:
             # Added up in the order of the ranks: an all-reduce's order depends on where a number stands.
             own = torch.stack(self._rows[first:])[:, 0].cpu()
-            means = torch.stack(self._group.everyones(own)).mean(dim=0)
+            means = torch.stack(self._group.all_gather(own)).mean(dim=0)
             for row, mean in zip(self._rows[first:], means, strict=True):
                 row[0] = mean
         self._own_errors = 0
@@ -129,9 +129,9 @@ class Tracker:
             "images_seen": step * self._batch_size,
             "global_batch_size": self._batch_size,
             "epoch": round(step / self._steps_per_epoch, 6),
-            "generator_error": means[0],
-            "real_errors": means[2 : 2 + K],
-            "fake_errors": means[2 + K :],
+            "generator_loss": means[0],
+            "real_losses": means[2 : 2 + K],
+            "fake_losses": means[2 + K :],
             "selected": [int((rows[:, 1] == k).sum()) for k in range(K)],
             "learning_rate": learning_rate,
             "images_per_second": round(images / seconds, 3),
@@ -158,7 +158,7 @@ class Tracker:
 
     def _sync(self) -> None:
         """Has metrics.jsonl on the disk before a checkpoint says that it is."""
-        if self._group.leads and self._path.exists():
+        if self._group.is_main and self._path.exists():
             with disk_errors(self._path), self._path.open("a") as file:
                 os.fsync(file.fileno())
 

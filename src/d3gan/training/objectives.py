@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def real_error(logits: Tensor) -> Tensor:
+def real_loss(logits: Tensor) -> Tensor:
     """Binary cross-entropy of logits against the label "real", averaged over the last dimension.
 
     BCE(sigmoid(l), 1) = softplus(-l): computed from the logit, it neither overflows nor loses the gradient where
@@ -25,7 +25,7 @@ def real_error(logits: Tensor) -> Tensor:
     return functional.softplus(-_at_least_float32(logits)).mean(dim=-1)
 
 
-def fake_error(logits: Tensor) -> Tensor:
+def fake_loss(logits: Tensor) -> Tensor:
     """Binary cross-entropy of logits against the label "fake", averaged over the last dimension.
 
     BCE(sigmoid(l), 0) = softplus(l) (arXiv:1406.2661, equation 1, second term).
@@ -43,14 +43,14 @@ def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.element_size() >= 4 else logits.float()
 
 
-def own(fake_errors: Tensor) -> Tensor:
+def own(fake_losses: Tensor) -> Tensor:
     """Each discriminator keeps its own fake error. (K,) -> (K,)."""
-    return fake_errors
+    return fake_losses
 
 
-def swapped(fake_errors: Tensor) -> Tensor:
+def swapped(fake_losses: Tensor) -> Tensor:
     """Discriminator k is given the fake error of k + 1 modulo K; D3GAN's swap at K = 2. (K,) -> (K,)."""
-    return fake_errors.roll(-1, dims=0)
+    return fake_losses.roll(-1, dims=0)
 
 
 def argmax(errors: Tensor) -> Tensor:

@@ -109,10 +109,10 @@ def summary(line: dict[str, Any]) -> str:
     parts = [
         f"epoch {line['epoch']:.2f}",
         f"{line['images_per_second']:,.0f} images/s",
-        f"G {line['generator_error']:.3f}",
+        f"G {line['generator_loss']:.3f}",
     ]
     for k, (real, fake, times) in enumerate(
-        zip(line["real_errors"], line["fake_errors"], line["selected"], strict=True)
+        zip(line["real_losses"], line["fake_losses"], line["selected"], strict=True)
     ):
         share = f" chosen {times / steps:.0%}" if len(line["selected"]) > 1 else ""
         parts.append(f"D{k} real {real:.3f} fake {fake:.3f}{share}")

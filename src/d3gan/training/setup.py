@@ -9,7 +9,7 @@ from torch import nn
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet, load_images
 from d3gan.devices import Precision, network_dtype
-from d3gan.distributed.data_parallel import _lay_out_gradients, wrap
+from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
 from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise
@@ -78,6 +78,26 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if group.world_size > 1:
         _lay_out_gradients(gan, config, device, dtype)
     return gan
+
+
+def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """One backward pass of each network, for nothing.
+
+    After its first, DistributedDataParallel lays out the gradients in the order in which they came. Where a gradient
+    lies decides in which order an all-reduce adds up the parts of three and more processes: without this, the first
+    step after a resume would not be the one of a run that was never stopped.
+    """
+    latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
+    images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
+    for network, inputs in ((gan.generate, (latents,)), (gan.discriminate, (images, images))):
+        kept = [buffer.clone() for buffer in network.buffers()]
+        with gan.autocast():
+            outputs = network(*inputs)
+        (outputs if isinstance(outputs, torch.Tensor) else torch.cat(outputs)).sum().backward()
+        for buffer, before in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(before)
+    gan.generator_optimizer.zero_grad()
+    gan.discriminator_optimizer.zero_grad()
 
 
 def _adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:

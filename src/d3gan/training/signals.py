@@ -31,7 +31,7 @@ class StopRequest:
         here = os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("LOCAL_RANK") == "0"
         if here and os.getppid() == self._launcher:
             os.kill(self._launcher, number)
-        self._group.everyones(None)
+        self._group.all_gather(None)
 
     def make(self, number: signal.Signals) -> None:
         """Asks for it; talks to no other process, so that a signal handler may call it."""

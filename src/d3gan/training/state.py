@@ -33,7 +33,7 @@ class Training:
     @property
     def batches_a_step(self) -> int:
         """Batches of all processes that make one step: what a run is, however they are shared out."""
-        return self.group.world_size * self.config.accumulate
+        return self.group.world_size * self.config.grad_accum_steps
 
     def evaluated_generator(self) -> tuple[str, Generator]:
         """Which weights the config has evaluated, raw or ema, and the generator that has them."""

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from d3gan.distributed.data_parallel import without_sync
 from d3gan.distributed.group import Group
 from d3gan.models.dcgan import Discriminators, Generator
-from d3gan.training.objectives import fake_error, real_error
+from d3gan.training.objectives import fake_loss, real_loss
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class GAN:
 class StepResult:
     """What one step measured; detached, on the device. Means over all processes, the first one excepted."""
 
-    generator_error: Tensor
+    generator_loss: Tensor
     """() error of this process's fake images as seen by the selected discriminator after its update."""
-    real_errors: Tensor
+    real_losses: Tensor
     """(K,) error of each discriminator on the real images."""
-    fake_errors: Tensor
+    fake_losses: Tensor
     """(K,) error of each discriminator on the fake images."""
     errors: Tensor
     """(K,) real error plus paired fake error."""
@@ -58,7 +58,7 @@ class StepResult:
     """() int64: the discriminator that trained the generator."""
 
 
-def train_step(gan: GAN, real_images: Tensor, latents: Tensor, accumulate: int = 1) -> StepResult:
+def train_step(gan: GAN, real_images: Tensor, latents: Tensor, grad_accum_steps: int = 1) -> StepResult:
     """Updates every discriminator, then the generator.
 
     The host reads nothing back: on an accelerator the step is only queued. Of several processes each calls it with
@@ -69,21 +69,21 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, accumulate: int =
         gan: updated in place.
         real_images: (A N, C, H, W) in [-1, 1].
         latents: (A N, nz).
-        accumulate: A, the number of batches that go through the networks one after the other and update them
+        grad_accum_steps: A, the number of batches that go through the networks one after the other and update them
             together, each with BatchNorm statistics of its own: A processes with one batch each do the same.
     """
-    reals, seeds = real_images.chunk(accumulate), latents.chunk(accumulate)
+    reals, seeds = real_images.chunk(grad_accum_steps), latents.chunk(grad_accum_steps)
     fakes, statistics = draft(gan, seeds)
-    real_errors, fake_errors = discriminator_phase(gan, reals, [images.detach() for images in fakes])
-    real_errors, fake_errors, *statistics = gan.group.mean([real_errors, fake_errors, *statistics])
-    errors = real_errors + gan.pairing(fake_errors)
+    real_losses, fake_losses = discriminator_phase(gan, reals, [images.detach() for images in fakes])
+    real_losses, fake_losses, *statistics = gan.group.mean([real_losses, fake_losses, *statistics])
+    errors = real_losses + gan.pairing(fake_losses)
     selected = gan.selection(errors)
     # One batch's fake images serve both phases. Several would not fit in memory with their graphs: made once more.
-    makers = [functools.partial(generate, gan, z) for z in seeds] if accumulate > 1 else [lambda: fakes[0]]
-    generator_error = generator_phase(gan, makers, selected)
+    makers = [functools.partial(generate, gan, z) for z in seeds] if grad_accum_steps > 1 else [lambda: fakes[0]]
+    generator_loss = generator_phase(gan, makers, selected)
     for statistic, mean in zip(running_statistics(gan.generator), statistics, strict=True):
         statistic.copy_(mean)  # not earlier: the generator's backward pass holds on to them
-    return StepResult(generator_error, real_errors, fake_errors, errors, selected)
+    return StepResult(generator_loss, real_losses, fake_losses, errors, selected)
 
 
 def generate(gan: GAN, latents: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ def discriminator_phase(gan: GAN, reals: Sequence[Tensor], fakes: Sequence[Tenso
         with nullcontext() if number == len(reals) else without_sync(gan.discriminate):
             with gan.autocast():
                 real_logits, fake_logits = gan.discriminate(real_images, fake_images)
-            real_errors, fake_errors = real_error(real_logits), fake_error(fake_logits)
-            _share((real_errors + gan.pairing(fake_errors)).sum(), len(reals)).backward()
-        found.append((real_errors.detach(), fake_errors.detach()))
+            real_losses, fake_losses = real_loss(real_logits), fake_loss(fake_logits)
+            _share((real_losses + gan.pairing(fake_losses)).sum(), len(reals)).backward()
+        found.append((real_losses.detach(), fake_losses.detach()))
     gan.discriminator_optimizer.step()
-    real_errors, fake_errors = (_mean(errors) for errors in zip(*found, strict=True))
-    return real_errors, fake_errors
+    real_losses, fake_losses = (_mean(errors) for errors in zip(*found, strict=True))
+    return real_losses, fake_losses
 
 
 def generator_phase(gan: GAN, makers: Sequence[Callable[[], Tensor]], selected: Tensor) -> Tensor:
@@ -158,8 +158,8 @@ def generator_phase(gan: GAN, makers: Sequence[Callable[[], Tensor]], selected: 
         with nullcontext() if number == len(makers) else without_sync(gan.generate):
             fake_images = make()
             with gan.autocast():
-                logits = gan.discriminators.judge(fake_images, selected)
-            error = real_error(logits)
+                logits = gan.discriminators.selected_logits(fake_images, selected)
+            error = real_loss(logits)
             _share(error, len(makers)).backward()
         found.append(error.detach())
     gan.generator_optimizer.step()

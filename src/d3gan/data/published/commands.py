@@ -28,7 +28,7 @@ def fetch(
 
     Raises:
         ConfigError: ``dataset`` is not a published set.
-        WorldError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
+        ExternalError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
     """
     from d3gan.data.published.sources import obtain
 

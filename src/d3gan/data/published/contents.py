@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from d3gan.data.files import CHUNK, hash_stream
 from d3gan.data.published.catalog import Content, OfficialFile
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 UNPACKING_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)
 """What the standard library raises on a file it cannot read or unpack."""
@@ -49,9 +49,9 @@ class ContentStream:
         self.offset = 0
         self.remedy = remedy
 
-    def damaged(self, offset: int, expected: str, found: str) -> WorldError:
+    def damaged(self, offset: int, expected: str, found: str) -> ExternalError:
         """The error of a file that is not as its format wants it, for the caller to raise."""
-        return WorldError(f"{self.name}: at byte {offset} expected {expected}, found {found}; {self.remedy}")
+        return ExternalError(f"{self.name}: at byte {offset} expected {expected}, found {found}; {self.remedy}")
 
     def read_up_to(self, size: int) -> bytes:
         """At most ``size`` bytes; fewer only where the file ends.
@@ -60,7 +60,7 @@ class ContentStream:
         fill.
 
         Raises:
-            WorldError: the file cannot be read or unpacked.
+            ExternalError: the file cannot be read or unpacked.
         """
         pieces = []
         while size > 0:
@@ -79,7 +79,7 @@ class ContentStream:
         """The next ``size`` bytes, which are ``what``.
 
         Raises:
-            WorldError: the file ends before, or cannot be read.
+            ExternalError: the file ends before, or cannot be read.
         """
         start = self.offset
         data = self.read_up_to(size)
@@ -91,7 +91,7 @@ class ContentStream:
         """Checks that nothing follows.
 
         Raises:
-            WorldError: something does.
+            ExternalError: something does.
         """
         end = self.offset
         if self.read_up_to(1):
@@ -103,7 +103,7 @@ def open_content(found: Found, content: Content, dataset_name: str) -> Iterator[
     """Opens one content of a copy for reading.
 
     Raises:
-        WorldError: the copy is gone, cannot be opened, or does not hold the content.
+        ExternalError: the copy is gone, cannot be opened, or does not hold the content.
     """
     remedy = f"fetch it again with: d3gan data fetch {dataset_name}"
     name = found.path if found.packed else found.path / content.name
@@ -111,7 +111,7 @@ def open_content(found: Found, content: Content, dataset_name: str) -> Iterator[
         try:
             raw = _open(found, content, opened)
         except UNPACKING_ERRORS as error:
-            raise WorldError(f"{name}: cannot be opened ({error}); {remedy}") from error
+            raise ExternalError(f"{name}: cannot be opened ({error}); {remedy}") from error
         label = f"{name}: {content.name}" if found.packed and found.file.packing == "tar.gz" else str(name)
         yield ContentStream(raw, label, remedy)
 
@@ -144,7 +144,7 @@ def member_digests(archive: Path, wanted: dict[str, tuple[str, str]]) -> dict[st
         wanted: For each member of interest the algorithm's name (and the digest it should have).
 
     Raises:
-        WorldError: the archive cannot be read to its end.
+        ExternalError: the archive cannot be read to its end.
     """
     digests = {}
     try:
@@ -155,5 +155,5 @@ def member_digests(archive: Path, wanted: dict[str, tuple[str, str]]) -> dict[st
                 if stream:
                     digests[name] = hash_stream(stream, wanted[name][0])
     except UNPACKING_ERRORS as error:
-        raise WorldError(f"{archive}: cannot be unpacked ({error})") from error
+        raise ExternalError(f"{archive}: cannot be unpacked ({error})") from error
     return digests

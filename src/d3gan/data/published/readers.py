@@ -14,7 +14,7 @@ import numpy.typing as npt
 from d3gan.data.published.catalog import Dataset, Part, Split
 from d3gan.data.published.contents import ContentStream
 from d3gan.data.published.pickled import PickledArray, PickledDtype, load_restricted
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterato
         Blocks of uint8 images (n, C, H, W), 0..255, in the files' order.
 
     Raises:
-        WorldError: a file is not as its format and the catalogue want it; names file, offset and expectation.
+        ExternalError: a file is not as its format and the catalogue want it; names file, offset and expectation.
     """
     for part in split.images:
         with open_content(part.content) as stream:
@@ -60,7 +60,7 @@ def read_labels(dataset: Dataset, split: Split, open_content: Opener) -> Labels:
     """Reads the labels of a split: int64 (N,), 0 .. classes - 1; (0,) where the split has none.
 
     Raises:
-        WorldError: a file is not as its format and the catalogue want it, or a label is out of range.
+        ExternalError: a file is not as its format and the catalogue want it, or a label is out of range.
     """
     labels = [np.empty(0, np.int64)]
     for part in split.labels:
@@ -70,7 +70,7 @@ def read_labels(dataset: Dataset, split: Split, open_content: Opener) -> Labels:
             if wrong.size:
                 first = int(wrong[0])
                 what = f"label {first} is {found[first]}, expected 0 to {dataset.classes - 1}"
-                raise WorldError(f"{stream.name}: {what}; {stream.remedy}")
+                raise ExternalError(f"{stream.name}: {what}; {stream.remedy}")
         labels.append(found)
     return np.concatenate(labels)
 
@@ -125,7 +125,7 @@ def read_idx_images(stream: ContentStream, shape: tuple[int, ...]) -> Iterator[I
         Blocks of uint8 images (n, 1, H, W).
 
     Raises:
-        WorldError: wrong magic number or dimensions, a file too short or too long.
+        ExternalError: wrong magic number or dimensions, a file too short or too long.
     """
     _read_idx_header(stream, shape)
     yield from _read_raw_images(stream, shape[0], (1, *shape[1:]))
@@ -135,7 +135,7 @@ def read_idx_labels(stream: ContentStream, count: int) -> Labels:
     """Reads an IDX file of ``count`` labels: int64 (count,).
 
     Raises:
-        WorldError: wrong magic number or dimensions, a file too short or too long.
+        ExternalError: wrong magic number or dimensions, a file too short or too long.
     """
     _read_idx_header(stream, (count,))
     return _read_raw_labels(stream, count)
@@ -159,7 +159,7 @@ def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[Image
         uint8 images (count, 3, 32, 32) and int64 labels (count,).
 
     Raises:
-        WorldError: the pickle asks for anything but containers, numbers, strings and byte arrays (the message
+        ExternalError: the pickle asks for anything but containers, numbers, strings and byte arrays (the message
             names it), or holds other images or labels than it must.
     """
     size = 3 * 32 * 32
@@ -226,7 +226,7 @@ def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
         uint8 images (count, 3, 32, 32), a view of X, and int64 labels (count,); the file's label 10 is digit 0.
 
     Raises:
-        WorldError: the file is not such a file.
+        ExternalError: the file is not such a file.
     """
     from scipy.io import loadmat, whosmat
 
@@ -263,7 +263,7 @@ def read_stl_images(stream: ContentStream, count: int, shape: tuple[int, int, in
         Blocks of uint8 images (n, C, H, W).
 
     Raises:
-        WorldError: the file is too short or too long.
+        ExternalError: the file is too short or too long.
     """
     channels, height, width = shape
     for columns in _read_raw_images(stream, count, (channels, width, height)):
@@ -274,6 +274,6 @@ def read_stl_labels(stream: ContentStream, count: int) -> Labels:
     """Reads an STL-10 label file, bytes 1 .. 10: int64 (count,), 0 .. 9.
 
     Raises:
-        WorldError: the file is too short or too long.
+        ExternalError: the file is too short or too long.
     """
     return _read_raw_labels(stream, count) - 1

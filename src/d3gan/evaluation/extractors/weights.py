@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d3gan.data.files import disk_errors, hash_file, locked, make_folder
 from d3gan.data.load import data_folder
 from d3gan.download import DownloadError, download
-from d3gan.errors import ConfigError, WorldError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace
 from d3gan.progress_bar import progress_bar
 
@@ -25,20 +25,20 @@ def _load(network: nn.Module, path: Path, what: str) -> None:
         state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise WorldError(f"{path}: cannot be read as {what} ({reason}); get it again") from error
+        raise ExternalError(f"{path}: cannot be read as {what} ({reason}); get it again") from error
     own = network.state_dict()
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WorldError(f"{path}: is not {what}: no dictionary of tensors")
+        raise ExternalError(f"{path}: is not {what}: no dictionary of tensors")
     # BatchNorm's counts of batches are of no use in eval mode, and some copies lack them.
     own_names = [name for name in own if not name.endswith("num_batches_tracked")]
     unfit = [name for name in own_names if name not in state or state[name].shape != own[name].shape]
     if unfit:
-        raise WorldError(
+        raise ExternalError(
             f"{path}: is not {what}: {len(unfit)} of {len(own)} entries are missing or of another shape, "
             f"the first is {unfit[0]}"
         )
     if bad := [name for name in own_names if not state[name].isfinite().all()]:
-        raise WorldError(f"{path}: is not {what}: {bad[0]} holds numbers that are not finite")
+        raise ExternalError(f"{path}: is not {what}: {bad[0]} holds numbers that are not finite")
     network.load_state_dict({name: state[name] for name in own_names}, strict=False)
 
 
@@ -70,12 +70,12 @@ def require_official(path: Path, file: WeightsFile = INCEPTION) -> Path:
 
     Raises:
         ConfigError: there is no such file.
-        WorldError: it is another one, or damaged, or cannot be read.
+        ExternalError: it is another one, or damaged, or cannot be read.
     """
     if not path.is_file():
         raise ConfigError(f"inception_weights = {path}: no such file; it must be {file.name} ({file.size:,} bytes)")
     if why := _problem(path, file):
-        raise WorldError(f"{path}: {why}; get {file.name} from {file.urls[0]}")
+        raise ExternalError(f"{path}: {why}; get {file.name} from {file.urls[0]}")
     return path
 
 
@@ -98,7 +98,7 @@ def obtain_inception(
     """The Inception weights on this machine, fetched into the data folder where they are nowhere else.
 
     Raises:
-        WorldError: they cannot be had; says what was tried.
+        ExternalError: they cannot be had; says what was tried.
     """
     home = data_folder(data_dir) / "weights" / file.name
     if found := _at_hand(home, file, report):
@@ -120,7 +120,7 @@ def obtain_inception(
             else:
                 return home
     reasons = "; ".join(f"{place}: {why}" for place, why in tried.items())
-    raise WorldError(
+    raise ExternalError(
         f"{file.name} could not be had ({reasons}); put it into {home.parent}, or name it with --inception-weights"
     )
 

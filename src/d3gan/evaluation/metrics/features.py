@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from d3gan.errors import WorldError
+from d3gan.errors import ExternalError
 
 
-class UnusableFeaturesError(WorldError):
+class UnusableFeaturesError(ExternalError):
     """No statistics can be made of these features; the message says why."""
 
 
