@@ -49,7 +49,7 @@ def run_of(options: argparse.Namespace, way: str, seed: int) -> Path:
         "reference": "test",
     }
     with inside():
-        return train(TrainConfig(**settings), say=print).run
+        return train(TrainConfig(**settings)).run
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What all tests share: a data folder of their own, one thread, and a tiny run."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -31,6 +32,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What d3gan logs during the test, line by line."""
+    logger, handler = logging.getLogger("d3gan"), Kept()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler.lines
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ Nothing here imports torch before a command needs it.
 """
 
 import dataclasses
+import logging
+import os
 import shlex
 import sys
 import textwrap
@@ -24,12 +26,15 @@ from d3gan.distributed.exit import code_of, first_on_host, leave, report
 from d3gan.distributed.launcher import launch_processes, started_by_launcher
 from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
+from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Export, Sample
 from d3gan.scaling.options import Scale
 from d3gan.sweep.options import Compare
 from d3gan.training.options import Train
 from d3gan.version import __version__
+
+logger = logging.getLogger("d3gan")
 
 
 class Call(NamedTuple):
@@ -64,15 +69,15 @@ def run_train(flags: Train, call: Call) -> int:
     from d3gan.training.progress import terminal_display
 
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
-    outcome = train(config, terminal_display, lambda text: print(text, flush=True))
-    say = print if outcome.is_main else lambda *_, **__: None
-    if outcome.interrupted_by is not None:
-        name, step = outcome.interrupted_by.name, outcome.step
-        say(f"stopped by {name} at step {step}; saved. Go on with: {call}", flush=True)
-        return 128 + outcome.interrupted_by
-    if outcome.step > outcome.last_step:
-        say(f"{outcome.run} has {outcome.step} steps already; nothing was left to do")
-    say(f"done: {outcome.step} steps; samples in {outcome.run / 'samples'}; more with: d3gan sample {outcome.run}")
+    result = train(config, terminal_display)
+    if result.interrupted_by is not None:
+        logger.info(f"stopped by {result.interrupted_by.name} at step {result.step}; saved. Resume with: {call}")
+        return 128 + result.interrupted_by
+    if result.step > result.last_step:
+        logger.info(f"{result.run} has {result.step} steps already; nothing was left to do")
+    logger.info(
+        f"done: {result.step} steps; samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
+    )
     return 0
 
 
@@ -85,7 +90,7 @@ def run_scale(flags: Scale, call: Call) -> int:
         return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug, again)
     from d3gan.scaling.command import study, table
 
-    folder = study(flags, lambda text: print(text, flush=True))
+    folder = study(flags)
     if folder is not None:
         print(f"\n{table(json.loads((folder / 'scaling.json').read_text()))}\n")
         print("\n".join(str(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".json", ".png")))
@@ -99,8 +104,7 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
     from d3gan.evaluation.command import measure, measure_text
     from d3gan.evaluation.metric_names import reasons_of
 
-    # With --json standard output holds the object alone.
-    record = measure(flags, lambda text: print(text, file=sys.stderr if flags.json else sys.stdout, flush=True), True)
+    record = measure(flags)
     if record is not None:
         print(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
         if reasons := reasons_of(record):
@@ -139,7 +143,7 @@ def run_compare(flags: Compare, call: Call) -> int:
     if flags.dry_run:
         print("\n".join(planned(flags)))
         return 0
-    found = study(flags, lambda text: print(text, flush=True))
+    found = study(flags)
     if found.stopped_by is not None:
         print(f"stopped by {found.stopped_by.name}; what was trained is saved. Go on with: {call}", flush=True)
         return 128 + found.stopped_by
@@ -215,7 +219,7 @@ def run_data_fetch(flags: DataFetch, _call: Call) -> int:
     """Fetches a data set."""
     from d3gan.data.published.commands import fetch
 
-    print(fetch(flags.name, data_dir=flags.data_dir or None, report=print, progress=True))
+    print(fetch(flags.name, data_dir=flags.data_dir or None))
     return 0
 
 
@@ -223,7 +227,7 @@ def run_data_verify(flags: DataVerify, _call: Call) -> int:
     """Checks a data set."""
     from d3gan.data.published.verify import verify
 
-    verify(flags.name, data_dir=flags.data_dir or None, report=print)
+    verify(flags.name, data_dir=flags.data_dir or None)
     print(f"{flags.name}: all is well")
     return 0
 
@@ -245,6 +249,23 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
 }
 
 
+class _Lines(logging.Handler):
+    """Shows what d3gan logs as plain lines: on rank 0 alone, on standard output unless that is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        logger.setLevel(logging.INFO)
+        self.to_stderr = False
+        is_main = os.environ.get("RANK", "0") == "0"
+        show_progress_bars(is_main)
+        self.addFilter(lambda _record: is_main)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a line. A reader who has left is an error like any other."""
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        print(level + record.getMessage(), file=sys.stderr if self.to_stderr else sys.stdout, flush=True)
+
+
 def run() -> None:
     """The console script ``d3gan``."""
     sys.exit(main(sys.argv[1:]))
@@ -261,8 +282,10 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         The exit code.
     """
     debug = "--debug" in arguments
+    handler = _Lines()
+    logger.addHandler(handler)
     try:
-        code = _dispatch(list(arguments), program)
+        code = _dispatch(list(arguments), program, handler)
         sys.stdout.flush()  # here, where a closed pipe is still caught
         return leave(code)
     except KeyboardInterrupt:
@@ -280,9 +303,11 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
     except Exception as error:
         report(program, error, debug)
         return leave(code_of(error))
+    finally:
+        logger.removeHandler(handler)
 
 
-def _dispatch(arguments: list[str], program: str) -> int:
+def _dispatch(arguments: list[str], program: str, handler: _Lines) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview("", program))
         return 0
@@ -300,6 +325,7 @@ def _dispatch(arguments: list[str], program: str) -> int:
     name = " ".join(arguments[:words])
     owner, work = COMMANDS[name]
     flags = parse_flags(owner, arguments[words:], f"{program} {name}")
+    handler.to_stderr = getattr(flags, "json", False)  # then standard output holds the object alone
     return work(flags, Call(program, arguments))
 
 

@@ -62,7 +62,9 @@ def only_pixel(image: bytes, data_dir: Path, channels: int = 3) -> list[int]:
     return [int(value) for value in images[0, :, 4, 4]]
 
 
-def test_only_images_count_in_sorted_order_whatever_the_case_of_their_ending(tmp_path: Path, data_dir: Path) -> None:
+def test_only_images_count_in_sorted_order_whatever_the_case_of_their_ending(
+    tmp_path: Path, data_dir: Path, said: list[str]
+) -> None:
     webp, jpeg = (encoded(Image.new("RGB", (16, 16), COLOURS["blue"]), kind) for kind in ("WEBP", "JPEG"))
     files = {
         "b/1.PNG": plain("green"),
@@ -76,14 +78,12 @@ def test_only_images_count_in_sorted_order_whatever_the_case_of_their_ending(tmp
         "__MACOSX/a/._2.png": b"",
         ".git/x.png": b"",
     }
-    lines: list[str] = []
-    folder = load_images(
-        make_folder(tmp_path / "set.v2", files), image_size=16, data_dir=data_dir, report=lines.append
-    )
+    said.clear()
+    folder = load_images(make_folder(tmp_path / "set.v2", files), image_size=16, data_dir=data_dir)
     archive = load_images(
         make_zip(tmp_path / "Set.ZIP", dict(reversed(files.items()))), image_size=16, data_dir=data_dir
     )
-    assert lines[0] == f"{tmp_path / 'set.v2'}: 5 images; 5 other files ignored"
+    assert said[0] == f"{tmp_path / 'set.v2'}: 5 images; 5 other files ignored"
     assert (folder.name, folder.split, archive.name) == ("set.v2", "all", "Set")
     np.testing.assert_array_equal(folder.images, archive.images)
     assert folder.images[:, :, 8, 8].tolist()[:2] == [[255, 0, 0], [0, 255, 0]]

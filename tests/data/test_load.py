@@ -23,16 +23,16 @@ def cache_file(folder: Path) -> Path:
     return path
 
 
-def test_once_prepared_the_source_is_not_needed(tiny: Published, tmp_path: Path) -> None:
+def test_once_prepared_the_source_is_not_needed(tiny: Published, tmp_path: Path, said: list[str]) -> None:
     tiny.put(tmp_path)
     first = load_images(tiny.dataset, data_dir=tmp_path)
     for name in tiny.files:
         (tmp_path / name).unlink()
-    lines: list[str] = []
-    second = load_images(tiny.dataset, data_dir=tmp_path, report=lines.append)
+    said.clear()
+    second = load_images(tiny.dataset, data_dir=tmp_path)
     np.testing.assert_array_equal(first.images, second.images)
     assert first.checksum == second.checksum
-    assert lines == [f"tiny-idx train: 6 images from {cache_file(tmp_path)}"]
+    assert said == [f"tiny-idx train: 6 images from {cache_file(tmp_path)}"]
 
 
 def test_grey_stays_at_one_channel_and_is_resized_bilinearly(tiny: Published, tmp_path: Path) -> None:
@@ -68,15 +68,17 @@ def test_colour_becomes_luminance_when_one_channel_is_asked_for(tmp_path: Path) 
     ],
     ids=["cut", "extended", "empty", "half a header", "another magic", "another type", "another shape"],
 )
-def test_a_damaged_cache_file_is_noticed_and_rebuilt(damage: object, tiny: Published, tmp_path: Path) -> None:
+def test_a_damaged_cache_file_is_noticed_and_rebuilt(
+    damage: object, tiny: Published, tmp_path: Path, said: list[str]
+) -> None:
     tiny.put(tmp_path)
     load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
     path = cache_file(tmp_path)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    lines: list[str] = []
-    again = load_images(tiny.dataset, image_size=28, data_dir=tmp_path, report=lines.append)
+    said.clear()
+    again = load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
     np.testing.assert_array_equal(again.images, tiny.images)
-    assert f"{path}: is damaged" in lines[0]
+    assert f"{path}: is damaged" in said[0]
 
 
 def test_ctrl_c_leaves_nothing_under_a_final_name(

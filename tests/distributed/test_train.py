@@ -78,7 +78,7 @@ def test_a_run_leaves_its_files_once(whole: Path) -> None:
 
 
 def test_the_same_run_by_one_process_two_or_four_batches(
-    whole: Path, pictures: Path, tmp_path: Path, started: Any
+    whole: Path, pictures: Path, tmp_path: Path, started: Any, said: list[str]
 ) -> None:
     one = train(TrainConfig(**settings(pictures, tmp_path / "one", grad_accum_steps=2, max_steps=20))).run
     state, expected = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (one, whole))
@@ -89,9 +89,9 @@ def test_the_same_run_by_one_process_two_or_four_batches(
     # Four batches: two processes with two each, then one with four goes on where they stopped.
     launcher = started("--workers-per-node=2", grad_accum_steps=2, batch_size=2, max_steps=6)
     assert launcher.wait(60) == 0, (tmp_path / "log").read_text()
-    said: list[str] = []
+    said.clear()
     four: Any = dict(grad_accum_steps=4, batch_size=2, max_steps=9)
-    train(TrainConfig(**settings(pictures, tmp_path / "run", **four)), say=said.append)
+    train(TrainConfig(**settings(pictures, tmp_path / "run", **four)))
     assert any("world_size 2 -> 1" in line for line in said)
     alone = train(TrainConfig(**settings(pictures, tmp_path / "alone", **four))).run
     a, b = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (tmp_path / "run", alone))

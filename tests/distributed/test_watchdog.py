@@ -64,10 +64,10 @@ def test_a_watch_ends_what_does_not_go_on_and_leaves_the_rest_alone() -> None:
         done.set()
 
     with Watch(store, 0, 2, 0.8, end) as hung, Watch(store, 1, 2, 0.8, ended.append) as lively:
-        hung.reached("step 4")
+        hung.heartbeat("step 4")
         begin, step = time.monotonic(), 0
         while not done.wait(0.02) and time.monotonic() < begin + 20:
-            lively.reached(f"step {step}")
+            lively.heartbeat(f"step {step}")
             step += 1
     assert len(ended) == 1
     assert str(ended[0]).startswith("step 4: nothing has gone on in process 0 for 1 s: process 0")

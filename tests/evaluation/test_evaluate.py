@@ -327,7 +327,7 @@ def test_published_figure_is_that_of_one_batch_and_64_features(
     torch.save(formula_weights(), tmp_path / "formula.pth")
     extractor = inception(tmp_path / "formula.pth")
     generator: Generator = load_generator(run)
-    where = ImageFinder("", 16, 3, str(tmp_path), lambda _: None, False)
+    where = ImageFinder("", 16, 3, str(tmp_path))
     real = where.open(str(pictures), "--reference")
     found = published_fid(generator, real, extractor, 6, seed=0)
     fakes = generator(draw_latents(6, 6, 0, "published protocol", device="cpu")).detach()

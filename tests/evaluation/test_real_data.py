@@ -77,7 +77,7 @@ def test_figures_of_cifar10_are_the_published_ones(tmp_path: Path, capsys: pytes
     On two CPU cores this takes an hour; on a GPU a minute.
     """
     try:
-        obtain_inception(None, lambda _: None, False)
+        obtain_inception(None)
         fetch("cifar10")
     except ExternalError as error:
         pytest.skip(f"weights or images cannot be had here: {error}")

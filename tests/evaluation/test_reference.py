@@ -1,5 +1,6 @@
 """Real images and their statistics: which ones, how they are kept, and files of other programs."""
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Pixels(Extractor):
 
 
 def finder(data: Path, dataset: str = "", **changes: Any) -> ImageFinder:
-    settings: dict[str, Any] = dict(image_size=16, channels=3, data_dir=str(data), say=lambda _: None, progress=False)
+    settings: dict[str, Any] = dict(image_size=16, channels=3, data_dir=str(data))
     return ImageFinder(dataset=dataset, **(settings | changes))
 
 
@@ -69,9 +70,10 @@ def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path)
     assert torch.equal(grey_to_colour(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
 
 
-def test_statistics_are_computed_once_for_each_extractor_and_size(pictures: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    where = finder(tmp_path, say=said.append)
+def test_statistics_are_computed_once_for_each_extractor_and_size(
+    pictures: Path, tmp_path: Path, said: list[str]
+) -> None:
+    where = finder(tmp_path)
     find_reference(str(pictures), Pixels(), Group(), where)
     cases: list[tuple[Pixels, dict[str, Any], bool]] = [
         (Pixels(), {}, False),
@@ -83,13 +85,13 @@ def test_statistics_are_computed_once_for_each_extractor_and_size(pictures: Path
     ]
     for extractor, changes, computed in cases:
         said.clear()
-        found = find_reference(str(pictures), extractor, Group(), finder(tmp_path, say=said.append, **changes))
+        found = find_reference(str(pictures), extractor, Group(), finder(tmp_path, **changes))
         assert found is not None
         assert any("computing features" in line for line in said) == computed, (extractor.name, changes)
         assert bool(extractor.seen) == computed
 
 
-def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: Path) -> None:
+def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: Path, said: list[str]) -> None:
     computing, second_waits = threading.Event(), threading.Event()
 
     class Slow(Pixels):
@@ -104,14 +106,16 @@ def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: 
     run = threading.Thread(target=lambda: found.append(find_reference(str(pictures), first, Group(), where)))
     run.start()
     assert computing.wait(30)
-    said: list[str] = []
 
-    def say(line: str) -> None:
-        said.append(line)
-        if "waiting" in line:
+    def notice(record: logging.LogRecord) -> bool:
+        if "waiting" in record.getMessage():
             second_waits.set()
+        return True
 
-    found.append(find_reference(str(pictures), second, Group(), finder(tmp_path, say=say)))
+    logger = logging.getLogger("d3gan")
+    logger.addFilter(notice)
+    found.append(find_reference(str(pictures), second, Group(), where))
+    logger.removeFilter(notice)
     run.join()
     assert first.seen
     assert not second.seen
@@ -122,13 +126,15 @@ def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: 
     assert torch.equal(ours.gaussian.covariance, theirs.gaussian.covariance)
 
 
-def test_a_damaged_cache_is_reported_and_made_again(pictures: Path, tmp_path: Path, reference: Reference) -> None:
+def test_a_damaged_cache_is_reported_and_made_again(
+    pictures: Path, tmp_path: Path, reference: Reference, said: list[str]
+) -> None:
     (path,) = (tmp_path / "references").glob("*.npz")
     whole = path.read_bytes()
     for damage in (b"", whole[:200], b"x" * 500):
         path.write_bytes(damage)
-        said: list[str] = []
-        found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path, say=said.append))
+        said.clear()
+        found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
         assert found is not None
         assert torch.equal(found.gaussian.covariance, reference.gaussian.covariance)
         assert any("computing it again" in line for line in said)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from d3gan.cli import Train
 from d3gan.comparison.results import Cell
 from d3gan.comparison.runs import Run
 from d3gan.config.command_line import parse_flags
 from d3gan.config.train_config import TrainConfig
 from d3gan.report.reproduce import words_of
 from d3gan.report.run_tables import differences_table, runs_table
+from d3gan.training.options import Train
 from tests.report.synthetic import FID, read_run, write_run
 
 

@@ -82,27 +82,27 @@ def test_another_format_is_named(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_a_damaged_one_is_set_aside_for_an_older_one(tmp_path: Path) -> None:
+def test_a_damaged_one_is_set_aside_for_an_older_one(tmp_path: Path, said: list[str]) -> None:
     save_checkpoint(tmp_path, 1, STATE)
     save_checkpoint(tmp_path, 2, STATE).write_bytes(b"damaged")
-    told: list[str] = []
-    found = latest_checkpoint(tmp_path, told.append)
+    said.clear()
+    found = latest_checkpoint(tmp_path)
     assert found is not None
     assert found[1]["step"] == 1
-    assert len(told) == 1
-    assert "step-00000002.pt" in told[0]
+    assert len(said) == 1
+    assert "step-00000002.pt" in said[0]
     assert (tmp_path / "step-00000002.pt.damaged").read_bytes() == b"damaged"
 
 
 def test_none_usable_is_an_error_however_often_it_is_asked_and_none_at_all_is_not(tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path, print) is None
+    assert latest_checkpoint(tmp_path) is None
     for step in (1, 2):
         save_checkpoint(tmp_path, step, STATE)
     for path in checkpoints(tmp_path):
         path.write_bytes(b"damaged")
     for _ in range(2):
         with pytest.raises(ExternalError, match="no usable checkpoint is left"):
-            latest_checkpoint(tmp_path, lambda _: None)
+            latest_checkpoint(tmp_path)
     assert steps(tmp_path) == [1, 2], "nothing is renamed where nothing can take its place"
 
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_version_stops_the_run_and_stays(tmp_path: Path)
     save_checkpoint(tmp_path, 1, STATE)
     torch.save({"format": 99, "step": 2}, tmp_path / "step-00000002.pt")
     with pytest.raises(ExternalError, match="format 99"):
-        latest_checkpoint(tmp_path, print)
+        latest_checkpoint(tmp_path)
     assert steps(tmp_path) == [1, 2]
 
 

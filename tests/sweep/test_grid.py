@@ -311,7 +311,7 @@ def test_a_gpu_asked_for_by_its_number_is_in_sight(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("subprocess.Popen", Done)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     found = options("--models", "dcgan", "dcgan+device=cuda:1", "--seeds=0", f"--out={tmp_path}")
-    Grid(grid_of(found), tmp_path, [Place({"CUDA_VISIBLE_DEVICES": "3"})], lambda _: None).run()
+    Grid(grid_of(found), tmp_path, [Place({"CUDA_VISIBLE_DEVICES": "3"})]).run()
     assert seen == ["3", "3,5"]
 
 

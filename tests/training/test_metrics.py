@@ -61,7 +61,7 @@ def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None
     second.load_state(first.state(1))
     second.stopwatch.restart()
     second.record(result(3.0, [1.0], [1.0], 0))
-    line = second.tick(2, 0.01)
+    line = second.log(2, 0.01)
     assert (line["generator_loss"], line["selected"]) == (2.0, [2])
     assert line["training_seconds"] >= 0.2
     assert line["images_per_second"] <= 2 * 10 / 0.2, "both steps' images over both steps' time"

@@ -1,13 +1,16 @@
 """Data files: hashed and locked; every fault is told with its path and a way out."""
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from d3gan import files
+
+logger = logging.getLogger("d3gan")
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -18,14 +21,7 @@ CHUNK = 1 << 20
 LOCK_SECONDS = 0.1
 """Between two looks at a lock that another process holds."""
 
-Report = Callable[[str], None]
-"""Takes one plain line about one event."""
-
 ANOTHER_FOLDER = "choose another folder with --data-dir or $D3GAN_DATA"
-
-
-def silent(_line: str) -> None:
-    """A report that nobody reads."""
 
 
 def disk_errors(path: Path) -> AbstractContextManager[None]:
@@ -69,7 +65,7 @@ def hash_file(path: Path, algorithm: str) -> str:
 
 
 @contextmanager
-def locked(path: Path, report: Report = silent) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds the lock that guards ``path`` among processes; waits for whoever holds it, and says so.
 
     The operating system drops the lock with its holder, so a killed process blocks nobody.
@@ -77,10 +73,12 @@ def locked(path: Path, report: Report = silent) -> Iterator[None]:
     Raises:
         ExternalError: the folder cannot be written.
     """
-    while not (lock := try_lock(path)):
-        report(f"{path.name}: another process is at work on it; waiting")
-        report = silent
-        time.sleep(LOCK_SECONDS)
+    lock = try_lock(path)
+    if lock is None:
+        logger.info(f"{path.name}: another process is at work on it; waiting")
+        while lock is None:
+            time.sleep(LOCK_SECONDS)
+            lock = try_lock(path)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -11,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d3gan.data.files import Report, locked, silent, write_beside
+from d3gan.data.files import locked, write_beside
 from d3gan.data.published.catalog import Dataset, Split, dataset_names, find_dataset
 from d3gan.errors import ConfigError, ExternalError, nearest
+
+logger = logging.getLogger("d3gan")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,8 +85,6 @@ def load_images(
     channels: int = 3,
     data_dir: str | Path | None = None,
     workers: int = 2,
-    report: Report | None = None,
-    progress: bool = False,
 ) -> ImageSet:
     """Gives the images of a data set, fetched and prepared the first time and memory-mapped ever after.
 
@@ -97,14 +98,11 @@ def load_images(
         channels: 1 or 3. Grey published sets stay at 1 channel either way; colour folders become what is asked.
         data_dir: Where files are looked for and kept; see `data_folder`.
         workers: Threads that decode and resize.
-        report: Takes one plain line per event.
-        progress: Whether to show a bar on standard error, if that is a terminal.
 
     Raises:
         ConfigError: an unknown data set, split, size or number of channels.
         ExternalError: files cannot be had, read or written.
     """
-    say = report or silent
     if channels not in (1, 3):
         raise ConfigError(f"nc = {channels}: images can have 1 or 3 channels")
     if image_size < 1:
@@ -112,9 +110,9 @@ def load_images(
     source = resolve(dataset)
     folder = data_folder(data_dir)
     if isinstance(source, Path):
-        return _load_collection(source, image_size, channels, folder, workers, say, progress)
+        return _load_collection(source, image_size, channels, folder, workers)
     wanted = _split_called(split, source)
-    return _load_published(source, wanted, image_size, channels, folder, workers, say, progress)
+    return _load_published(source, wanted, image_size, channels, folder, workers)
 
 
 def _split_called(name: str, dataset: Dataset) -> Split:
@@ -135,8 +133,6 @@ def _load_published(
     channels: int,
     folder: Path,
     workers: int,
-    report: Report,
-    progress: bool,
 ) -> ImageSet:
     from d3gan.data.prepared_cache import cache_file_name, prepared_images
     from d3gan.data.preprocess import PREPARATION, ordered_map, prepare_block
@@ -151,13 +147,13 @@ def _load_published(
 
     def make_blocks() -> Iterator[npt.NDArray[np.uint8]]:
         names = [part.content for part in split.images]
-        found = obtain(dataset, names, folder, report=report, progress=progress)
-        report(f"{dataset.name} {split.name}: preparing {split.count:,} images at {size} x {size}")
+        found = obtain(dataset, names, folder)
+        logger.info(f"{dataset.name} {split.name}: preparing {split.count:,} images at {size} x {size}")
         blocks = read_images(dataset, split, content_opener(dataset, found))
         return ordered_map(lambda block: prepare_block(block, size, stored_channels), blocks, workers)
 
-    images = prepared_images(path, shape, make_blocks, report=report, progress=progress)
-    report(f"{dataset.name} {split.name}: {split.count:,} images from {path}")
+    images = prepared_images(path, shape, make_blocks)
+    logger.info(f"{dataset.name} {split.name}: {split.count:,} images from {path}")
     return ImageSet(dataset.name, split.name, images, checksum)
 
 
@@ -170,9 +166,7 @@ def content_opener(
     return lambda name: open_content(found[name], dataset.content(name)[1], dataset.name)
 
 
-def _load_collection(
-    path: Path, size: int, channels: int, folder: Path, workers: int, report: Report, progress: bool
-) -> ImageSet:
+def _load_collection(path: Path, size: int, channels: int, folder: Path, workers: int) -> ImageSet:
     from d3gan.data.folders import decoded_images, open_collection
     from d3gan.data.prepared_cache import cache_file_name, prepared_images
     from d3gan.data.preprocess import PREPARATION
@@ -181,26 +175,26 @@ def _load_collection(
     name = path.resolve().name if path.is_dir() else path.stem
     with open_collection(path) as collection:
         ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
-        report(f"{path}: {len(collection.names):,} images{ignored}")
+        logger.info(f"{path}: {len(collection.names):,} images{ignored}")
         before = collection.quick_key()
-        content = _content_checksum(collection, folder, report)
+        content = _content_checksum(collection, folder)
         checksum = _checksum(content=content, size=size, channels=channels, preparation=PREPARATION)
         shape = (len(collection.names), channels, size, size)
         cached = folder / "prepared" / cache_file_name(name, "all", shape, checksum)
 
         def make_blocks() -> Iterator[npt.NDArray[np.uint8]]:
-            report(f"{path}: preparing {shape[0]:,} images at {size} x {size}")
+            logger.info(f"{path}: preparing {shape[0]:,} images at {size} x {size}")
             yield from decoded_images(collection, size, channels, workers)
             with open_collection(path) as again:
                 if again.quick_key() != before:
                     raise ExternalError(f"{path}: changed while it was read; run it again once it is at rest")
 
-        images = prepared_images(cached, shape, make_blocks, report=report, progress=progress)
-    report(f"{path}: {shape[0]:,} images from {cached}")
+        images = prepared_images(cached, shape, make_blocks)
+    logger.info(f"{path}: {shape[0]:,} images from {cached}")
     return ImageSet(name, "all", images, checksum)
 
 
-def _content_checksum(collection: Collection, folder: Path, report: Report) -> str:
+def _content_checksum(collection: Collection, folder: Path) -> str:
     """The collection's checksum; a folder's, which takes reading every file, is remembered by its quick key."""
     quick_key = collection.quick_key()
     if collection.path.is_file():
@@ -212,8 +206,8 @@ def _content_checksum(collection: Collection, folder: Path, report: Report) -> s
         known = ""
     if len(known) == 64 and set(known) <= set("0123456789abcdef"):
         return known
-    report(f"{collection.path}: computing its checksum")
+    logger.info(f"{collection.path}: computing its checksum")
     checksum = collection.checksum()
-    with locked(remembered, report), write_beside(remembered) as file:
+    with locked(remembered), write_beside(remembered) as file:
         file.write(checksum.encode("ascii"))
     return checksum

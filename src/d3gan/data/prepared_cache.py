@@ -5,6 +5,7 @@ delete the file.
 """
 
 import io
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from d3gan.data.files import ANOTHER_FOLDER, Report, disk_errors, locked, make_folder, write_beside
+from d3gan.data.files import ANOTHER_FOLDER, disk_errors, locked, make_folder, write_beside
 from d3gan.errors import ExternalError
 from d3gan.progress_bar import progress_bar
+
+logger = logging.getLogger("d3gan")
 
 Images = npt.NDArray[np.uint8]
 Shape = tuple[int, int, int, int]
@@ -25,9 +28,6 @@ def prepared_images(
     path: Path,
     shape: Shape,
     make_blocks: Callable[[], Iterator[Images]],
-    *,
-    report: Report,
-    progress: bool,
 ) -> Images:
     """The images cached at ``path``, made first where they are missing or damaged.
 
@@ -37,8 +37,6 @@ def prepared_images(
         path: Where the cache file is, or is to be. Its name must identify the pixels.
         shape: (N, C, S, S) that it must have.
         make_blocks: Yields uint8 blocks (n, C, S, S) that together make up ``shape``.
-        report: Takes a line about what is done.
-        progress: Whether to show a bar of images on a terminal.
 
     Returns:
         A read-only memory map, uint8, of ``shape``.
@@ -46,20 +44,20 @@ def prepared_images(
     Raises:
         ExternalError: the images cannot be made, or the disk is full, or the folder cannot be written.
     """
-    images = _open(path, shape, report)
+    images = _open(path, shape)
     if images is None:
-        with locked(path, report):
+        with locked(path):
             # Another process may have made it while this one waited.
-            images = _open(path, shape, report)
+            images = _open(path, shape)
             if images is None:
-                _write(path, shape, make_blocks, progress)
-                images = _open(path, shape, report)
+                _write(path, shape, make_blocks)
+                images = _open(path, shape)
     if images is None:
         raise ExternalError(f"{path}: is not as it was written a moment ago; check the disk, or {ANOTHER_FOLDER}")
     return images
 
 
-def _open(path: Path, shape: Shape, report: Report) -> Images | None:
+def _open(path: Path, shape: Shape) -> Images | None:
     """The memory map of a sound cache file; None where there is none, or a damaged one, which is reported."""
     try:
         images = npy.open_memmap(path, mode="r")
@@ -68,10 +66,10 @@ def _open(path: Path, shape: Shape, report: Report) -> Images | None:
         return None
     # A damaged header raises whatever NumPy's parser meets; the file is rebuilt all the same.
     except Exception as error:
-        report(f"{path}: is damaged ({error}); preparing it again")
+        logger.info(f"{path}: is damaged ({error}); preparing it again")
         return None
     if images.shape != shape or images.dtype != np.uint8 or header_size != len(_header(shape)):
-        report(f"{path}: is damaged (it is not {shape} unsigned bytes); preparing it again")
+        logger.info(f"{path}: is damaged (it is not {shape} unsigned bytes); preparing it again")
         return None
     return images
 
@@ -83,7 +81,7 @@ def _header(shape: Shape) -> bytes:
     return header.getvalue()
 
 
-def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]], progress: bool) -> None:
+def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]]) -> None:
     # Written, not mapped: on a full disk a write is an error, but a store into a mapped page kills the process.
     needed = int(np.prod(shape))
     with disk_errors(path):
@@ -95,7 +93,7 @@ def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]]
     count = 0
     with (
         write_beside(path) as file,
-        progress_bar("preparing images", shape[0], shown=progress, unit="images") as advance,
+        progress_bar("preparing images", shape[0], unit="images") as advance,
     ):
         file.write(_header(shape))
         for block in make_blocks():

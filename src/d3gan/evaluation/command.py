@@ -1,6 +1,6 @@
 """``d3gan evaluate``: a run's generator, or a folder of images, measured against real images."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from d3gan.evaluation.reference import Reference, find_reference, write_referenc
 from d3gan.models.dcgan import Generator
 from d3gan.runs.directory import RunDirectory, find_run, home_of
 from d3gan.runs.generator_file import load_generator, read_facts
+
+logger = logging.getLogger("d3gan")
 
 FAKES = 50_000
 """Images of a generator, where nothing else is asked for: as many as published tables of FID use."""
@@ -55,13 +57,11 @@ class Fakes:
     """Decides the generator's latents."""
 
 
-def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> dict[str, Any] | None:
+def measure(options: Evaluate) -> dict[str, Any] | None:
     """Does what ``d3gan evaluate`` was told, in one process or in one of many.
 
     Args:
         options: what the user asked for.
-        say: shows a line; only rank 0 says anything.
-        progress: whether to show bars.
 
     Returns:
         The record on rank 0, None elsewhere.
@@ -71,32 +71,27 @@ def measure(options: Evaluate, say: Callable[[str], None], progress: bool) -> di
         ExternalError: weights, images or files cannot be had.
     """
     with start(options.device, timeout=EVALUATION_TIMEOUT) as (group, device), naming_lost_contact(group):
-        say = say if group.is_main else lambda _: None
-        return _measure(options, device, group, say, progress and group.is_main)
+        return _measure(options, device, group)
 
 
-def _measure(
-    options: Evaluate, device: torch.device, group: Group, say: Callable[[str], None], progress: bool
-) -> dict[str, Any] | None:
+def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str, Any] | None:
     with group.raise_on_all_ranks():
-        fakes = _fakes_of_run(options, device) if options.run else _fakes_of_images(options, say, progress)
+        fakes = _fakes_of_run(options, device) if options.run else _fakes_of_images(options)
         extractor = choose(
             options.features,
             inception_weights=options.inception_weights,
             data_dir=fakes.data_dir,
             device=device,
             image_size=fakes.image_size,
-            report=say,
-            progress=progress,
         )
-        wanted = EvaluationSpec(check_metrics(options.metrics), fakes.count, options.bootstrap, progress)
+        wanted = EvaluationSpec(check_metrics(options.metrics), fakes.count, options.bootstrap)
         refuse_impossible(wanted, None, extractor)
-        finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, say, progress)
+        finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir)
         published = _published(fakes, extractor, finder) if options.protocol == "published" and group.is_main else {}
     reference = find_reference(options.reference, extractor, group, finder)
     with group.raise_on_all_ranks():
         if reference is not None:
-            _prepare(options, reference, wanted, extractor, say)
+            _prepare(options, reference, wanted, extractor)
     record = evaluate(fakes.source, wanted, reference, extractor, group)
     return fakes.described | record | published if record is not None else None
 
@@ -111,16 +106,14 @@ def _published(fakes: Fakes, extractor: Extractor, finder: ImageFinder) -> dict[
     return {PUBLISHED_FID: published_fid(fakes.generator, real, extractor, fakes.batch_size, fakes.seed)}
 
 
-def _prepare(
-    options: Evaluate, reference: Reference, wanted: EvaluationSpec, extractor: Extractor, say: Callable[[str], None]
-) -> None:
+def _prepare(options: Evaluate, reference: Reference, wanted: EvaluationSpec, extractor: Extractor) -> None:
     """What rank 0 does with the reference before the fakes are made."""
     if options.save_reference:
         write_reference(reference, Path(options.save_reference))
-        say(f"wrote {options.save_reference}")
+        logger.info(f"wrote {options.save_reference}")
     fewest = min(wanted.num_samples, reference.count or wanted.num_samples)
     if warning := warning_of_few(fewest, wanted, extractor):
-        say(warning)
+        logger.info(warning)
 
 
 def _fakes_of_run(options: Evaluate, device: torch.device) -> Fakes:
@@ -164,13 +157,15 @@ def _generator_file(options: Evaluate) -> Path:
     return averaged if options.generator != "raw" and averaged.exists() else run.generator
 
 
-def _fakes_of_images(options: Evaluate, say: Callable[[str], None], progress: bool) -> Fakes:
+def _fakes_of_images(options: Evaluate) -> Fakes:
     """The images that --images names: all of them, or as many as asked for, chosen at random."""
     size = options.image_size or native_size(options.images, "--images")
     other = options.reference
     if not other.lower().endswith(".npz") and not options.image_size and native_size(other, "--reference") != size:
-        say(f"{other}: its images have another size; brought to {size} x {size} like those of {options.images}")
-    images = ImageFinder("", size, 3, options.data_dir or None, say, progress).open(options.images, "--images")
+        logger.info(
+            f"{other}: its images have another size; brought to {size} x {size} like those of {options.images}"
+        )
+    images = ImageFinder("", size, 3, options.data_dir or None).open(options.images, "--images")
     count = options.num_samples or len(images)
     if count > len(images):
         raise ConfigError(f"--num-samples {count}: {options.images} holds {len(images):,} images")

@@ -38,8 +38,6 @@ class EvaluationSpec:
     """Fake images."""
     replicates: int = 0
     """Bootstrap replicates of each interval; 0: no intervals."""
-    progress: bool = False
-    """Show bars."""
 
 
 def fakes_of(generator: Generator, seed: int) -> Source:
@@ -91,9 +89,8 @@ def evaluate(
         PeerLostError: another process is gone.
     """
     refuse_impossible(wanted, reference if group.is_main else None, extractor)
-    shown = wanted.progress and group.is_main
     fakes, reasons = None, dict[str, str]()
-    with progress_bar("features of fake images", wanted.num_samples, shown=shown, unit="images") as move:
+    with progress_bar("features of fake images", wanted.num_samples, unit="images") as move:
 
         def done(images: int) -> None:
             move(images)
@@ -172,7 +169,7 @@ def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: E
     found = {name: frechet_distance(reference.gaussian, fakes.moments.gaussian())}
     if fakes.features is None:
         return found
-    with progress_bar("bootstrap", wanted.replicates, shown=wanted.progress, unit="replicates") as advance:
+    with progress_bar("bootstrap", wanted.replicates, unit="replicates") as advance:
         error = frechet_error(
             fakes.features, reference.gaussian, wanted.replicates, stream(0, "bootstrap", 0), advance
         )

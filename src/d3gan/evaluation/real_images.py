@@ -1,6 +1,5 @@
 """The real images that a generator is measured against."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +85,7 @@ class ImageFinder:
     """1 or 3."""
     data_dir: str | None
     """Where data files and references are kept; see ``d3gan.data.data_folder``."""
-    say: Callable[[str], None]
     """Shows a line."""
-    progress: bool
-    """Whether to show bars."""
 
     def open(self, spec: str, flag: str) -> Images:
         """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder or a .zip.
@@ -109,8 +105,6 @@ class ImageFinder:
             image_size=self.image_size,
             channels=self.channels,
             data_dir=self.data_dir,
-            report=self.say,
-            progress=self.progress,
         )
         return Images(name, found)
 

@@ -6,9 +6,10 @@ holds the features of up to 10,000 of the images as well, which KID and precisio
 
 import hashlib
 import json
+import logging
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3gan.data.files import LOCK_SECONDS, silent, try_lock
+from d3gan.data.files import LOCK_SECONDS, try_lock
 from d3gan.data.load import data_folder
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError
@@ -28,6 +29,8 @@ from d3gan.evaluation.metrics.fid import Gaussian
 from d3gan.evaluation.real_images import ImageFinder, Images
 from d3gan.files import disk_errors, replace_file
 from d3gan.progress_bar import progress_bar
+
+logger = logging.getLogger("d3gan")
 
 FORMAT = 1
 
@@ -72,15 +75,15 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
 def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
     """Statistics of real images, all of them, from the cache or computed now by all processes of the group."""
     path = _cache_path(images, extractor, finder.data_dir)
-    known = _known(path, images, extractor, finder.say) if group.is_main else None
+    known = _known(path, images, extractor) if group.is_main else None
     if group.broadcast(known is not None):
         return known
-    with _locked(path, images, group, finder.say):
-        known = _known(path, images, extractor, finder.say) if group.is_main else None
+    with _locked(path, images, group):
+        known = _known(path, images, extractor) if group.is_main else None
         if group.broadcast(known is not None):  # another run has computed it meanwhile
             return known
-        finder.say(f"{images.described}: computing features ({extractor.name}), once")
-        with progress_bar("features of real images", len(images), shown=finder.progress, unit="images") as advance:
+        logger.info(f"{images.described}: computing features ({extractor.name}), once")
+        with progress_bar("features of real images", len(images), unit="images") as advance:
             collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
         reference = None
         with group.raise_on_all_ranks():
@@ -91,19 +94,20 @@ def _reference_of(images: Images, extractor: Extractor, group: Group, finder: Im
 
 
 @contextmanager
-def _locked(path: Path, images: Images, group: Group, say: Callable[[str], None]) -> Iterator[None]:
+def _locked(path: Path, images: Images, group: Group) -> Iterator[None]:
     """Holds the lock of a cached reference, so that of several runs that start together one computes it.
 
     Rank 0 takes it. All processes of the group wait together, so that none is thought to hang.
     """
-    lock = None
+    lock, told = None, False
     while True:
         with group.raise_on_all_ranks():
             lock = try_lock(path) if group.is_main else None
         if group.broadcast(lock is not None):
             break
-        say(f"{images.described}: another process is computing their features; waiting for it")
-        say = silent
+        if not told:
+            logger.info(f"{images.described}: another process is computing their features; waiting for it")
+            told = True
         time.sleep(LOCK_SECONDS)
         group.heartbeat("waiting for another run's features of real images")
     try:
@@ -128,14 +132,14 @@ def _cache_path(images: Images, extractor: Extractor, data_dir: str | None) -> P
     return data_folder(data_dir) / "references" / name
 
 
-def _known(path: Path, images: Images, extractor: Extractor, say: Callable[[str], None]) -> Reference | None:
+def _known(path: Path, images: Images, extractor: Extractor) -> Reference | None:
     """The cached statistics; None where there are none, or damaged ones, which are reported."""
     if not path.exists():
         return None
     try:
         found = read_reference(path, extractor)
     except (ExternalError, ConfigError) as error:
-        say(f"{error}; computing it again")
+        logger.info(f"{error}; computing it again")
         return None
     # The cache is found by content: other images of the same content may be called otherwise.
     found.name, found.described = images.name, images.described

@@ -1,9 +1,9 @@
 """Checkpoints: written whole, numbered by step, verified before they are believed."""
 
 import io
+import logging
 import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from d3gan.errors import ExternalError
 from d3gan.files import disk_errors, replace_file
 from d3gan.runs.directory import checkpoint_path
+
+logger = logging.getLogger("d3gan")
 
 
 class DamagedCheckpointError(ExternalError):
@@ -85,7 +87,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that can be used, or None where there is none at all.
 
     Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, and ``say`` is told.
@@ -100,7 +102,7 @@ def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
         try:
             state = load_checkpoint(path)
         except DamagedCheckpointError as error:
-            say(f"warning: {error}; trying an older one")
+            logger.warning(f"{error}; trying an older one")
             damaged.append(path)
             continue
         with disk_errors(folder):

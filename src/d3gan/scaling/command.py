@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import logging
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,15 @@ import torch.distributed
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet
 from d3gan.devices import Precision, device_name, resolve_precision
-from d3gan.distributed.group import Group, place
+from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
 from d3gan.scaling.benchmark import Bench, Measured, sweep
 from d3gan.scaling.options import Scale
 from d3gan.training.setup import images_of
+
+logger = logging.getLogger("d3gan")
 
 FORMAT = 1
 SWEEP_SECONDS = 0.2
@@ -48,12 +51,11 @@ def cells_of(options: Scale) -> list[Cell]:
     return cells
 
 
-def study(options: Scale, say: Callable[[str], None]) -> Path | None:
+def study(options: Scale) -> Path | None:
     """Measures, in the processes that the launcher started, and writes scaling.json and the plots.
 
     Args:
         options: what the user asked for.
-        say: shows a line.
 
     Returns:
         The folder of the document and the plots, on rank 0; None elsewhere.
@@ -65,17 +67,16 @@ def study(options: Scale, say: Callable[[str], None]) -> Path | None:
     config = options.train_config
     # Processes that a measurement does not need wait for it.
     with start(config.device, config.timeout + 10 * options.seconds) as (group, device), naming_lost_contact(group):
-        say = say if group.is_main else lambda _: None
         with group.raise_on_all_ranks():
             if group.world_size < options.numbers[-1]:
                 raise ConfigError(f"--workers {options.workers}: only {group.world_size} processes were started")
             if group.is_main:
                 refuse_unwritable(Path(options.out))  # before minutes go into measuring
             precision = resolve_precision(config.precision, device)
-            image_set = images_of(config, say, progress=group.is_main)
+            image_set = images_of(config)
             _refuse_few_images(options, len(image_set.images))
-        hosts = len(set(group.all_gather(place())))
-        measured = _Study(options, group, device, precision, image_set, say)
+        hosts = len(set(group.all_gather(hostname())))
+        measured = _Study(options, group, device, precision, image_set)
         measured.measure()
         if not group.is_main:
             return None
@@ -99,10 +100,9 @@ class _Study:
         device: torch.device,
         precision: Precision,
         image_set: ImageSet,
-        say: Callable[[str], None],
     ):
         self._options, self._group, self._device = options, group, device
-        self._precision, self._image_set, self._say = precision, image_set, say
+        self._precision, self._image_set = precision, image_set
         self._groups = {workers: group.subgroup(workers) for workers in options.numbers}
         self._rounds: dict[Cell, list[Measured]] = {cell: [] for cell in cells_of(options)}
         self._gradients: dict[str, dict[str, int]] = {}
@@ -114,14 +114,14 @@ class _Study:
             for cell in self._rounds:
                 self._measure_cell(cell, f"round {number} of {self._options.rounds}")
             for workers in self._sweeps if self._options.project else ():
-                self._group.reached(f"the sweep of {workers} processes")
+                self._group.heartbeat(f"the sweep of {workers} processes")
                 part = self._groups[workers]
                 if part is not None:
                     self._sweeps[workers].append(sweep(part, self._device, SWEEP_SECONDS))
                 self._group.all_gather(None)
 
     def _measure_cell(self, cell: Cell, when: str) -> None:
-        self._group.reached(f"{cell.model}, {cell.workers} processes, batch size {cell.batch_size}, {when}")
+        self._group.heartbeat(f"{cell.model}, {cell.workers} processes, batch size {cell.batch_size}, {when}")
         part = self._groups[cell.workers]
         if part is not None:
             over: dict[str, Any] = {"model": cell.model, "batch_size": cell.batch_size}
@@ -132,7 +132,7 @@ class _Study:
             self._gradients[cell.model] = bench.message_bytes()
             rate = cell.workers * cell.batch_size * config.grad_accum_steps / measured.step_seconds
             share = measured.communication_seconds / measured.step_seconds
-            self._say(
+            logger.info(
                 f"{when}: {cell.model}, {cell.workers} x {cell.batch_size} images a step: {rate:,.0f} images/s, "
                 f"{share:.0%} of it communication"
             )

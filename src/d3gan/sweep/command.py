@@ -1,7 +1,7 @@
 """``d3gan compare`` from its options to the page: the runs, the comparison, the figures, the animations."""
 
+import logging
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from d3gan.sweep.grid import grid_of, plan_of
 from d3gan.sweep.options import Compare
 from d3gan.sweep.scheduler import Ended, Grid, places_for
 
+logger = logging.getLogger("d3gan")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -31,12 +33,11 @@ class Study:
     stopped_by: signal.Signals | None
 
 
-def study(options: Compare, say: Callable[[str], None]) -> Study:
+def study(options: Compare) -> Study:
     """Trains what is missing, then compares what there is.
 
     Args:
         options: what to compare.
-        say: shows a line.
 
     Raises:
         ConfigError: a value does not fit.
@@ -45,10 +46,10 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
     configs, folder = _grid(options), Path(options.out)
     refuse_unwritable(folder)
     for line in options.repeated:
-        say(line)
+        logger.info(line)
     places = places_for(options.at_once, options.device, len(configs))
-    say(f"{len(configs)} runs in {folder / 'runs'}, {len(places)} at a time")
-    grid = Grid(configs, folder, places, say)
+    logger.info(f"{len(configs)} runs in {folder / 'runs'}, {len(places)} at a time")
+    grid = Grid(configs, folder, places)
     ended = grid.run()
     failed = [run for run in ended if run.failure]
     if grid.stopped_by is not None:
@@ -57,10 +58,10 @@ def study(options: Compare, say: Callable[[str], None]) -> Study:
     paths = [path for path in found if RunDirectory(path).evaluations.exists()]
     if not paths:
         return Study(failed, "", None, None)
-    say("drawing")
+    logger.info("drawing")
     against = options.counterpart
     if against and against not in {run.variant for run in read_runs(paths, options.shared)}:
-        say(f"{against}: has no evaluated run, so the others are compared as without --against")
+        logger.info(f"{against}: has no evaluated run, so the others are compared as without --against")
         against = ""
     comparison = compare_runs(paths, against=against, scaling=options.scaling, base=options.shared)
     write_comparison(comparison, folder)

@@ -1,11 +1,12 @@
 """Trains the runs of a comparison: each a process of ``d3gan train``, several at a time, going on after failures."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from d3gan.files import disk_errors, write_text
 from d3gan.formatting import duration
 from d3gan.sweep.grid import is_finished, steps_of
 from d3gan.sweep.progress import Progress
+
+logger = logging.getLogger("d3gan")
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 60  # that a run may take to save itself
@@ -97,13 +100,10 @@ class Grid:
         configs: the runs; ``out`` says where each is kept.
         folder: of the comparison; logs and configs are written there.
         places: as many runs are trained at the same time.
-        say: shows a line.
     """
 
-    def __init__(
-        self, configs: Sequence[TrainConfig], folder: Path, places: Sequence[Place], say: Callable[[str], None]
-    ):
-        self._folder, self._free, self._say = folder, list(places), say
+    def __init__(self, configs: Sequence[TrainConfig], folder: Path, places: Sequence[Place]):
+        self._folder, self._free = folder, list(places)
         self._waiting, self._total = list(configs), len(configs)
         self._running: list[_Child] = []
         self._ended: list[Ended] = []
@@ -176,7 +176,7 @@ class Grid:
         if self.stopped_by is not None:  # while it was started
             process.send_signal(self.stopped_by)
         step, _ = steps_of(config)
-        self._say(f"{name}: {f'goes on from step {step:,}' if step else 'started'}")
+        logger.info(f"{name}: {f'goes on from step {step:,}' if step else 'started'}")
 
     def _end(self, child: _Child) -> None:
         self._running.remove(child)
@@ -186,13 +186,13 @@ class Grid:
         if code == 0:
             self._finish(Ended(child.config), f"done in {taken}")
         elif self.stopped_by is not None:
-            self._say(f"{Path(child.config.out).name}: stopped at step {steps_of(child.config)[0]:,}")
+            logger.info(f"{Path(child.config.out).name}: stopped at step {steps_of(child.config)[0]:,}")
         else:
             self._finish(Ended(child.config, _last_words(Path(child.log.name), child.log_start, code)))
 
     def _finish(self, ended: Ended, how: str = "") -> None:
         self._ended.append(ended)
-        self._say(f"[{len(self._ended)}/{self._total}] {ended.name}: {how or f'FAILED: {ended.failure}'}")
+        logger.info(f"[{len(self._ended)}/{self._total}] {ended.name}: {how or f'FAILED: {ended.failure}'}")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

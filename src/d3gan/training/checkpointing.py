@@ -1,6 +1,7 @@
 """What a run keeps of itself, and how it goes on from that: checkpoints, generators to share, sample grids."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_chec
 from d3gan.runs.generator_file import save_generator
 from d3gan.sampling.generate import sample
 from d3gan.training.state import Training
+
+logger = logging.getLogger("d3gan")
 
 SAMPLES = 64  # images of a sample grid
 
@@ -69,7 +72,7 @@ def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
             yield from _float_tensors(value)
 
 
-def resume(training: Training, say: Callable[[str], None]) -> int:
+def resume(training: Training) -> int:
     """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one.
 
     Rank 0 reads it and tells the others: only that process needs to see the run's folder.
@@ -81,7 +84,7 @@ def resume(training: Training, say: Callable[[str], None]) -> int:
     found = None
     with training.group.raise_on_all_ranks():
         if training.group.is_main:
-            found = latest_checkpoint(training.run.checkpoints, say)
+            found = latest_checkpoint(training.run.checkpoints)
             if found is not None:
                 _refuse_other_training(training, *found)
     state = training.group.broadcast(found[1] if found is not None else None)
@@ -93,7 +96,7 @@ def resume(training: Training, say: Callable[[str], None]) -> int:
     if found is not None:
         # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
         _save_generators(training, int(state["step"]))
-        say(f"going on from {found[0]}")
+        logger.info(f"going on from {found[0]}")
     return int(state["step"])
 
 
@@ -105,9 +108,9 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
     before, now = state.get("batches_a_step", 1), training.batches_a_step
     if before != now:
         raise ConfigError(
-            f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} processes, "
-            f"grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, choose "
-            f"--grad-accum-steps so that the product of the two is {before}, or choose another --out"
+            f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} "
+            f"processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
+            f"choose --grad-accum-steps so that the product of the two is {before}, or choose another --out"
         )
 
 

@@ -1,6 +1,7 @@
 """Evaluations during training: evaluations.jsonl, and which one was the best."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from d3gan.files import disk_errors
 from d3gan.models.dcgan import Generator
 from d3gan.runs.jsonl import read_evaluations
 
+logger = logging.getLogger("d3gan")
+
 
 class _GivenUp(Exception):  # noqa: N818  # no error: nobody but ``PeriodicEvaluator.evaluate`` sees it
     """The run is to stop."""
@@ -36,8 +39,6 @@ class PeriodicEvaluator:
         image_set: what the run trains on.
         device: where the extractor computes.
         group: the processes that share the work; all of them must call what this class offers.
-        say: shows a line.
-        progress: whether to show bars while the reference is computed.
 
     Raises:
         ConfigError: what the config asks for does not fit together.
@@ -50,8 +51,6 @@ class PeriodicEvaluator:
         image_set: ImageSet,
         device: torch.device,
         group: Group,
-        say: Callable[[str], None],
-        progress: bool,
     ):
         self._config, self._image_set, self._group = config, image_set, group
         self._wanted = EvaluationSpec(check_metrics(config.metrics), config.num_samples)
@@ -62,8 +61,6 @@ class PeriodicEvaluator:
                 data_dir=config.data_dir or None,
                 device=device,
                 image_size=config.image_size,
-                report=say,
-                progress=progress,
             )
             if config.protocol == "published":
                 require_inception(self._extractor)
@@ -73,14 +70,14 @@ class PeriodicEvaluator:
             config.reference,
             self._extractor,
             self._group,
-            ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None, say, progress),
+            ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None),
         )
         with group.raise_on_all_ranks():
             refuse_impossible(self._wanted, self._reference, self._extractor)
         if self._reference is not None:
             images = min(config.num_samples, self._reference.count or config.num_samples)
             if warning := warning_of_few(images, self._wanted, self._extractor):
-                say(warning)
+                logger.info(warning)
 
     def is_due(self, path: Path, step: int, last_step: int) -> bool:
         """Whether a step is to be evaluated and evaluations.jsonl, as rank 0 sees it, does not have it yet."""

@@ -1,6 +1,7 @@
 """A training run from its config to its last checkpoint."""
 
 import dataclasses
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ from d3gan.training.state import Training
 from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
 from d3gan.version import __version__
 
+logger = logging.getLogger("d3gan")
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -55,7 +58,6 @@ class TrainResult:
 def train(
     config: TrainConfig,
     display: Callable[[int, int], AbstractContextManager[Display]] = silent_display,
-    say: Callable[[str], None] = lambda _: None,
 ) -> TrainResult:
     """Trains one run, from the start or from its last checkpoint, until its last step or a signal.
 
@@ -64,7 +66,6 @@ def train(
     Args:
         config: what to train; everything is written to ``config.run_directory``.
         display: given the last step and the first one, opens what shows the progress.
-        say: shows a line while there is no display yet.
 
     Raises:
         ConfigError: a value does not fit this machine, these data, the other processes, or the run in the folder.
@@ -73,8 +74,8 @@ def train(
     """
     with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
         if not group.is_main:
-            display, say = silent_display, lambda _: None
-        return _train(config, group, device, display, say)
+            display = silent_display
+        return _train(config, group, device, display)
 
 
 def _train(
@@ -82,7 +83,6 @@ def _train(
     group: Group,
     device: torch.device,
     display: Callable[[int, int], AbstractContextManager[Display]],
-    say: Callable[[str], None],
 ) -> TrainResult:
     # What to compute with.
     with group.raise_on_all_ranks():
@@ -97,16 +97,15 @@ def _train(
     group.require_equal(_versions(device) | _shared_facts(config) | {"precision": precision})
 
     # What to learn from.
-    progress = display is not silent_display
     with group.raise_on_all_ranks():
-        image_set = images_of(config, say, progress)
+        image_set = images_of(config)
         inputs = StepInputs(config, image_set.images, group, device, network_dtype(precision))
     group.require_equal({"checksum of the images": image_set.checksum})
     steps_in_run = config.epochs * inputs.steps_per_epoch
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
     # What to measure the generator with.
-    follower = PeriodicEvaluator(config, image_set, device, group, say, progress) if config.evaluate_every else None
+    follower = PeriodicEvaluator(config, image_set, device, group) if config.evaluate_every else None
 
     with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
@@ -115,17 +114,19 @@ def _train(
         K, step_size = len(gan.discriminators), config.batch_size * config.grad_accum_steps * group.world_size
         tracker = Tracker(run.metrics, K, step_size, inputs.steps_per_epoch, device, group)
         training = Training(run, config, gan, average, tracker, image_set)
-        step = resume(training, say)
+        step = resume(training)
         do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
         everyones = group.all_gather({"host": hostname(), "device": str(device)})
         if group.is_main:
             if step < last_step:
                 keep_lines_up_to(run.metrics, tracker.logged_step)
                 keep_lines_up_to(run.evaluations, step)
-            _note_environment(training, device, {"precision": precision, **acceleration}, everyones, step, say)
-        say(f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}")
-        say(_described_batch(config, group, everyones))
-        say(f"steps {step} to {last_step}, {inputs.steps_per_epoch} an epoch; run directory {run.path}")
+            _note_environment(training, device, {"precision": precision, **acceleration}, everyones, step)
+        logger.info(
+            f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}"
+        )
+        logger.info(_described_batch(config, group, everyones))
+        logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} an epoch; run directory {run.path}")
 
         with (
             _naming_last_checkpoint(run),
@@ -281,7 +282,6 @@ def _note_environment(
     arithmetic: dict[str, object],
     everyones: list[dict[str, str]],
     step: int,
-    say: Callable[[str], None],
 ) -> None:
     """Adds this session to environment.json; warns where the last one computed elsewhere or otherwise."""
     run, image_set = training.run, training.image_set
@@ -305,4 +305,4 @@ def _note_environment(
             f"{key} {earlier[-1][key]} -> {now[key]}" for key in keys if earlier[-1].get(key, now[key]) != now[key]
         ]
         if changed:
-            say(f"warning: {', '.join(changed)} since the last session: the run goes on, but not bit for bit")
+            logger.warning(f"{', '.join(changed)} since the last session: the run goes on, but not bit for bit")

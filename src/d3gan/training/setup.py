@@ -1,7 +1,6 @@
 """From a config to what it stands for: images, networks, optimisers, learning rate."""
 
 import functools
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from d3gan.training.objectives import PAIRINGS, SELECTIONS
 from d3gan.training.step import GAN
 
 
-def images_of(config: TrainConfig, say: Callable[[str], None], progress: bool) -> ImageSet:
+def images_of(config: TrainConfig) -> ImageSet:
     """The training images that a config names, fetched and prepared where need be; errors as ``load_images``."""
     return load_images(
         config.dataset,
@@ -26,8 +25,6 @@ def images_of(config: TrainConfig, say: Callable[[str], None], progress: bool) -
         channels=config.nc,
         data_dir=config.data_dir or None,
         workers=config.workers,
-        report=say,
-        progress=progress,
     )
 
 

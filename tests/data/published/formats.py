@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import logging
 import struct
 import tarfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from d3gan.data.load import load_images
 from d3gan.data.published.catalog import Content, Dataset, Format, OfficialFile, Part, Split
 from d3gan.errors import ExternalError
+from tests.conftest import Kept
 
 FORMATS: tuple[Format, ...] = ("idx", "cifar", "svhn", "stl")
 COUNT = 6
@@ -162,9 +164,11 @@ def _split(kind: Format, names: list[str]) -> Split:
 
 def load_and_say(dataset: Dataset, folder: Path, said: Any) -> None:
     """Loads in this process and puts (pixels' sum, lines reported) or the error's text on the queue ``said``."""
-    lines: list[str] = []
+    handler = Kept()
+    logging.getLogger("d3gan").setLevel(logging.INFO)
+    logging.getLogger("d3gan").addHandler(handler)
     try:
-        images = load_images(dataset, image_size=32, data_dir=folder, report=lines.append).images
-        said.put((int(images.sum(dtype=np.int64)), lines))
+        images = load_images(dataset, image_size=32, data_dir=folder).images
+        said.put((int(images.sum(dtype=np.int64)), handler.lines))
     except ExternalError as error:
-        said.put((str(error), lines))
+        said.put((str(error), handler.lines))

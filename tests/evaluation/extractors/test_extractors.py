@@ -317,18 +317,18 @@ def weights_file(content: bytes, *urls: str) -> WeightsFile:
     return WeightsFile("w.pth", len(content), hashlib.sha256(content).hexdigest(), urls)
 
 
-def test_weights_are_fetched_once_continued_and_proved(tmp_path: Path, no_hub: Path) -> None:
+def test_weights_are_fetched_once_continued_and_proved(tmp_path: Path, no_hub: Path, said: list[str]) -> None:
     content = bytes(range(256)) * 5000
-    said: list[str] = []
+    said.clear()
     with serving() as mirror:
         mirror.files["w.pth"] = content
         mirror.breaks_after["w.pth"] = 300_000
         file = weights_file(content, f"{mirror.url}w.pth")
-        path = obtain_inception(tmp_path / "data", said.append, False, file)
+        path = obtain_inception(tmp_path / "data", file)
         assert path == tmp_path / "data" / "weights" / "w.pth"
         assert path.read_bytes() == content
         assert mirror.asked == [("w.pth", None), ("w.pth", "bytes=300000-")]
-        assert obtain_inception(tmp_path / "data", said.append, False, file) == path
+        assert obtain_inception(tmp_path / "data", file) == path
         assert len(mirror.asked) == 2
     assert sum("trying" in line for line in said) == 1
 
@@ -341,12 +341,12 @@ def test_another_file_on_the_host_is_not_used(tmp_path: Path, no_hub: Path) -> N
         with pytest.raises(
             ExternalError, match=r"its SHA-256 is .*damaged, or another.*--inception-weights"
         ) as caught:
-            obtain_inception(tmp_path, lambda _: None, False, file)
+            obtain_inception(tmp_path, file)
         assert "\n" not in str(caught.value)
         assert not list((tmp_path / "weights").glob("w.pth*[!k]"))
 
 
-def test_the_next_address_is_tried_and_a_silent_host_only_once(tmp_path: Path, no_hub: Path) -> None:
+def test_the_next_address_is_tried_and_a_silent_host_only_once(tmp_path: Path, no_hub: Path, said: list[str]) -> None:
     content = b"weights" * 1000
     with serving() as mirror:
         mirror.files["good.pth"] = content
@@ -354,21 +354,23 @@ def test_the_next_address_is_tried_and_a_silent_host_only_once(tmp_path: Path, n
         file = weights_file(
             content, f"{silent}a.pth", f"{silent}b.pth", f"{mirror.url}none.pth", f"{mirror.url}good.pth"
         )
-        said: list[str] = []
-        assert obtain_inception(tmp_path, said.append, False, file).read_bytes() == content
+        said.clear()
+        assert obtain_inception(tmp_path, file).read_bytes() == content
         assert [line.rsplit("/", 1)[1] for line in said] == ["a.pth", "none.pth", "good.pth"]
 
 
-def test_a_copy_that_pytorch_fid_left_is_used_and_a_damaged_one_is_not(tmp_path: Path, no_hub: Path) -> None:
+def test_a_copy_that_pytorch_fid_left_is_used_and_a_damaged_one_is_not(
+    tmp_path: Path, no_hub: Path, said: list[str]
+) -> None:
     content = b"weights" * 1000
     file = weights_file(content, "http://localhost:1/pt_w.pth")
     no_hub.mkdir(parents=True)
     (no_hub / "pt_w.pth").write_bytes(content)
-    said: list[str] = []
-    assert obtain_inception(tmp_path, said.append, False, file) == no_hub / "pt_w.pth"
+    said.clear()
+    assert obtain_inception(tmp_path, file) == no_hub / "pt_w.pth"
     (no_hub / "pt_w.pth").write_bytes(content[:-1])
     with pytest.raises(ExternalError, match="could not be had"):
-        obtain_inception(tmp_path, said.append, False, file)
+        obtain_inception(tmp_path, file)
     assert any("not used: is 6,999 bytes long, not 7,000" in line for line in said)
 
 
@@ -396,9 +398,8 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, no_hub: Path) -> None:
     monkeypatch.setattr(weights, "download", fail)
 
 
-def test_auto_falls_back_with_a_notice(unreachable: None, tmp_path: Path) -> None:
-    said: list[str] = []
-    assert choose("auto", data_dir=tmp_path, report=said.append).name == "efficientnet-lite0"
+def test_auto_falls_back_with_a_notice(unreachable: None, tmp_path: Path, said: list[str]) -> None:
+    assert choose("auto", data_dir=tmp_path).name == "efficientnet-lite0"
     assert any("github.com: no route" in line for line in said)
     assert any("not with published FID or IS" in line for line in said)
 
@@ -428,7 +429,7 @@ def test_weights_named_by_the_user_are_the_published_ones_or_refused(name: str, 
 
 
 def test_auto_takes_inception_where_its_weights_are(
-    formula_file: Path, tmp_path: Path, no_hub: Path, monkeypatch: pytest.MonkeyPatch
+    formula_file: Path, tmp_path: Path, no_hub: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     """As it will be with the published file: here another one plays its part."""
     content = formula_file.read_bytes()
@@ -437,12 +438,12 @@ def test_auto_takes_inception_where_its_weights_are(
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "w.pth").write_bytes(content)
 
-    def obtain(data_dir: Any, report: Any, progress: bool) -> Path:
-        return obtain_inception(data_dir, report, progress, file)
+    def obtain(data_dir: Any) -> Path:
+        return obtain_inception(data_dir, file)
 
     monkeypatch.setattr("d3gan.evaluation.extractors.choose.obtain_inception", obtain)
     extractor = choose("auto", data_dir=tmp_path)
     assert extractor.name == "inception"
-    said: list[str] = []
-    assert choose("auto", data_dir=tmp_path, report=said.append).name == "inception"
+    said.clear()
+    assert choose("auto", data_dir=tmp_path).name == "inception"
     assert said == []

