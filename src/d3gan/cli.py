@@ -145,7 +145,7 @@ def run_compare(flags: Compare, call: Call) -> int:
         return 0
     found = study(flags)
     if found.stopped_by is not None:
-        print(f"stopped by {found.stopped_by.name}; what was trained is saved. Go on with: {call}", flush=True)
+        print(f"stopped by {found.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
         return 128 + found.stopped_by
     if found.page is not None:
         print(f"\n{found.verdict}\n\nfigures: {found.page.parent / 'figures'}\nthe page: {found.page.resolve()}")

@@ -145,7 +145,7 @@ def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     assert launcher.wait(60) == 143, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     (step,) = re.findall(
-        r"stopped by SIGTERM at step (\d+); saved\. Go on with: d3gan train --workers-per-node=2", log
+        r"stopped by SIGTERM at step (\d+); saved\. Resume with: d3gan train --workers-per-node=2", log
     )
     steps = [int(path.stem.removeprefix("step-")) for path in checkpoints(run / "checkpoints")]
     assert steps[-1] == int(step) < 300

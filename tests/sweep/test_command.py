@@ -163,7 +163,7 @@ def test_an_interrupted_grid_goes_on(words: list[str], tmp_path: Path, capsys: A
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped by SIGINT; what was trained is saved. Go on with: d3gan compare" in output
+    assert "stopped by SIGINT; what was trained is saved. Resume with: d3gan compare" in output
     assert output.count(": stopped at step ") == 2
     for log in logs:
         assert json.loads(log.read_text().splitlines()[-1])["step"] < 4400, "not at its end"

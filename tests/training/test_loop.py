@@ -228,7 +228,7 @@ def test_ctrl_c_in_the_shell_saves_and_says_how_to_go_on(pictures: Path, tmp_pat
     assert process.returncode == 130
     last = output.splitlines()[-1]
     assert "stopped by SIGINT at step" in last
-    assert "Go on with: d3gan train --dataset=" in last
+    assert "Resume with: d3gan train --dataset=" in last
     step = int(last.split("at step ")[1].split(";")[0])
     assert checkpoints(tmp_path / "run" / "checkpoints")[-1] == checkpoint_path(tmp_path / "run/checkpoints", step)
 
