@@ -19,6 +19,7 @@ import tyro
 from d3gan.comparison.flops import flops_an_image
 from d3gan.config.command_line import parse_flags
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
+from d3gan.config.shared_flags import Debug
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.options import DataFetch, DataList, DataVerify
 from d3gan.data.published.catalog import find_dataset
@@ -56,8 +57,7 @@ class Presets:
 
     name: tyro.conf.Positional[str] = ""
     """Name of a preset, to print its .ini file. Empty: list all, what each is for, its cost, what to expect."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    debug: Debug = False
 
 
 def run_train(flags: Train, call: Call) -> int:

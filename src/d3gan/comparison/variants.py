@@ -5,10 +5,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from d3gan.config.train_config import MODELS, Recipe, TrainConfig
+from d3gan.config.train_config import FREE_KEYS, MODELS, Recipe, TrainConfig
 from d3gan.config.validation import field_types, parse_value
 from d3gan.errors import ConfigError, nearest
-from d3gan.runs.opening import FREE_KEYS
 
 _FILES = "says where files are, not what is trained; give --{flag} for all runs"
 _WRITTEN = "says how often something is written, not what is trained; give --{flag} for all runs"

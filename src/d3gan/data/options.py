@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
+from d3gan.config.shared_flags import DataDir, Debug
+
 
 @dataclass(frozen=True)
 class DataList:
     """List the known data sets, and whether their files are at hand."""
 
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,8 @@ class DataFetch:
 
     name: str
     """A name that `d3gan data list` shows."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,5 @@ class DataVerify:
 
     name: str
     """A name that `d3gan data list` shows, or the path of a folder or .zip of images."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False

@@ -11,38 +11,6 @@ from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import disk_errors, write_text
 from d3gan.runs.directory import RunDirectory
 
-# What may change when a run goes on: it decides where and how long, not what is computed. Another device rounds
-# otherwise, and the loop says so. The dataset is compared by its images' checksum, whatever it is called.
-FREE_KEYS = frozenset(
-    {
-        "dataset",
-        "out",
-        "data_dir",
-        "max_steps",
-        "checkpoint",
-        "log_every",
-        "sample_every",
-        "workers",
-        "device",
-        "tensorboard",
-        "timeout",
-        # How the same step is called.
-        "compile",
-        "cuda_graph",
-        # A checkpoint knows how many batches a step had; see ``d3gan.training.checkpointing.resume``.
-        "grad_accum_steps",
-        # How the generator is evaluated; each line of evaluations.jsonl says it.
-        "evaluate_every",
-        "num_samples",
-        "metrics",
-        "reference",
-        "features",
-        "inception_weights",
-        "generator",
-        "protocol",
-    }
-)
-
 
 @contextmanager
 def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
@@ -95,11 +63,10 @@ def refuse_other_runs(config: TrainConfig) -> None:
         before = load_config(run.config)
     except ConfigError as error:
         raise ExternalError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
-    free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
     differing = [
         f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
         for field in dataclasses.fields(TrainConfig)
-        if field.name not in free and getattr(before, field.name) != getattr(config, field.name)
+        if field.name not in config.free_keys and getattr(before, field.name) != getattr(config, field.name)
     ]
     if differing:
         raise ConfigError(

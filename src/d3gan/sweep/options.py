@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from d3gan.comparison.variants import variant_name
+from d3gan.config.shared_flags import ConfigFile, Debug, Preset
 from d3gan.config.train_config import TrainConfig
-from d3gan.config.validation import check_values
+from d3gan.config.validation import key
 from d3gan.errors import ConfigError, nearest
 
 _SEEDS = 3
@@ -31,9 +32,9 @@ class GridFlags:
     """Models to compare; NAME+key=value changes one key. Empty: --model, and dcgan where that has two."""
     datasets: tuple[str, ...] = ()
     """Data sets. Empty: --dataset."""
-    batch_sizes: tuple[int, ...] = ()
+    batch_sizes: tuple[int, ...] = key((), allowed=(2, None))
     """Batch sizes. Empty: --batch-size."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = key((), allowed=(0, None))
     """Seeds; intervals need three or more. Empty: --seed and the two after it."""
     ablation: bool = False
     """Compare activation, schedule, discriminators (1, 2, 3), pairing and selection with dcgan-controlled."""
@@ -45,7 +46,7 @@ class GridFlags:
     """Further run directories to compare with, trained before."""
     scaling: str = ""
     """Folder that `d3gan scale` wrote, whose figures go along. Empty: none."""
-    at_once: int = 0
+    at_once: int = key(0, allowed=(0, 1024))
     """Runs at the same time. 0: one for each GPU; on CPUs one for each two cores, or each core of a small machine."""
     dry_run: bool = False
     """Say which runs there are to be, and how far they are; train nothing."""
@@ -57,22 +58,13 @@ class Compare(TrainConfig, GridFlags):
 
     out: str = "comparison"
     """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
-    config: str = ""
-    """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
-    preset: str = ""
-    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    config: ConfigFile = ""
+    preset: Preset = ""
+    debug: Debug = False
 
     def __post_init__(self) -> None:
         """Checks what the grid is made of."""
         super().__post_init__()
-        check_values(self, {"at_once": (0, 1024)})
-        for name in ("batch_sizes", "seeds"):
-            values = getattr(self, name)
-            low = 2 if name == "batch_sizes" else 0
-            if bad := [value for value in values if value < low]:
-                raise ConfigError(f"{name} = {bad[0]}: must be at least {low}")
         if self.ablation and self.models:
             raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
         # What the user wrote is checked here, before what a comparison needs beside it.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from d3gan.config.train_config import TrainConfig
+from d3gan.config.train_config import PER_PROCESS_KEYS, TrainConfig
 from d3gan.devices import network_dtype, resolve_precision
 from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
@@ -187,10 +187,6 @@ def _train(
     return TrainResult(run.path, step, last_step, interrupted_by, group.is_main)
 
 
-# What may differ from process to process: it says where things are on a host. Images are compared by their checksum.
-_OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
-
-
 def _versions(device: torch.device) -> dict[str, object]:
     """What the processes of a run must have in common beside the config."""
     return {"version of d3gan": __version__, "version of PyTorch": torch.__version__, "kind of device": device.type}
@@ -198,7 +194,7 @@ def _versions(device: torch.device) -> dict[str, object]:
 
 def _shared_facts(config: TrainConfig) -> dict[str, object]:
     """What all processes of a run must have been told alike."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _OWN_KEYS}
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in PER_PROCESS_KEYS}
 
 
 @contextmanager
