@@ -81,9 +81,9 @@ def test_compare_and_scale_read_a_preset(tmp_path: Path, capsys: pytest.CaptureF
     [
         (
             ["train", "--preset=mnist-dmo"],
-            "preset mnist-dmo: unknown (did you mean 'mnist-demo'?); there are: cifar10-",
+            "preset mnist-dmo: unknown (did you mean 'mnist-demo'?); allowed: cifar10-",
         ),
-        (["compare", "--preset", "../config"], "preset ../config: unknown; there are: cifar10-256, cifar10-512, "),
+        (["compare", "--preset", "../config"], "preset ../config: unknown; allowed: cifar10-256, cifar10-512, "),
         (["presets", "mnist-dmo"], "preset mnist-dmo: unknown (did you mean 'mnist-demo'?)"),
         (["scale", "--preset", "mnist"], "preset mnist: unknown (did you mean 'mnist-demo'?)"),
         (["train", "--preset=mnist-demo", "--config=a.ini"], "--preset mnist-demo and --config a.ini: give one of"),
