@@ -78,15 +78,15 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
 
 
 def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
-    """One backward pass of each network, for nothing.
+    """Runs one backward pass of each network and drops its gradients.
 
-    After its first, DistributedDataParallel lays out the gradients in the order in which they came. Where a gradient
-    lies decides in which order an all-reduce adds up the parts of three and more processes: without this, the first
-    step after a resume would not be the one of a run that was never stopped.
+    After its first backward pass, DistributedDataParallel lays out gradients in the order in which they came. Where
+    a gradient lies decides in which order an all-reduce adds up the parts of three and more processes. Without this
+    pass, the first step after a resume would differ in its last bits from that of a run that was never stopped.
     """
     latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
     images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
-    for network, inputs in ((gan.generate, (latents,)), (gan.discriminate, (images, images))):
+    for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
         kept = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
             outputs = network(*inputs)
