@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d3gan import TrainConfig, train
-from d3gan.losses import ConfigError
+from d3gan.errors import ConfigError
 from d3gan.training.acceleration import GraphedStep, Step, accelerate, make_capturable, set_learning_rate
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepResult, train_step

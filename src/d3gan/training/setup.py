@@ -11,7 +11,8 @@ from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise
+from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
+from d3gan.models.matmul_convolution import use_matmul
 from d3gan.randomness import stream
 from d3gan.training.objectives import PAIRINGS, SELECTIONS
 from d3gan.training.step import GAN
@@ -48,10 +49,13 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
     recipe = config.recipe
     generator = Generator(config.image_size, config.nz, config.ngf, config.nc, recipe.activation)
-    initialise(generator, stream(config.seed, "generator"))
+    initialize(generator, stream(config.seed, "generator"))
     members = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(recipe.discriminators)]
     for k, discriminator in enumerate(members):
-        initialise(discriminator, stream(config.seed, "discriminator", k))
+        initialize(discriminator, stream(config.seed, "discriminator", k))
+    if device.type == "cpu":
+        for network in (generator, *members):
+            use_matmul(network)
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
     # up to rounding.
