@@ -74,7 +74,7 @@ def test_a_run_leaves_its_files_once(whole: Path) -> None:
     assert (session["world_size"], len(session["processes"])) == (2, 2)
     log = (whole.parent / "log").read_text()
     assert log.count("done: 300 steps") == log.count("run directory") == 1
-    assert "batch size 4 x 2 processes: 8 images a step" in log
+    assert "batch size 4 x 2 processes: 8 images per step" in log
 
 
 def test_the_same_run_by_one_process_two_or_four_batches(
@@ -82,7 +82,7 @@ def test_the_same_run_by_one_process_two_or_four_batches(
 ) -> None:
     one = train(TrainConfig(**settings(pictures, tmp_path / "one", grad_accum_steps=2, max_steps=20))).run
     state, expected = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (one, whole))
-    assert (state["batches_a_step"], expected["batches_a_step"]) == (2, 2)
+    assert (state["batches_per_step"], expected["batches_per_step"]) == (2, 2)
     for ours, theirs in zip(metrics(one)[:2], metrics(whole)[:2], strict=True):
         for name, value in ours.items():
             assert value == pytest.approx(theirs[name], abs=1e-6), name  # kept in float32
