@@ -1,4 +1,4 @@
-"""What is handed out: its names and numbers agree, and the built wheel works away from the checkout."""
+"""The distributed package: names and numbers agree, pages name files that exist, and the built wheel works."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from d3gan.config.presets import preset_names
 from tests.conftest import IMAGES, tiny_settings
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 Run = Callable[..., str]
 
 
@@ -51,6 +52,25 @@ def test_every_extra_that_is_named_exists() -> None:
         file for file, _ in found
     }
     assert [each for each in found if each[1] not in PROJECT["optional-dependencies"]] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/algorithm.md"])
+def test_every_source_file_that_a_page_names_exists(page: str) -> None:
+    paths = re.findall(r"[`(](?:\.\./)?((?:src|tests|docs|benchmarks)/[^`)#*\s]*)", (ROOT / page).read_text())
+    assert len(paths) > 2
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_map_of_the_rooms_is_the_order_of_imports_that_is_checked() -> None:
+    """CONTRIBUTING.md's table has one row per layer of import-linter, and every room of the package is in it."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    (contract,) = PYPROJECT["tool"]["importlinter"]["contracts"]
+    assert rows == [[name.removeprefix("d3gan.") for name in layer.split(" | ")] for layer in contract["layers"]]
+    package = ROOT / "src" / "d3gan"
+    modules = [*package.glob("*.py"), *(path.parent for path in package.glob("*/__init__.py"))]
+    rooms = {path.stem for path in modules} - {"__init__", "__main__"}
+    assert rooms == {room for row in rows for room in row}
 
 
 @pytest.fixture(scope="module")
