@@ -28,7 +28,7 @@ def test_each_preset_can_be_read_and_says_what_it_is_for_and_what_to_expect(name
     load_preset(name)
     purpose, expected = preset_header(name)
     assert len(purpose) > 20
-    assert re.search(r"not measured here|docs/\w+\.md", expected), "a figure needs its source"
+    assert re.search(r"not measured here|docs/\w+\.md", expected), "a result needs its source"
 
 
 def test_the_list_says_of_each_what_it_is_for_costs_and_leads_to(capsys: pytest.CaptureFixture[str]) -> None:
