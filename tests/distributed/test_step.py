@@ -90,7 +90,7 @@ def test_a_step_has_one_exchange_beside_the_gradients(found: list[dict[str, Any]
 
 
 def test_a_failure_of_one_process_is_every_processs(found: list[dict[str, Any]]) -> None:
-    of_one, of_all = "ConfigError: process 1 on HOST: no such thing", "ExternalError: all alike"
+    of_one, of_all = "ConfigError: rank 1 on HOST: no such thing", "ExternalError: all alike"
     assert [ranks["failures"] for ranks in found] == [[of_one, of_all, "well", "ValueError: a defect"]] * 2
 
 
