@@ -297,9 +297,6 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
 
         silence_output()
         return leave(141)
-    except (ConfigError, ExternalError) as error:
-        report(program, error, debug)
-        return leave(code_of(error))
     except Exception as error:
         report(program, error, debug)
         return leave(code_of(error))
