@@ -16,7 +16,7 @@ from d3gan.evaluation.evaluate import EvaluationSpec, evaluate, fakes_of, refuse
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.choose import choose
 from d3gan.evaluation.feature_statistics import Source, order_of
-from d3gan.evaluation.metric_names import PUBLISHED_FID, figure_label, figures_of, reasons_of, text_of
+from d3gan.evaluation.metric_names import PUBLISHED_FID, metric_label, metric_text, metrics_of, reasons_of
 from d3gan.evaluation.options import Evaluate
 from d3gan.evaluation.published_fid import published_fid, require_inception
 from d3gan.evaluation.real_images import ImageFinder, native_size
@@ -186,7 +186,7 @@ def measure_text(record: dict[str, Any]) -> str:
         "features": record["features"],
     }
     rows = [(name, str(value)) for name, value in head.items() if value is not None]
-    figures = [(figure_label(name), text_of(record, name)) for name in figures_of(record)]
+    figures = [(metric_label(name), metric_text(record, name)) for name in metrics_of(record)]
     figures += [(metric, f"not computed: {reason}") for metric, reason in reasons_of(record).items()]
     width = max(len(name) for name, _ in [*rows, *figures])
     lines = [f"{name.ljust(width)}  {value}" for name, value in rows]

@@ -12,7 +12,7 @@ from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError, PeerLostError, first_line
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import SPLITS, Collected, Source, collect, grey_to_colour, order_of
-from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_name
+from d3gan.evaluation.metric_names import NOT_COMPUTED, metric_name
 from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_error, mean_error, score_error
 from d3gan.evaluation.metrics.fid import frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
@@ -165,7 +165,7 @@ def warning_of_few(count: int, wanted: EvaluationSpec, extractor: Extractor) -> 
 
 
 def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
-    name = figure_name("fid", extractor.name, reference.name)
+    name = metric_name("fid", extractor.name, reference.name)
     found = {name: frechet_distance(reference.gaussian, fakes.moments.gaussian())}
     if fakes.features is None:
         return found
@@ -178,7 +178,7 @@ def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: E
 
 def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     assert fakes.score is not None  # asked for
-    name = figure_name("is", extractor.name)
+    name = metric_name("is", extractor.name)
     score, deviation = fakes.score
     found = {name: score, f"{name}_deviation": deviation}
     if fakes.logits is None:
@@ -190,7 +190,7 @@ def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: E
 
 def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
     assert reference.kept is not None  # refuse_impossible looked
-    name = figure_name("kid", extractor.name, reference.name)
+    name = metric_name("kid", extractor.name, reference.name)
     distance = kernel_distance(reference.kept, fakes.kept, stream(0, "KID subsets"))
     found = {name: distance.mean, "subset_size": distance.subset_size}
     if distance.deviation is not None:
@@ -204,7 +204,7 @@ def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: 
     assert reference.kept is not None  # refuse_impossible looked
     found: dict[str, Any] = {}
     for metric, values in dataclasses.asdict(neighbours(reference.kept, fakes.kept)).items():
-        name = figure_name(metric, extractor.name, reference.name)
+        name = metric_name(metric, extractor.name, reference.name)
         found[name] = float(values.mean())
         if wanted.replicates:
             found |= _interval(name, found[name], mean_error(values))
