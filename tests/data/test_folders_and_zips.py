@@ -344,7 +344,7 @@ def test_a_folder_that_changes_meanwhile_is_not_cached(
         return decode(data, channels)
 
     monkeypatch.setattr(folders, "_decode", decode_and_disturb)
-    with pytest.raises(ExternalError, match="changed while it was read"):
+    with pytest.raises(ExternalError, match="changed while being read"):
         load(folder, data_dir)
     assert not list(data_dir.rglob("*.npy"))
 
@@ -383,7 +383,7 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path, data_dir: Path) -> None:
 MEMORY_PROGRAM = """
 import resource, sys, numpy
 import PIL.Image, PIL.JpegImagePlugin
-from d3gan.data import load_images
+from d3gan.data.load import load_images
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 images = load_images(sys.argv[1], image_size=64, data_dir=sys.argv[2]).images
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,12 @@ from PIL import Image
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.feature_statistics import KEPT, collect, grey_to_colour, order_of
+from d3gan.evaluation.feature_statistics import (
+    MAX_SAMPLED_FEATURES,
+    collect_statistics,
+    evaluation_order,
+    gray_to_color,
+)
 from d3gan.evaluation.real_images import ImageFinder, native_size
 from d3gan.evaluation.reference import Reference, find_reference, read_reference, write_reference
 
@@ -57,8 +62,8 @@ def test_statistics_are_those_of_every_image_as_it_is(pictures: Path, reference:
     assert reference.count == 44
     np.testing.assert_allclose(reference.gaussian.mean.numpy(), np.mean(rows, axis=0), rtol=1e-6)
     np.testing.assert_allclose(reference.gaussian.covariance.numpy(), np.cov(np.array(rows).T), rtol=1e-4)
-    assert reference.kept is not None
-    assert len(reference.kept) == 44
+    assert reference.sampled_features is not None
+    assert len(reference.sampled_features) == 44
 
 
 def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path)
     for images in extractor.seen:
         assert images.shape[1:] == (3, 16, 16)
         assert torch.equal(images[:, 0], images[:, 2])
-    assert torch.equal(grey_to_colour(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
+    assert torch.equal(gray_to_color(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
 
 
 def test_statistics_are_computed_once_for_each_extractor_and_size(
@@ -146,9 +151,9 @@ def test_what_is_written_is_read_and_is_what_others_read(reference: Reference, t
     write_reference(reference, path)
     found = read_reference(path, Pixels())
     assert found.name == "mine"
-    assert (found.count, found.described) == (reference.count, reference.described)
+    assert (found.count, found.description) == (reference.count, reference.description)
     assert torch.equal(found.gaussian.mean, reference.gaussian.mean)
-    assert found.kept is not None
+    assert found.sampled_features is not None
     with np.load(path, allow_pickle=False) as file:
         assert file["mu"].shape == (4,)
         assert file["sigma"].shape == (4, 4)
@@ -159,14 +164,14 @@ def test_a_file_of_another_program_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cifar.npz"
     np.savez(path, mu=np.zeros(4, np.float32), sigma=np.eye(4))
     found = read_reference(path, Pixels())
-    assert (found.name, found.count, found.kept) == ("cifar", None, None)
+    assert (found.name, found.count, found.sampled_features) == ("cifar", None, None)
     assert found.gaussian.mean.dtype == torch.float64
 
 
 def test_files_that_do_not_fit_get_one_line(reference: Reference, tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     write_reference(reference, path)
-    with pytest.raises(ConfigError, match="was made with pixels 1, the features here are others 1"):
+    with pytest.raises(ConfigError, match="was made with pixels 1, but the features here are others 1"):
         read_reference(path, Pixels("others"))
     for arrays, kind, words in [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, ConfigError, "has 5 features, pixels gives 4"),
@@ -211,15 +216,15 @@ def test_sizes_of_images(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_large_set_keeps_some_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d3gan.evaluation.feature_statistics.KEPT", 30)
-    assert KEPT == 10_000
+    monkeypatch.setattr("d3gan.evaluation.feature_statistics.MAX_SAMPLED_FEATURES", 30)
+    assert MAX_SAMPLED_FEATURES == 10_000
 
     def source(start: int, stop: int) -> torch.Tensor:
         return torch.arange(start, stop).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
 
-    found = collect(source, 250, Pixels(), Group(), score=False)
+    found = collect_statistics(source, 250, Pixels(), Group(), score=False)
     assert found is not None
     assert found.moments.count == 250
-    kept = found.kept[:, 0].long().tolist()
-    assert kept == order_of(250)[:30].sort().values.tolist()
+    kept = found.sampled_features[:, 0].long().tolist()
+    assert kept == evaluation_order(250)[:30].sort().values.tolist()
     assert max(kept) > 200

@@ -14,7 +14,7 @@ import torch
 from d3gan import TrainConfig, load_generator, train
 from d3gan.cli import main
 from d3gan.errors import ConfigError
-from d3gan.evaluation.evaluate import fakes_of
+from d3gan.evaluation.evaluate import fake_images
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.generator_file import read_facts
@@ -142,7 +142,7 @@ def test_a_stop_does_not_wait_for_an_evaluation_and_the_next_call_makes_up_for_i
         return images
 
     with monkeypatch.context() as signalled:
-        signalled.setattr(evaluation, "fakes_of", lambda *words: noticing(fakes_of(*words)))
+        signalled.setattr(evaluation, "fake_images", lambda *words: noticing(fake_images(*words)))
         stopped = train(followed("parts", num_samples=600))
     assert (stopped.step, stopped.interrupted_by) == (12, signal.SIGTERM)
     assert len(asked) == 8
@@ -159,12 +159,12 @@ def test_a_stop_during_an_evaluation_put_off_or_of_the_last_step_is_told(
 
     def stopping(*words: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return fakes_of(*words)
+        return fake_images(*words)
 
     last = 4 if step == 0 else 8
     train(followed("run", max_steps=4, evaluate_every=0 if step else 4)) if step else None
     with monkeypatch.context() as signalled:
-        signalled.setattr(evaluation, "fakes_of", stopping)
+        signalled.setattr(evaluation, "fake_images", stopping)
         stopped = train(followed("run", max_steps=last))
     assert (stopped.step, stopped.interrupted_by) == (4, signal.SIGTERM)
     done = train(followed("run", max_steps=last))

@@ -1,11 +1,11 @@
-"""What ``d3gan data list``, ``fetch`` and ``verify`` are told."""
+"""Flags of ``d3gan data list``, ``fetch`` and ``verify``."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DataList:
-    """List the known data sets, and whether their files are at hand."""
+    """List the known data sets, and which of their files are on this machine."""
 
     data_dir: str = ""
     """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
@@ -15,7 +15,7 @@ class DataList:
 
 @dataclass(frozen=True)
 class DataFetch:
-    """Fetch a data set's official files and check them."""
+    """Download a data set's official files and verify them."""
 
     name: str
     """A name that `d3gan data list` shows."""

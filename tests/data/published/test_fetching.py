@@ -175,7 +175,7 @@ def test_when_nothing_works_one_error_says_what_was_tried_and_what_to_put_where(
         load_images(tiny.dataset, data_dir=tmp_path)
     said = str(caught.value)
     official = tiny.files["tiny-images.gz"]
-    assert said.splitlines()[0] == "tiny-idx: tiny-images.gz could not be had. Tried:"
+    assert said.splitlines()[0] == "tiny-idx: tiny-images.gz is not available. Tried:"
     assert f"{tmp_path / 'tiny-images.gz'}: its MD5 is {md5(b'cut short')}, expected {md5(official)}" in said
     assert "/no/such/folder (the package tiny): has no tiny-images.gz" in said
     assert f"{NOWHERE}tiny-images.gz: " in said
@@ -264,7 +264,7 @@ def test_two_that_want_one_file_for_different_images_fetch_it_once(
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(load, (16, 28))) == [(6, 1, 16, 16), (6, 1, 28, 28)]
     assert len(mirror.asked) == 1
-    assert "tiny-idx: another process is at work on it; waiting" in said
+    assert "tiny-idx: another process is working on it; waiting" in said
 
 
 def test_verify_finds_a_damaged_member_of_an_archive(tmp_path: Path) -> None:
