@@ -34,7 +34,7 @@ from d3gan.evaluation.extractors.inception_network import InceptionV3
 from d3gan.evaluation.feature_statistics import collect_statistics
 from d3gan.evaluation.metrics.fid import Gaussian, Moments, frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
-from d3gan.evaluation.metrics.prdc import neighbours
+from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import reference_from
 from d3gan.evaluation.setup import EvaluationSpec
 from d3gan.memory import peak_memory
@@ -111,7 +111,7 @@ def statistics_rows() -> dict[str, Callable[[], object]]:
         ),
         "factor of a reference": lambda: Gaussian(reference.mean, reference.covariance).factor,
         "KID, 100 subsets of 1,000": lambda: kernel_distance(features[0], features[1], generator),
-        "precision, recall, density, coverage, 10,000 images": lambda: neighbours(features[0], features[1]),
+        "precision, recall, density, coverage, 10,000 images": lambda: neighbors(features[0], features[1]),
     }
 
 

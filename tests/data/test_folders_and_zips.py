@@ -361,7 +361,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, data_dir: Path) -
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mnits", "is neither a known name nor a path that exists (did you mean 'mnist'?)"),
+        ("mnits", "is neither a known name nor an existing path (did you mean 'mnist'?)"),
         ("cifar-10", "did you mean 'cifar10'?"),
         ("/no/such/folder", "or the path of a folder or .zip"),
     ],

@@ -20,14 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from d3gan.data.files import disk_errors, hash_file
-from d3gan.data.preprocess import fit, ordered_map, to_array
+from d3gan.data.preprocess import ImageArray, fit, ordered_map, to_array
 from d3gan.errors import ExternalError
-
-Images = npt.NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -205,7 +202,7 @@ class _Task:
     data: bytes
 
 
-def decoded_images(collection: Collection, size: int, channels: int, workers: int) -> Iterator[Images]:
+def decoded_images(collection: Collection, size: int, channels: int, workers: int) -> Iterator[ImageArray]:
     """Decodes every image in order, on ``workers`` threads; memory does not grow with their number.
 
     Args:
@@ -246,7 +243,7 @@ def unreadable_images(collection: Collection, workers: int) -> Iterator[External
 
 def _decode_all(
     collection: Collection, size: int | None, channels: int, workers: int
-) -> Iterator[Images | ExternalError]:
+) -> Iterator[ImageArray | ExternalError]:
     """Yields every image in order, or its error; square with a side of ``size`` pixels, or for None as it is."""
 
     def tasks() -> Iterator[_Task | ExternalError]:
@@ -257,7 +254,7 @@ def _decode_all(
             except ExternalError as error:
                 yield error
 
-    def work(task: _Task | ExternalError) -> Images | ExternalError:
+    def work(task: _Task | ExternalError) -> ImageArray | ExternalError:
         if isinstance(task, ExternalError):
             return task
         # Pillow may raise nearly anything on a damaged image.

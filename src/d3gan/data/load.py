@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from d3gan.data.files import locked, write_beside
 from d3gan.data.folders import Collection, decoded_images, open_collection
 from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.prepared_cache import prepared_images, prepared_path
-from d3gan.data.preprocess import PREPARATION, ordered_map, prepare_block
+from d3gan.data.preprocess import PREPARATION, ImageArray, ordered_map, prepare_block
 from d3gan.data.published.catalog import Dataset, Split
 from d3gan.data.published.contents import open_content
 from d3gan.data.published.readers import read_images
@@ -40,7 +37,7 @@ class ImageSet:
 
     name: str
     split: str
-    images: npt.NDArray[np.uint8] = field(repr=False)
+    images: ImageArray = field(repr=False)
     checksum: str
 
 
@@ -95,7 +92,7 @@ def _load_published(dataset: Dataset, split: Split, size: int, channels: int, fo
     shape = (split.count, stored_channels, size, size)
     path = prepared_path(folder, dataset.name, split.name, shape, checksum)
 
-    def make_blocks() -> Iterator[npt.NDArray[np.uint8]]:
+    def make_blocks() -> Iterator[ImageArray]:
         copies = obtain(dataset, [part.content for part in split.images], folder)
         logger.info(f"{dataset.name} {split.name}: preparing {split.count:,} images at {size} x {size}")
         blocks = read_images(dataset, split, partial(open_content, dataset, copies))
@@ -118,7 +115,7 @@ def _load_collection(path: Path, size: int, channels: int, folder: Path, workers
         shape = (len(collection.names), channels, size, size)
         cache = prepared_path(folder, name, "all", shape, checksum)
 
-        def make_blocks() -> Iterator[npt.NDArray[np.uint8]]:
+        def make_blocks() -> Iterator[ImageArray]:
             logger.info(f"{path}: preparing {shape[0]:,} images at {size} x {size}")
             yield from decoded_images(collection, size, channels, workers)
             with open_collection(path) as reopened:

@@ -11,24 +11,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib import format as npy
 
 from d3gan.data.files import ANOTHER_FOLDER, disk_errors, locked, make_folder, safe_file_name, write_beside
+from d3gan.data.preprocess import ImageArray
 from d3gan.errors import ExternalError
 from d3gan.progress_bar import progress_bar
 
 logger = logging.getLogger("d3gan")
 
-Images = npt.NDArray[np.uint8]
 Shape = tuple[int, int, int, int]
 
 
 def prepared_images(
     path: Path,
     shape: Shape,
-    make_blocks: Callable[[], Iterator[Images]],
-) -> Images:
+    make_blocks: Callable[[], Iterator[ImageArray]],
+) -> ImageArray:
     """Opens the images cached at ``path``; writes the cache first if it is missing or damaged.
 
     Of several processes that need the same missing cache, one writes it and the others wait.
@@ -57,7 +56,7 @@ def prepared_images(
     return images
 
 
-def _open(path: Path, shape: Shape) -> Images | None:
+def _open(path: Path, shape: Shape) -> ImageArray | None:
     """The memory map of an intact cache file; None if there is none, or it is damaged, which is logged."""
     try:
         images = npy.open_memmap(path, mode="r")
@@ -81,7 +80,7 @@ def _header(shape: Shape) -> bytes:
     return header.getvalue()
 
 
-def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[Images]]) -> None:
+def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[ImageArray]]) -> None:
     # Written, not mapped: on a full disk a write raises, but a store into a mapped page kills the process.
     needed = int(np.prod(shape))
     with disk_errors(path):

@@ -18,7 +18,8 @@ _LOOK_AHEAD = 4
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-Images = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
+"""Images (N, C, H, W), or one of them (C, H, W), 0..255."""
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -33,13 +34,13 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     return image if side == size else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def to_array(image: Image.Image) -> Images:
+def to_array(image: Image.Image) -> ImageArray:
     """A grey (``L``) or ``RGB`` image as uint8 (C, H, W)."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def prepare_block(block: Images, size: int, channels: int) -> Images:
+def prepare_block(block: ImageArray, size: int, channels: int) -> ImageArray:
     """Resizes uint8 images (n, C, H, W) to (n, channels, size, size); three channels become ITU-R 601 luminance.
 
     Grey images stay grey: this never adds channels.

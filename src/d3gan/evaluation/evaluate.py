@@ -22,7 +22,7 @@ from d3gan.evaluation.metric_names import NOT_COMPUTED, metric_name
 from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_error, mean_error, score_error
 from d3gan.evaluation.metrics.fid import frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
-from d3gan.evaluation.metrics.prdc import neighbours
+from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import Reference
 from d3gan.evaluation.setup import EvaluationSpec
 from d3gan.images import to_uint8
@@ -171,7 +171,7 @@ def _prdc(
 ) -> dict[str, Any]:
     assert reference.sampled_features is not None  # set_up_evaluation looked
     metrics: dict[str, Any] = {}
-    per_image = dataclasses.asdict(neighbours(reference.sampled_features, fakes.sampled_features))
+    per_image = dataclasses.asdict(neighbors(reference.sampled_features, fakes.sampled_features))
     for metric, values in per_image.items():
         name = metric_name(metric, extractor.name, reference.name)
         metrics[name] = float(values.mean())

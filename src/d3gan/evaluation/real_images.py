@@ -15,7 +15,7 @@ from d3gan.evaluation.feature_statistics import Source, gray_to_color
 
 
 @dataclass(frozen=True)
-class Images:
+class RealImages:
     """Real images, as a source of features."""
 
     name: str
@@ -86,7 +86,7 @@ class ImageFinder:
     data_dir: str | None
     """Folder of data files and references; see ``d3gan.data.locate.data_folder``."""
 
-    def open(self, spec: str, flag: str) -> Images:
+    def open(self, spec: str, flag: str) -> RealImages:
         """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder or a .zip.
 
         Args:
@@ -105,7 +105,7 @@ class ImageFinder:
             channels=self.channels,
             data_dir=self.data_dir,
         )
-        return Images(name, image_set)
+        return RealImages(name, image_set)
 
     def _resolve(self, spec: str, flag: str) -> tuple[str, str, str]:
         """The name in metric names, the data set or path, and the split."""

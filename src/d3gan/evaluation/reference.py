@@ -26,7 +26,7 @@ from d3gan.errors import ConfigError, ExternalError, first_line
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import FeatureStatistics, collect_statistics
 from d3gan.evaluation.metrics.fid import Gaussian
-from d3gan.evaluation.real_images import ImageFinder, Images
+from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.files import disk_errors, replace_file
 from d3gan.progress_bar import progress_bar
 
@@ -72,7 +72,7 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
     return _reference_of(images, extractor, group, finder)
 
 
-def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
+def _reference_of(images: RealImages, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
     """Statistics of all of some real images, from the cache or computed now by all processes of the group."""
     # The cache's name identifies the pixels and the extractor.
     key = json.dumps([FORMAT, images.image_set.checksum, extractor.identity])
@@ -100,7 +100,7 @@ def _reference_of(images: Images, extractor: Extractor, group: Group, finder: Im
 
 
 @contextmanager
-def _locked(path: Path, images: Images, group: Group) -> Iterator[None]:
+def _locked(path: Path, images: RealImages, group: Group) -> Iterator[None]:
     """Holds the lock of a cached reference, so that only one of several runs that start together computes it.
 
     Rank 0 takes the lock. All processes of the group wait together, so that none of them seems to hang.
@@ -129,7 +129,7 @@ def reference_from(statistics: FeatureStatistics, name: str, description: str, e
     return Reference(name, description, moments.count, moments.gaussian(), sampled_features, extractor.identity)
 
 
-def _read_cache(path: Path, images: Images, extractor: Extractor) -> Reference | None:
+def _read_cache(path: Path, images: RealImages, extractor: Extractor) -> Reference | None:
     """Reads cached statistics; None if there are none, or they are damaged, which is logged."""
     if not path.exists():
         return None

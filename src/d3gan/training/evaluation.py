@@ -16,7 +16,7 @@ from d3gan.errors import ExternalError
 from d3gan.evaluation.evaluate import evaluate, fake_images
 from d3gan.evaluation.metric_names import NOT_COMPUTED, PUBLISHED_FID
 from d3gan.evaluation.published_fid import published_fid
-from d3gan.evaluation.real_images import ImageFinder, Images
+from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import disk_errors
 from d3gan.models.dcgan import Generator
@@ -102,7 +102,7 @@ class PeriodicEvaluator:
             "generator": weights,
         }
         if config.protocol == "published":
-            real = Images("train", self._image_set)
+            real = RealImages("train", self._image_set)
             try:
                 record[PUBLISHED_FID] = published_fid(
                     generator, real, self._extractor, config.batch_size, config.seed

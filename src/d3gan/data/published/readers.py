@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 import numpy as np
 import numpy.typing as npt
 
+from d3gan.data.preprocess import ImageArray
 from d3gan.data.published.catalog import Dataset, Part, Split
 from d3gan.data.published.contents import ContentStream
 from d3gan.data.published.pickled import PickledArray, PickledDtype, load_restricted
 from d3gan.errors import ExternalError
 
-Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Opener = Callable[[str], AbstractContextManager[ContentStream]]
 """Opens a content file by its name in the catalog."""
@@ -33,7 +33,7 @@ _CIFAR_FIXED_SLACK = 1 << 16
 _IDX_UNSIGNED_BYTES = 0x08
 
 
-def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterator[Images]:
+def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterator[ImageArray]:
     """Reads the images of a split.
 
     Args:
@@ -88,12 +88,12 @@ def _read_part_labels(dataset: Dataset, part: Part, stream: ContentStream) -> La
     return read_stl_labels(stream, part.count)
 
 
-def _blocks(images: Images) -> Iterator[Images]:
+def _blocks(images: ImageArray) -> Iterator[ImageArray]:
     for start in range(0, len(images), BLOCK):
         yield np.ascontiguousarray(images[start : start + BLOCK])
 
 
-def _read_raw_images(stream: ContentStream, count: int, shape: tuple[int, ...]) -> Iterator[Images]:
+def _read_raw_images(stream: ContentStream, count: int, shape: tuple[int, ...]) -> Iterator[ImageArray]:
     size = int(np.prod(shape))
     for start in range(0, count, BLOCK):
         n = min(BLOCK, count - start)
@@ -117,7 +117,7 @@ def _by(sizes: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in sizes)
 
 
-def read_idx_images(stream: ContentStream, shape: tuple[int, ...]) -> Iterator[Images]:
+def read_idx_images(stream: ContentStream, shape: tuple[int, ...]) -> Iterator[ImageArray]:
     """Reads an IDX file of grey images (LeCun's format of MNIST: big-endian header, then bytes).
 
     Args:
@@ -150,7 +150,7 @@ def _read_raw_labels(stream: ContentStream, count: int) -> Labels:
     return np.frombuffer(data, np.uint8).astype(np.int64)
 
 
-def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[Images, Labels]:
+def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[ImageArray, Labels]:
     """Reads one batch of a CIFAR python archive, a pickled dict, without running a pickle's code.
 
     Args:
@@ -212,7 +212,7 @@ def _describe(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
+def read_svhn(stream: ContentStream, count: int) -> tuple[ImageArray, Labels]:
     """Reads an SVHN cropped-digits file: MATLAB 5 with X (32, 32, 3, N) and y (N, 1).
 
     SciPy reads X whole: 1.6 GB for the extra split, 225 MB for train.
@@ -251,7 +251,9 @@ def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
     return images.transpose(3, 2, 0, 1), labels
 
 
-def read_stl_images(stream: ContentStream, count: int, shape: tuple[int, int, int] = (3, 96, 96)) -> Iterator[Images]:
+def read_stl_images(
+    stream: ContentStream, count: int, shape: tuple[int, int, int] = (3, 96, 96)
+) -> Iterator[ImageArray]:
     """Reads an STL-10 image file: bytes alone, each channel of each image stored column by column.
 
     Args:

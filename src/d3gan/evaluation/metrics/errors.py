@@ -78,7 +78,8 @@ def kernel_error(real: Tensor, fake: Tensor, distance: KernelDistance) -> float:
     """Standard error of KID over fake images, with fixed real ones, and over its subsets.
 
     KID is a U-statistic of the fake images; its variance is to first order that of the mean of 2 h_i, where h_i is
-    the contribution of image i averaged over its partners (Hoeffding 1948). The variance of the subsets' mean is added. (A bootstrap would pair an image with itself, which the unbiased estimate must exclude; the subsets'
+    the contribution of image i averaged over its partners (Hoeffding 1948). The variance of the subsets' mean is
+    added. (A bootstrap would pair an image with itself, which the unbiased estimate must exclude; the subsets'
     deviation alone is zero if a subset holds all images.)
 
     Args:

@@ -46,8 +46,8 @@ def kernel_distance(
         return KernelDistance(float(_unbiased_mmd(to_float64(a), to_float64(b))), None, size, 1)
     values = []
     for _ in range(subsets):
-        one, other = (x[torch.randperm(len(x), generator=rng)[:size].to(x.device)] for x in (a, b))
-        values.append(_unbiased_mmd(to_float64(one), to_float64(other)))
+        subset_a, subset_b = (x[torch.randperm(len(x), generator=rng)[:size].to(x.device)] for x in (a, b))
+        values.append(_unbiased_mmd(to_float64(subset_a), to_float64(subset_b)))
     distances = torch.stack(values)
     return KernelDistance(float(distances.mean()), float(distances.std(correction=0)), size, subsets)
 

@@ -15,7 +15,7 @@ _ROWS = 500  # of a distance matrix at a time: with 10,000 columns 40 MB
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The four metrics per image; each metric is the mean."""
 
     precision: Tensor
@@ -28,7 +28,7 @@ class Neighbours:
     """(N,) float64, 0 or 1: the real image's ball holds some fake one (Naeem et al. 2020, equation 4)."""
 
 
-def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours:
+def neighbors(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbors:
     """Compares two sets by their nearest neighbours.
 
     An image's ball extends to the k-th nearest other image of its own set, which is just outside of it. Squared
@@ -52,28 +52,28 @@ def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours
         )
     for features in (real, fake):
         require_finite(features)
-    # Distances are taken from the centre: a common offset would cost digits of the differences.
-    centre = real.mean(dim=0, dtype=torch.float64)
-    real_radii, fake_radii = _radii(real, centre, nearest), _radii(fake, centre, nearest)
+    # Positions are relative to the centre: a common offset would cost digits of the differences.
+    center = real.mean(dim=0, dtype=torch.float64)
+    real_radii, fake_radii = _radii(real, center, nearest), _radii(fake, center, nearest)
     recall, coverage = [], []
     balls = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
-    for rows, distances in _distances(real, fake, centre):
+    for rows, distances in _distances(real, fake, center):
         in_real = distances < real_radii[rows, None] * (1 - 1e-9)
         balls += in_real.sum(dim=0)
         coverage.append(in_real.any(dim=1))
         recall.append((distances < fake_radii * (1 - 1e-9)).any(dim=1))
-    return Neighbours((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
+    return Neighbors((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
 
 
-def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _distances(a: Tensor, b: Tensor, center: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yields the squared distances (N, M) between two sets, float64, some rows at a time."""
     distances = torch.empty(min(_ROWS, len(a)), len(b), dtype=torch.float64, device=b.device)
     for start in range(0, len(a), _ROWS):
         rows = slice(start, min(start + _ROWS, len(a)))
-        x = a[rows].double() - centre
+        x = a[rows].double() - center
         # A block at a time in float64, so that memory never holds a second copy of a set.
         for first in range(0, len(b), _ROWS):
-            y = b[first : first + _ROWS].double() - centre
+            y = b[first : first + _ROWS].double() - center
             scale = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
             block = torch.addmm(scale, x, y.T, alpha=-2)
             block.masked_fill_(block < 1e-10 * scale, 0.0)
@@ -81,8 +81,8 @@ def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Te
         yield rows, distances[: len(x)]
 
 
-def _radii(features: Tensor, centre: Tensor, nearest: int) -> Tensor:
+def _radii(features: Tensor, center: Tensor, nearest: int) -> Tensor:
     """(N,) squared distance of each image to its k-th nearest other one."""
     # k + 1, as each image is its own nearest neighbour.
-    radii = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, centre)]
+    radii = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, center)]
     return torch.cat(radii)
