@@ -198,8 +198,8 @@ def test_a_bad_image_is_named_with_its_place(
 ) -> None:
     files = {f"{i}.png": plain("red") for i in range(9)} | {"sub/bad.png": data}
     path = make_zip(tmp_path / "x.zip", files) if zipped else make_folder(tmp_path / "x", files)
-    told = rf"x(\.zip)?: sub/bad\.png: cannot be read as PNG, JPEG or WebP \(.*({why})"
-    with pytest.raises(ExternalError, match=told):
+    message = rf"x(\.zip)?: sub/bad\.png: cannot be read as PNG, JPEG or WebP \(.*({why})"
+    with pytest.raises(ExternalError, match=message):
         load_images(path, image_size=8, data_dir=data_dir)
     assert not list(data_dir.rglob("*.npy")), "nothing half-made is left"
     with pytest.raises(ExternalError, match=r"sub/bad\.png"):

@@ -44,7 +44,7 @@ def test_a_fake_depends_on_the_seed_and_its_number_alone(run: Path) -> None:
 
 
 class Fixed(nn.Module):
-    """Gives what it was told, and notes in which mode it was asked."""
+    """Returns the same image always, and records its mode at each call."""
 
     def __init__(self, image: Tensor):
         super().__init__()
@@ -89,11 +89,15 @@ def test_exactly_the_images_asked_for_are_counted(count: int) -> None:
         return torch.zeros(stop - start, 3, 4, 4, dtype=torch.uint8)
 
     done: list[int] = []
-    found = collect_statistics(source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append)
-    assert found is not None
-    assert found.moments.count == count == sum(done)
-    assert found.features is not None
-    assert len(found.features) == count
+    statistics = collect_statistics(
+        source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append
+    )
+        source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append
+    )
+    assert statistics is not None
+    assert statistics.moments.count == count == sum(done)
+    assert statistics.features is not None
+    assert len(statistics.features) == count
     assert sorted(n for start, stop in asked for n in range(start, stop)) == list(range(count))
 
 
@@ -105,10 +109,10 @@ def test_a_set_sorted_by_class_has_the_score_of_a_shuffled_one() -> None:
     def source(start: int, stop: int) -> Tensor:
         return (torch.arange(start, stop) // 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
 
-    found = collect_statistics(source, 600, Classes(), Group(), score=True)
-    assert found is not None
-    assert found.score is not None
-    assert found.score[0] > 2.8  # of 3; dealt in order, most splits would hold one class and score 1
+    statistics = collect_statistics(source, 600, Classes(), Group(), score=True)
+    assert statistics is not None
+    assert statistics.score is not None
+    assert statistics.score[0] > 2.8  # of 3; dealt in order, most splits would hold one class and score 1
 
 
 # The command.
@@ -121,7 +125,7 @@ def evaluate(*words: object, capsys: pytest.CaptureFixture[str]) -> dict[str, An
     return record
 
 
-def test_a_run_is_measured_and_every_figure_says_how(
+def test_a_run_is_measured_and_every_metric_says_how(
     run: Path, network: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = evaluate(run, "--num-samples", 300, "--features", network, capsys=capsys)
@@ -217,7 +221,7 @@ def test_statistics_go_out_and_come_back(
     assert theirs[f"fid_{name}_theirs"] == first[f"fid_{name}_all"]
 
 
-def test_intervals_hold_their_figures(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_intervals_hold_their_values(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = evaluate(run, "--num-samples", 80, "--features", network, "--bootstrap", 20, capsys=capsys)
     intervals = {name: value for name, value in record.items() if name.endswith("_interval")}
     assert len(intervals) == 7
@@ -288,20 +292,20 @@ def test_what_cannot_be_done_gets_one_line(
     (tmp_path / "texts" / "a.png").write_text("no picture")
     (tmp_path / "short.pth").write_bytes(b"weights")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(8), sigma=np.eye(8))
-    places = {"RUN": run, "NETWORK": network, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
-    places |= {"TEXTS": tmp_path / "texts", "SHORT": tmp_path / "short.pth", "THEIRS": tmp_path / "theirs.npz"}
-    places["LONE"] = tmp_path / "lone.safetensors"
-    places["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
+    paths = {"RUN": run, "NETWORK": network, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
+    paths |= {"TEXTS": tmp_path / "texts", "SHORT": tmp_path / "short.pth", "THEIRS": tmp_path / "theirs.npz"}
+    paths["LONE"] = tmp_path / "lone.safetensors"
+    paths["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
     if "BARE" in words:
         from tests.evaluation.extractors.test_extractors import script
         from tests.evaluation.networks import TinyNetwork
 
-        places["BARE"] = script(TinyNetwork(logits=False), tmp_path / "bare.pt")
+        paths["BARE"] = script(TinyNetwork(logits=False), tmp_path / "bare.pt")
     if "PLAIN" in words:
         from d3gan import train
 
-        places["PLAIN"] = train(tiny("plain", max_steps=2)).run
-    arguments = [str(places.get(word, word)) for word in words]
+        paths["PLAIN"] = train(tiny("plain", max_steps=2)).run
+    arguments = [str(paths.get(word, word)) for word in words]
     if "--features" not in words and "--inception-weights" not in words:
         arguments += ["--features", str(network)]
     assert main(["evaluate", *arguments]) == code
@@ -325,7 +329,7 @@ def test_conversion_as_published_wraps() -> None:
     assert wrapped_to_uint8(values).tolist() == [1, 129, 0, 0, 127, 255]
 
 
-def test_published_figure_is_that_of_one_batch_and_64_features(
+def test_published_fid_is_that_of_one_batch_and_64_features(
     run: Path, pictures: Path, tmp_path: Path, network: Path
 ) -> None:
     torch.save(formula_weights(), tmp_path / "formula.pth")
@@ -333,15 +337,15 @@ def test_published_figure_is_that_of_one_batch_and_64_features(
     generator: Generator = load_generator(run)
     where = ImageFinder("", 16, 3, str(tmp_path))
     real = where.open(str(pictures), "--reference")
-    found = published_fid(generator, real, extractor, 6, seed=0)
+    fid = published_fid(generator, real, extractor, 6, seed=0)
     fakes = generator(draw_latents(6, 6, 0, "published protocol", device="cpu")).detach()
     sides = []
     for images in (from_uint8(real.source()(0, 6)), fakes):
         moments = Moments(64)
         moments.update(extractor.early_features((images * 255).long().remainder(256).to(torch.uint8)))
         sides.append(moments.gaussian())
-    assert found == pytest.approx(frechet_distance(*sides), rel=1e-9)
-    assert found > 0
+    assert fid == pytest.approx(frechet_distance(*sides), rel=1e-9)
+    assert fid > 0
     assert PUBLISHED_FID == "fid_64_features_one_batch"
     with pytest.raises(ConfigError, match="64 features of Inception"):
         published_fid(generator, real, Pixels(), 6, seed=0)

@@ -1,4 +1,4 @@
-"""A figure's name says what decides whether it may be compared."""
+"""A metric's name says what decides whether it may be compared."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_names_and_labels(metric: str, extractor: str, reference: str, name: str
     assert metric_label(name) == label
 
 
-def test_figures_come_in_the_order_of_tables_and_without_what_describes_them() -> None:
+def test_metrics_come_in_the_order_of_tables_and_without_what_describes_them() -> None:
     assert list(metrics_of(RECORD)) == [
         "fid_efficientnet-lite0_test",
         PUBLISHED_FID,

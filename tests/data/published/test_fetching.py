@@ -150,14 +150,14 @@ def test_a_mirror_that_offers_another_length_is_not_listened_to(
 def test_a_users_own_file_with_a_wrong_checksum_is_reported_and_kept(
     published: Published, mirror: Mirror, tmp_path: Path, said: list[str]
 ) -> None:
-    own = tmp_path / "tiny-idx" / "tiny-images.gz"
-    own.parent.mkdir()
-    own.write_bytes(b"something of mine")
+    users_file = tmp_path / "tiny-idx" / "tiny-images.gz"
+    users_file.parent.mkdir()
+    users_file.write_bytes(b"something of mine")
     np.testing.assert_array_equal(pixels_of(published, tmp_path), published.images)
     expected = md5(published.files["tiny-images.gz"])
-    assert f"tiny-idx: not used: {own}: its MD5 is {md5(b'something of mine')}, expected {expected}" in said
-    kept = [path for path in own.parent.iterdir() if path.read_bytes() == b"something of mine"]
-    assert len(kept) == 1
+    assert f"tiny-idx: not used: {users_file}: its MD5 is {md5(b'something of mine')}, expected {expected}" in said
+    renamed = [path for path in users_file.parent.iterdir() if path.read_bytes() == b"something of mine"]
+    assert len(renamed) == 1
 
 
 def test_when_nothing_works_one_error_says_what_was_tried_and_what_to_put_where(

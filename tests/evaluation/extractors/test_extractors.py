@@ -56,10 +56,10 @@ EXPECTED = {
 
 def test_inception_gives_the_numbers_of_pytorch_fid(formula_file: Path) -> None:
     extractor = inception(formula_file)
-    found = dict(zip(("features", "logits"), extractor(formula_images(32, 32)), strict=True))
-    found["early"] = extractor.early_features(formula_images(32, 32))
+    outputs = dict(zip(("features", "logits"), extractor(formula_images(32, 32)), strict=True))
+    outputs["early"] = extractor.early_features(formula_images(32, 32))
     for name, (first, difference, norm) in EXPECTED.items():
-        rows = found[name]
+        rows = outputs[name]
         assert rows is not None
         torch.testing.assert_close(rows[0, [0, 1, 2, -1]], torch.tensor(first), rtol=1e-4, atol=2e-5)
         torch.testing.assert_close((rows[0] - rows[1])[:3], torch.tensor(difference), rtol=1e-3, atol=2e-5)
@@ -174,10 +174,10 @@ def test_features_are_float32_whatever_the_caller_computes_in(monkeypatch: pytes
 
     monkeypatch.setattr(extractor, "compute", watched)
     with torch.backends.cudnn.flags(allow_tf32=True), torch.autocast("cpu", dtype=torch.bfloat16):
-        found, _ = extractor(images(2))
+        features, _ = extractor(images(2))
         assert torch.backends.cudnn.allow_tf32
     assert tf32 == [False]
-    assert torch.equal(found, expected)
+    assert torch.equal(features, expected)
 
 
 def test_efficientnet_is_the_packages_network(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +216,7 @@ def test_efficientnets_weights_are_proved(monkeypatch: pytest.MonkeyPatch) -> No
         efficientnet_lite0()
 
 
-# A user's own program.
+# The user's own program.
 
 
 def script(network: torch.nn.Module, path: Path) -> Path:
@@ -234,9 +234,9 @@ def test_a_program_of_the_users_own(kind: str, logits: bool, tmp_path: Path) -> 
     extractor = from_file(path, image_size=16)
     assert extractor.name.startswith("my net-")
     assert (extractor.feature_size, extractor.classes) == (8, 4 if logits else 0)
-    found, classes = extractor(images(61, 16))
+    features, classes = extractor(images(61, 16))
     expected = network(images(61, 16))
-    torch.testing.assert_close(found, expected[0] if logits else expected)
+    torch.testing.assert_close(features, expected[0] if logits else expected)
     assert (classes is not None) == logits
 
 
@@ -245,8 +245,8 @@ def test_a_script_saved_while_it_trained_is_put_into_eval_mode(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
         torch.jit.save(torch.jit.script(_Float(layers).train()), str(tmp_path / "net.pt"))
-    found, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
-    assert torch.equal(found, images(2, 4).flatten(1).float())
+    features, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
+    assert torch.equal(features, images(2, 4).flatten(1).float())
 
 
 class _Float(torch.nn.Module):

@@ -17,8 +17,8 @@ def points(count: int, seed: int, shift: float = 0.0, size: int = 6) -> Tensor:
     return torch.randn(count, size, generator=generator, dtype=torch.float64) + shift
 
 
-def means(found: Neighbors) -> list[float]:
-    return [float(v.mean()) for v in (found.precision, found.recall, found.density, found.coverage)]
+def means(per_image: Neighbors) -> list[float]:
+    return [float(v.mean()) for v in (per_image.precision, per_image.recall, per_image.density, per_image.coverage)]
 
 
 def by_definition(real: Tensor, fake: Tensor, k: int) -> list[float]:
