@@ -92,8 +92,6 @@ def test_exactly_the_images_asked_for_are_counted(count: int) -> None:
     statistics = collect_statistics(
         source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append
     )
-        source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append
-    )
     assert statistics is not None
     assert statistics.moments.count == count == sum(done)
     assert statistics.features is not None
