@@ -29,7 +29,7 @@ def disk_errors(path: Path) -> AbstractContextManager[None]:
     return files.disk_errors(path, ANOTHER_FOLDER)
 
 
-def write_beside(path: Path) -> AbstractContextManager[IO[Any]]:
+def replace_file(path: Path) -> AbstractContextManager[IO[Any]]:
     """Like `d3gan.files.replace_file`; errors say how to choose another data folder. Hold `locked` meanwhile."""
     return files.replace_file(path, ANOTHER_FOLDER)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from d3gan.data.files import locked, write_beside
+from d3gan.data.files import locked, replace_file
 from d3gan.data.folders import Collection, decoded_images, open_collection
 from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.prepared_cache import prepared_images, prepared_path
@@ -143,6 +143,6 @@ def _content_checksum(collection: Collection, folder: Path) -> str:
         return checksum
     logger.info(f"{collection.path}: computing its checksum")
     checksum = collection.checksum()
-    with locked(cache), write_beside(cache) as file:
+    with locked(cache), replace_file(cache) as file:
         file.write(checksum.encode("ascii"))
     return checksum

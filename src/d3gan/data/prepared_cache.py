@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from d3gan.data.files import ANOTHER_FOLDER, disk_errors, locked, make_folder, safe_file_name, write_beside
+from d3gan.data.files import ANOTHER_FOLDER, disk_errors, locked, make_folder, replace_file, safe_file_name
 from d3gan.data.preprocess import ImageArray
 from d3gan.errors import ExternalError
 from d3gan.progress_bar import progress_bar
@@ -91,7 +91,7 @@ def _write(path: Path, shape: Shape, make_blocks: Callable[[], Iterator[ImageArr
         )
     count = 0
     with (
-        write_beside(path) as file,
+        replace_file(path) as file,
         progress_bar("preparing images", shape[0], unit="images") as advance,
     ):
         file.write(_header(shape))

