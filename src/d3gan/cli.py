@@ -115,7 +115,7 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
 def run_sample(flags: Sample, _call: Call) -> int:
     """Writes images; see ``d3gan.sampling.generate``."""
     from d3gan.runs.directory import home_of
-    from d3gan.sampling.files import write_animation, write_array, write_grid, write_interpolation
+    from d3gan.sampling.files import write_animation, write_array, write_image_grid, write_interpolation
 
     home = home_of(flags.run)
     if flags.animate:
@@ -131,7 +131,7 @@ def run_sample(flags: Sample, _call: Call) -> int:
         print(flags.npz)
     else:
         path = Path(flags.out or home / "grid.png")
-        write_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
+        write_image_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
         print(path)
     return 0
 

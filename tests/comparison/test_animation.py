@@ -10,7 +10,7 @@ from d3gan.comparison.animation import write_animations, write_side_by_side
 from d3gan.comparison.runs import Run
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ExternalError
-from d3gan.images import grid, save_png
+from d3gan.images import image_grid, save_png
 
 
 def run_with(folder: Path, variant: str, shades: dict[int, int], seed: int = 0) -> Run:
@@ -18,7 +18,7 @@ def run_with(folder: Path, variant: str, shades: dict[int, int], seed: int = 0) 
     grids = []
     for step, shade in shades.items():
         path = folder / f"{variant}-{seed}-{step}.png"
-        save_png(grid(np.full((64, 1, 16, 16), shade, np.uint8)), path)
+        save_png(image_grid(np.full((64, 1, 16, 16), shade, np.uint8)), path)
         grids.append((step, path))
     config = TrainConfig(image_size=16, nc=1, seed=seed, batch_size=64)
     return Run(folder / f"{variant}-{seed}", config, variant, "mnist", [], [], [], grids)

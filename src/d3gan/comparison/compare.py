@@ -32,7 +32,7 @@ from d3gan.comparison.tables import tables_of
 from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS
 from d3gan.comparison.verdict import verdict_of
 from d3gan.config.train_config import TrainConfig
-from d3gan.evaluation.metric_names import figure_label, figures_of, reasons_of
+from d3gan.evaluation.metric_names import metric_label, metrics_of, reasons_of
 from d3gan.files import disk_errors, write_text
 from d3gan.plotting import save
 
@@ -112,7 +112,7 @@ def _remarks(setting: Setting, fid: str) -> list[str]:
     found = []
     runs = [run for seeds in setting.variants.values() for run in seeds.values()]
     if lacking := [run.name for run in runs if fid and not any(fid in line for line in run.evaluations)]:
-        found.append(f"without {figure_label(fid)}, so not compared: {', '.join(lacking)}")
+        found.append(f"without {metric_label(fid)}, so not compared: {', '.join(lacking)}")
     found += [text for run in runs for text in _not_computed(run)]
     ends = {name: sorted({last_step(run) for run in own.values()}) for name, own in setting.variants.items()}
     if len({step for steps in ends.values() for step in steps}) > 1:
@@ -124,8 +124,8 @@ def _remarks(setting: Setting, fid: str) -> list[str]:
     differing = {what: values for what, values in _conditions(runs).items() if len(values) > 1}
     found += [f"runs differ in {what}: {', '.join(sorted(values))}" for what, values in differing.items()]
     if others := sorted(set().union(*map(_distances, runs)) - {fid}):
-        labels = ", ".join(map(figure_label, others))
-        found.append(f"not compared, since most runs have {figure_label(fid)}: {labels}")
+        labels = ", ".join(map(metric_label, others))
+        found.append(f"not compared, since most runs have {metric_label(fid)}: {labels}")
     return [f"{setting.name}: {text}." for text in found]
 
 
@@ -161,7 +161,7 @@ def _stand_in(run: Run, other: Run) -> bool:
 
 
 def _distances(run: Run) -> set[str]:
-    names = {name for line in run.evaluations for name in figures_of(line)}
+    names = {name for line in run.evaluations for name in metrics_of(line)}
     return {name for name in names if name.startswith("fid_") and not name.startswith("fid_64_features")}
 
 

@@ -11,7 +11,7 @@ from d3gan.comparison.runs import Run
 from d3gan.comparison.variants import parse_variant, variant_of
 from d3gan.config.train_config import Recipe, TrainConfig
 from d3gan.errors import ConfigError, nearest
-from d3gan.evaluation.metric_names import PUBLISHED_FID, figures_of
+from d3gan.evaluation.metric_names import PUBLISHED_FID, metrics_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _main_figure(runs: Sequence[Run], metric: str) -> str:
     """The name under which most runs have a metric (``fid``, ``is``); empty: none has it."""
     found = Counter[str]()
     for run in runs:
-        names = {name for line in run.evaluations for name in figures_of(line)}
+        names = {name for line in run.evaluations for name in metrics_of(line)}
         found.update(name for name in names if name.partition("_")[0] == metric and name != PUBLISHED_FID)
     return max(sorted(found), key=lambda name: found[name], default="")
 

@@ -20,7 +20,7 @@ from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.comparison.verdict import direction
 from d3gan.errors import ConfigError
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.evaluation.metric_names import metric_label
 from d3gan.plotting import BLACK, BLUE, VERMILLION, figure_of, plain_number
 from d3gan.scaling.plots import figures_of
 
@@ -129,7 +129,7 @@ def behaviour_drawings(settings: Sequence[Setting], figures: Mapping[str, Figure
             yield Drawing(
                 f"correlation-of-error-and-fid-{setting.slug}",
                 f"Generator error and FID, {setting.name}",
-                f"{figure_label(fid)} of each evaluation over the mean generator error since the one before, all "
+                f"{metric_label(fid)} of each evaluation over the mean generator error since the one before, all "
                 "seeds. An error that told how good images are would make a rising line.",
                 functools.partial(_draw_correlation, setting, fid),
             )
@@ -156,7 +156,7 @@ def _draw_courses(courses: Mapping[str, list[Moment]], label: str) -> Figure:
 
 def _draw_correlation(setting: Setting, fid: str) -> Figure:
     names = list(setting.variants)
-    with axes_of("generator error", figure_label(fid)) as axes:
+    with axes_of("generator error", metric_label(fid)) as axes:
         for name, runs in setting.variants.items():
             curves = [(run, curve_of(run, fid, AXES[0])) for run in runs.values()]
             points = [point for run, curve in curves for point in value_since(run, "generator_loss", curve)]

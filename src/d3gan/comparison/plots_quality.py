@@ -13,7 +13,7 @@ from d3gan.comparison.plot_axes import axes_of, draw_band, scale_of_places, scal
 from d3gan.comparison.published_curves import _steps_an_epoch, published_runs
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
-from d3gan.evaluation.metric_names import METRIC_NAMES, PUBLISHED_FID, figure_label
+from d3gan.evaluation.metric_names import METRIC_LABELS, PUBLISHED_FID, metric_label
 from d3gan.plotting import GREY, figure_of
 
 _MEANS = {True: "geometric mean", False: "mean"}
@@ -40,11 +40,11 @@ def _drawing(groups: Mapping[str, list[Run]], figure: str, axis: Axis, where: st
     bands = {name: band for name, runs in groups.items() if (band := band_of(runs, figure, axis))}
     if not bands:
         return
-    metric = METRIC_NAMES[figure.partition("_")[0]]
+    metric = METRIC_LABELS[figure.partition("_")[0]]
     seeds = sorted({band[0].value.n for band in bands.values()})
     count = seeds_text(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     shown = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
-    caption = f"{figure_label(figure)}: {_MEANS[is_distance(figure)]} of {count}, {shown}."
+    caption = f"{metric_label(figure)}: {_MEANS[is_distance(figure)]} of {count}, {shown}."
     if axis.name == "seconds":
         caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
     yield Drawing(
@@ -57,7 +57,7 @@ def _drawing(groups: Mapping[str, list[Run]], figure: str, axis: Axis, where: st
 
 def _draw(bands: Mapping[str, list[Point]], figure: str, axis: Axis) -> Figure:
     names = list(bands)
-    with axes_of(axis.label, figure_label(figure)) as axes:
+    with axes_of(axis.label, metric_label(figure)) as axes:
         for name, band in bands.items():
             draw_band(axes, name, names, [p.place for p in band], [p.value for p in band], marks=len(band) <= 25)
         scale_of_places(axes, large=axis.name in ("images", "flops"))
@@ -89,14 +89,14 @@ def _published(setting: Setting) -> Iterator[Drawing]:
     yield Drawing(
         f"fid-as-published-by-iteration-{setting.slug}",
         f"FID as the published programs computed it, {setting.name}",
-        f"{figure_label(PUBLISHED_FID)}: comparable with their logs alone.{about}",
+        f"{metric_label(PUBLISHED_FID)}: comparable with their logs alone.{about}",
         functools.partial(_draw_published, bands, theirs, _steps_an_epoch(any_run)),
     )
 
 
 def _draw_published(bands: Mapping[str, list[Point]], theirs: Sequence[Mapping[str, Any]], epoch: float) -> Figure:
     names, last = list(bands), max(band[-1].place for band in bands.values())
-    with axes_of(AXES[0].label, figure_label(PUBLISHED_FID)) as axes:
+    with axes_of(AXES[0].label, metric_label(PUBLISHED_FID)) as axes:
         for run in theirs:
             dashes = "-" if run["model"] == "d3gan" else ":"
             for i, values in enumerate(run["curves"]):

@@ -12,7 +12,7 @@ from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, PairedRatio, ratio_interval
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.evaluation.metric_names import metric_label
 
 _DASH = Cell("-")
 _INTERVALS = "Means over the seeds with 95 % Student intervals; of distances, times and rates geometric means."
@@ -89,11 +89,11 @@ def _final(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table
         spent = flops_an_image(runs[0].config) * images
         return [*cells, Cell(f"{scaled(spent)}FLOP", spent)]
 
-    labels = [sorted({figure_label(own[i]) for own in figures.values() if own[i]}) for i in range(2)]
+    labels = [sorted({metric_label(own[i]) for own in figures.values() if own[i]}) for i in range(2)]
     shown = [found[0] if len(found) == 1 else word for found, word in zip(labels, ("FID", "IS"), strict=True)]
     columns = ["data set", "batch size", "variant", "seeds", "iterations", *shown, "best FID"]
     columns += ["seconds of training", "images/s", "arithmetic"]
-    told = "".join(f" {dataset}: {figure_label(own.fid)}." for dataset, own in figures.items() if len(labels[0]) > 1)
+    told = "".join(f" {dataset}: {metric_label(own.fid)}." for dataset, own in figures.items() if len(labels[0]) > 1)
     caption = f"At the last evaluation.{told} {_INTERVALS}"
     return Table("final", "Final figures", caption, columns, _cells(settings, row))
 

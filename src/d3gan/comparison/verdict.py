@@ -6,7 +6,7 @@ from d3gan.comparison.formatting import digits, ratio_text, seeds_text
 from d3gan.comparison.grouping import differ_in_discriminators_alone
 from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.statistics import Interval
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.evaluation.metric_names import metric_label
 
 _MOST_PAIRS = 2
 
@@ -41,9 +41,9 @@ def _of_pair(same: Sequence[PairedComparison]) -> str:
     answer = _answer(same) if alone else ""
     if len(same) == 1:
         return f"{answer}{': ' * bool(answer)}{_of_one(first)}"
-    labels = list(dict.fromkeys(figure_label(contest.figure) for contest in same))
+    labels = list(dict.fromkeys(metric_label(contest.figure) for contest in same))
     own = len(labels) > 1  # else the heading names it
-    parts = [f"{c.setting.name}{f' ({figure_label(c.figure)})' * own}: {_short(c)}" for c in same]
+    parts = [f"{c.setting.name}{f' ({metric_label(c.figure)})' * own}: {_short(c)}" for c in same]
     heading = f"{first.variant} against {first.counterpart}{f', {labels[0]}' * (not own)}"
     return f"{answer}{'. ' * bool(answer)}{heading}: {'; '.join(parts)}."
 
@@ -79,7 +79,7 @@ def _of_one(contest: PairedComparison) -> str:
     if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
         target = digits(contest.targets[0].value)
         found.append(
-            f"{names[0]} reaches {figure_label(contest.figure)} {target} in {ratio_text(ratio)} of {names[1]}'s "
+            f"{names[0]} reaches {metric_label(contest.figure)} {target} in {ratio_text(ratio)} of {names[1]}'s "
             f"time ({contest.setting.name}, {seeds}{_undecided(ratio.interval)})"
         )
     if (ratio := contest.equal.get("iteration")) is not None:
@@ -87,7 +87,7 @@ def _of_one(contest: PairedComparison) -> str:
         found.append(
             f"at equal iterations its FID is {ratio_text(ratio)} times {names[1]}'s{again}"
             if found
-            else f"{names[0]}'s {figure_label(contest.figure)} is {ratio_text(ratio)} times {names[1]}'s at equal "
+            else f"{names[0]}'s {metric_label(contest.figure)} is {ratio_text(ratio)} times {names[1]}'s at equal "
             f"iterations ({contest.setting.name}, {seeds}{_undecided(ratio.interval)}), and no FID is reached by all "
             "runs that none of them starts with"
         )

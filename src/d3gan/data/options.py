@@ -1,4 +1,4 @@
-"""What ``d3gan data list``, ``fetch`` and ``verify`` are told."""
+"""Flags of ``d3gan data list``, ``fetch`` and ``verify``."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from d3gan.config.shared_flags import DataDir, Debug
 
 @dataclass(frozen=True)
 class DataList:
-    """List the known data sets, and whether their files are at hand."""
+    """List the known data sets, and which of their files are on this machine."""
 
     data_dir: DataDir = ""
     debug: Debug = False
@@ -15,7 +15,7 @@ class DataList:
 
 @dataclass(frozen=True)
 class DataFetch:
-    """Fetch a data set's official files and check them."""
+    """Download a data set's official files and verify them."""
 
     name: str
     """A name that `d3gan data list` shows."""

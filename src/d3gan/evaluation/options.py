@@ -1,4 +1,4 @@
-"""What ``d3gan evaluate`` is told. Imports no torch, so that its help answers at once."""
+"""Flags of ``d3gan evaluate``. Imports no torch, so that its help appears at once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,21 +30,21 @@ class Evaluate:
     reference: str = "train"
     """Real images to measure against: train or test of the run's data set, NAME:SPLIT, a folder, .zip or .npz."""
     metrics: str = key("fid,is,kid,prdc", list_of=METRICS)
-    """What to compute; prdc stands for precision, recall, density and coverage."""
+    """Metrics to compute; prdc stands for precision, recall, density and coverage."""
     num_samples: int = key(0, allowed=(0, 10_000_000))
-    """Number of fake images. 0: 50,000 of a generator, all of --images."""
+    """Number of fake images. 0: 50,000 for a generator, all of --images."""
     features: Features = "auto"
     inception_weights: InceptionWeights = ""
     generator: GeneratorWeights = "auto"
     protocol: Protocol = "standard"
     bootstrap: int = key(0, allowed=(0, 100_000))
-    """Replicates for 95 % intervals, such as 100. 0: no intervals."""
+    """Bootstrap replicates for 95 % intervals, such as 100. 0: no intervals."""
     seed: int | Literal["run"] = key("run", allowed=(0, 2**63 - 1))
-    """Decides the latents; run: the run's own seed, with which evaluations during training were made."""
+    """Seed of the latents; run: the run's own seed, which evaluations during training use."""
     image_size: int = key(0, allowed=(0, 4096))
-    """Side in pixels that --images and their reference are brought to. 0: that of the first of --images."""
+    """Resize --images and their reference to this many pixels a side. 0: the size of the first of --images."""
     save_reference: str = ""
-    """Write the reference's statistics (mu, sigma) to this .npz, for --reference here or for other FID programs."""
+    """Write the reference's statistics (mu, sigma) to this .npz, for a later --reference or other FID programs."""
     json: bool = False
     """Print one JSON object instead of a table."""
     data_dir: DataDir = ""
@@ -52,21 +52,23 @@ class Evaluate:
     debug: Debug = False
 
     def __post_init__(self) -> None:
-        """Checks types, ranges, and what excludes what."""
+        """Checks types, ranges, and flags that exclude each other."""
         check_values(self)
         check_metrics(self.metrics)
         if self.num_samples == 1 or self.bootstrap == 1:
-            raise ConfigError("num_samples and bootstrap = 1: nothing can be said of one image or one replicate")
+            raise ConfigError(
+                "num_samples and bootstrap: must be 0 or at least 2; one image or replicate has no statistics"
+            )
         if bool(self.run) == bool(self.images):
-            raise ConfigError("give either RUN or --images, the images to measure")
+            raise ConfigError("give either RUN or --images")
         if self.images and self.reference == "train":
             raise ConfigError(
-                "--images needs --reference: NAME:SPLIT such as cifar10:test, a folder (./train, if it is called "
-                "that), .zip or .npz"
+                "--images needs --reference: NAME:SPLIT such as cifar10:test, a folder (write ./train for one called "
+                "train), .zip or .npz"
             )
         if self.images and self.protocol == "published":
             raise ConfigError("--protocol published: is defined for a run's generator; give RUN, not --images")
         if self.run and self.image_size:
-            raise ConfigError("--image-size goes with --images; a generator's images have the size they have")
+            raise ConfigError("--image-size: is for --images only; a generator's images have a fixed size")
         if self.save_reference and not self.save_reference.endswith(".npz"):
             raise ConfigError(f"--save-reference {self.save_reference}: the name must end in .npz")

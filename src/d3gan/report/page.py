@@ -15,7 +15,7 @@ from markupsafe import Markup
 from d3gan import __version__
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.comparison.runs import Run
-from d3gan.evaluation.metric_names import METRIC_NAMES
+from d3gan.evaluation.metric_names import METRIC_LABELS
 from d3gan.report.embedded_images import Animation, Grids, Plan
 from d3gan.report.inline_svg import inline_svg
 from d3gan.report.reproduce import repeats, shared_environment
@@ -36,7 +36,7 @@ _CHAPTERS = (
     Chapter(
         "Quality through training",
         "How good the images are as training goes on, counted in iterations, images, seconds and arithmetic.",
-        frozenset(METRIC_NAMES),
+        frozenset(METRIC_LABELS),
     ),
     Chapter(
         "Time to a given quality",

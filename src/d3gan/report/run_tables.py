@@ -7,7 +7,7 @@ from typing import Any
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
 from d3gan.config.train_config import TrainConfig
-from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_label, figures_of, text_of
+from d3gan.evaluation.metric_names import NOT_COMPUTED, metric_label, metric_text, metrics_of
 
 # Where a run was kept; what the table of runs says; what the variant says, with the keys that a model decides.
 _NO_DIFFERENCE = {"out", "data_dir", "seed", "model"}
@@ -22,10 +22,10 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 def runs_table(runs: Sequence[Run]) -> Table:
     """A row a run, with the figures of its last evaluation."""
     last = [run.evaluations[-1] if run.evaluations else {} for run in runs]
-    order = {name: None for record in last for name in figures_of(record)}
-    figures = list(figures_of(dict.fromkeys(order, 0.0)))
+    order = {name: None for record in last for name in metrics_of(record)}
+    figures = list(metrics_of(dict.fromkeys(order, 0.0)))
     columns = ["run", "variant", "data set", "batch size", "seed", "steps"]
-    columns += [*map(figure_label, figures), "training time", "device"]
+    columns += [*map(metric_label, figures), "training time", "device"]
     rows = [
         [
             Cell(name),
@@ -67,7 +67,7 @@ def _figure(record: Mapping[str, Any], name: str) -> Cell:
     if name not in record:
         return Cell("not computed" if NOT_COMPUTED in record else "-")
     kept = {key: record[key] for key in (name, f"{name}_deviation") if key in record}
-    return Cell(text_of(kept, name), record[name])
+    return Cell(metric_text(kept, name), record[name])
 
 
 def device_of(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""What ``d3gan sample`` and ``d3gan export`` are told. Imports no torch, so that their help answers at once."""
+"""Flags of ``d3gan sample`` and ``d3gan export``. Imports no torch, so that their help appears at once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from d3gan.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sample:
-    """Make images with a run's generator: a grid, an interpolation, an animation, or an array."""
+    """Make images with a run's generator: an image grid, an interpolation, an animation, or an array."""
 
     run: str
     """Run directory, or a generator.safetensors."""
@@ -19,17 +19,17 @@ class Sample:
     out: str = ""
     """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
     columns: int = key(0, allowed=(0, None))
-    """Images a row. 0: as square as can be."""
+    """Images per row. 0: as square as possible."""
     scale: int = key(1, allowed=(1, 64))
-    """Show each pixel of a grid as this many by this many."""
+    """Enlarge the PNG this many times in both directions."""
     interpolate: bool = False
-    """Each row goes from one random latent to another."""
+    """Make each row an interpolation from one random latent to another."""
     animate: bool = False
-    """Show the run's sample grids one after the other, .gif or .webp by the name of --out."""
+    """Animate the run's sample grids; .gif or .webp by the name of --out."""
     npz: str = ""
     """Write the images as an array instead: arr_0 (num, H, W, C) uint8, and their latents (num, nz)."""
     seed: int = key(0, allowed=(0, 2**63 - 1))
-    """Decides the latents."""
+    """Seed of the latents."""
     device: Device = "auto"
     debug: Debug = False
 
@@ -38,7 +38,7 @@ class Sample:
         check_values(self)
         chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
         if len(chosen) > 1:
-            raise ConfigError(f"{' and '.join(chosen)}: give one of them at a time")
+            raise ConfigError(f"{' and '.join(chosen)}: give only one of them")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.plots_outcomes import scaling_drawings
 from d3gan.comparison.runs import read_runs
 from d3gan.config.train_config import TrainConfig
-from d3gan.data.load import resolve
+from d3gan.data.locate import resolve_dataset
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable
 from d3gan.report.write import write_page
@@ -87,7 +87,7 @@ def _grid(options: Compare) -> list[TrainConfig]:
     if options.scaling:
         scaling_drawings(options.scaling)
     for dataset in options.datasets or (options.dataset,):
-        resolve(dataset)
+        resolve_dataset(dataset)
     if options.runs and options.against:
         others = read_runs([Path(run) for run in options.runs], options.shared)
         options.check_against([*options.variant_names, *(run.variant for run in others)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from d3gan.errors import ConfigError, TrainingDivergedError
-from d3gan.images import grid, save_png
+from d3gan.images import image_grid, save_png
 from d3gan.models.dcgan import Generator
 from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.runs.generator_file import save_generator
@@ -119,4 +119,4 @@ def save_samples(training: Training, step: int) -> None:
     if not training.group.is_main:
         return
     images = sample(training.gan.generator, SAMPLES, training.config.seed)
-    save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})
+    save_png(image_grid(images.numpy()), training.run.sample(step), {"step": str(step)})

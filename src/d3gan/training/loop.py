@@ -16,7 +16,7 @@ from d3gan.devices import network_dtype, resolve_precision
 from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import TrainingDivergedError
-from d3gan.evaluation.metric_names import figures_of, one_line
+from d3gan.evaluation.metric_names import metrics_of, one_line
 from d3gan.memory import keep_memory
 from d3gan.runs.checkpoint import checkpoints
 from d3gan.runs.directory import RunDirectory
@@ -271,7 +271,7 @@ def _evaluate(
     is_best = group.is_main and evaluator.write(training.run.evaluations, line)
     if group.is_main:
         screen.note(f"step {step}: {one_line(line)}{', best so far' if is_best else ''}")
-        events.write({"step": step} | figures_of(line))
+        events.write({"step": step} | metrics_of(line))
     return bool(group.broadcast(is_best)), False
 
 
