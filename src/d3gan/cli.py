@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.train_config import TrainConfig
@@ -186,7 +186,7 @@ def preset_lines() -> list[str]:
 def _cost_text(name: str) -> str:
     """The arithmetic of training once with one process; the evaluations come on top of it."""
     config = load_preset(name)
-    flops = flops_an_image(config)
+    flops = flops_per_image(config)
     dataset = find_dataset(config.dataset)
     if dataset is None:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"

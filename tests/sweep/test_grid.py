@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from d3gan.cli import main
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import parse_variant, variant_of
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text
@@ -178,7 +178,7 @@ def test_equal_flops_spend_the_same() -> None:
     found = grid_of(
         options("--equal=flops", "--seeds=0", "--epochs=10", "--models", "dcgan", "d3gan", "--against=d3gan")
     )
-    spent = [config.max_steps * flops_an_image(config) for config in found]
+    spent = [config.max_steps * flops_per_image(config) for config in found]
     assert spent[0] == pytest.approx(spent[1], rel=1e-3)
     assert found[1].max_steps == 1000
     assert found[0].max_steps == 1542  # 876,961,792 / 568,655,872 times as many

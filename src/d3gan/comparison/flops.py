@@ -10,7 +10,7 @@ import math
 from d3gan.config.train_config import TrainConfig
 
 
-def flops_an_image(config: TrainConfig) -> float:
+def flops_per_image(config: TrainConfig) -> float:
     """Floating-point operations of a training step, for each real image in it.
 
     A forward pass costs F, the gradients of weights F again, and those of the input F, which the first layer of a

@@ -43,7 +43,7 @@ VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(TrainConfig) if 
 # Of those, the ones that hold for a whole run. The rest may change whenever a run goes on: config.ini tells only the
 # last value. What grad_accum_steps makes of a step may not change.
 LASTING_KEYS = tuple(key for key in VARIANT_KEYS if key == "grad_accum_steps" or key not in FREE_KEYS)
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+RECIPE_KEYS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
@@ -57,9 +57,9 @@ def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
         The model, then the recipe's keys, then the others in the order of ``TrainConfig``.
     """
     own = MODELS[config.model]
-    changes = {key: getattr(config.recipe, key) for key in _RECIPE}
+    changes = {key: getattr(config.recipe, key) for key in RECIPE_KEYS}
     changes = {key: value for key, value in changes.items() if value != getattr(own, key)}
-    changes |= {key: getattr(config, key) for key in VARIANT_KEYS if key in differing and key not in _RECIPE}
+    changes |= {key: getattr(config, key) for key in VARIANT_KEYS if key in differing and key not in RECIPE_KEYS}
     return "+".join([config.model, *(f"{key}={_text(value)}" for key, value in changes.items())])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import variant_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
@@ -63,7 +63,7 @@ def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str,
 
     Epochs go along with the images seen, so that a learning rate that falls to 0 does so at the run's end.
     """
-    costs = {word: flops_an_image(config) for word, config in variants.items()}
+    costs = {word: flops_per_image(config) for word, config in variants.items()}
     own = against if against in costs else next(iter(costs))
     found = {}
     for word, config in variants.items():
