@@ -137,21 +137,21 @@ def run_sample(flags: Sample, _call: Call) -> int:
 
 
 def run_compare(flags: Compare, call: Call) -> int:
-    """Trains a grid of runs and compares them; see ``d3gan.comparison``."""
-    from d3gan.sweep.command import planned, study
+    """Trains the runs of a sweep and compares them; see ``d3gan.sweep``."""
+    from d3gan.sweep.command import dry_run, run_sweep
 
     if flags.dry_run:
-        print("\n".join(planned(flags)))
+        print("\n".join(dry_run(flags)))
         return 0
-    found = study(flags)
-    if found.stopped_by is not None:
-        print(f"stopped by {found.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
-        return 128 + found.stopped_by
-    if found.page is not None:
-        print(f"\n{found.verdict}\n\nfigures: {found.page.parent / 'figures'}\nthe page: {found.page.resolve()}")
-    if found.failed:
+    result = run_sweep(flags)
+    if result.stopped_by is not None:
+        print(f"stopped by {result.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
+        return 128 + result.stopped_by
+    if result.page is not None:
+        print(f"\n{result.verdict}\n\nfigures: {result.page.parent / 'figures'}\nthe page: {result.page.resolve()}")
+    if result.failed:
         raise ExternalError(
-            f"of {flags.out}, {len(found.failed)} failed: {', '.join(run.name for run in found.failed)}"
+            f"of {flags.out}, {len(result.failed)} failed: {', '.join(run.name for run in result.failed)}"
         )
     return 0
 

@@ -153,8 +153,8 @@ def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames])
         "behaviour",
         "What the losses say",
         "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
-        "loss comes with better images, 0 that it says nothing about them. Largest share: of the selections between two "
-        "logged lines, the part that went to the discriminator selected most. Gap: between the largest and the "
+        "loss comes with better images, 0 that it says nothing about them. Largest share: the part of the selections "
+        "between two logged lines that went to the discriminator selected most. Gap: between the largest and the "
         "smallest paired loss, over their mean.",
         columns,
         _rows(conditions, cells),
