@@ -12,13 +12,11 @@ from d3gan.comparison.statistics import Interval, mean_interval, ratio_interval
 
 
 class Axis(NamedTuple):
-    """What a curve is drawn over."""
+    """What a curve is drawn over: its column, its label, and the label in one word."""
 
     name: str
-    """The column."""
     label: str
     short: str
-    """The label in one word."""
 
 
 AXES = (
@@ -30,20 +28,18 @@ AXES = (
 
 
 class Curve(NamedTuple):
-    """A run's metric over an axis."""
+    """A run's metric over an axis; ``x`` is strictly increasing."""
 
     steps: list[int]
     x: list[float]
-    """Strictly increasing."""
     values: list[float]
 
 
 class Band(NamedTuple):
-    """A metric over an axis, averaged over the seeds."""
+    """A metric over an axis, averaged over the seeds, as ``x`` is."""
 
     steps: list[int]
     x: list[float]
-    """Means over the seeds."""
     values: list[Interval]
 
 
@@ -85,12 +81,13 @@ def over_seeds(metric: str, values: Sequence[float]) -> Interval:
 
 def losses_at_evaluations(
     training: Columns, evaluation: Columns, loss: str, metric: str
-) -> list[tuple[float, float]]:
-    """Pairs each evaluation's metric with the mean loss since the evaluation before: (loss, metric)."""
+) -> tuple[list[float], list[float]]:
+    """For each evaluation of a run the mean loss since the evaluation before, and the metric."""
     logged, evaluated = curve_of(training, loss), curve_of(evaluation, metric)
     ends = np.searchsorted(logged.steps, [0, *evaluated.steps], side="right").tolist()
-    return [
-        (math.fsum(logged.values[start:end]) / (end - start), value)
-        for (start, end), value in zip(itertools.pairwise(ends), evaluated.values, strict=True)
-        if end > start
-    ]
+    means, values = [], []
+    for (start, end), value in zip(itertools.pairwise(ends), evaluated.values, strict=True):
+        if end > start:
+            means.append(math.fsum(logged.values[start:end]) / (end - start))
+            values.append(value)
+    return means, values

@@ -1,6 +1,7 @@
 """Figures of the training itself: losses, selection, throughput, and what ``d3gan scale`` measured."""
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,13 +72,11 @@ def _draw_losses(bands: Mapping[str, Band], label: str) -> Figure:
 def _draw_correlation(condition: Condition, fid: str) -> Figure:
     with axes_of("generator loss", figure_label(fid)) as axes:
         for name, runs in condition.variants.items():
-            points = [
-                point
-                for run in runs.values()
-                for point in losses_at_evaluations(run.training, run.evaluation, "generator_loss", fid)
-            ]
+            files = [(run.training, run.evaluation) for run in runs.values()]
+            points = [losses_at_evaluations(*each, "generator_loss", fid) for each in files]
+            x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
             style = style_of(name, list(condition.variants)) | {"ls": ""}
-            axes.plot([p[0] for p in points], [p[1] for p in points], ms=4, alpha=0.7, label=name, **style)
+            axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(plain_number)
         axes.yaxis.set_minor_formatter(plain_number)

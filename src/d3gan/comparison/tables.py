@@ -1,7 +1,8 @@
 """The tables of a comparison."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, PairedRatio, correlation_interval, rank_correlation, ratio_interval
 from d3gan.evaluation.metric_names import figure_label
 
-_DASH = Cell("-")
 _INTERVALS = "Means over the seeds with 95 % Student intervals; geometric means for distances, times and rates."
 
 
@@ -32,59 +32,68 @@ def tables_of(
     return [table for table in tables if table.rows]
 
 
-def _rows(conditions: Sequence[Condition], cells: Callable[[list[Run]], list[Cell]]) -> list[list[Cell]]:
-    """A row for each condition and variant, which starts with their names."""
+def _table(name: str, title: str, caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows that each map a column to its value."""
+    columns = list(rows[0]) if rows else []
+    return Table(name, title, caption, columns, [[_cell(value) for value in row.values()] for row in rows])
+
+
+def _cell(value: Any) -> Cell:
+    match value:
+        case Cell():
+            return value
+        case Interval():
+            return Cell(interval_text(value), value.mean)
+        case PairedRatio():
+            return Cell(ratio_text(value), value.interval.mean)
+        case int():
+            return Cell(f"{value}", value)
+    return Cell("-" if value is None else value)
+
+
+def _variants(conditions: Sequence[Condition]) -> list[tuple[dict[str, Any], list[Run]]]:
+    """Each variant under each condition: how its row starts, and its runs."""
     return [
-        [Cell(condition.dataset), _count(condition.batch_size), Cell(name), *cells([*runs.values()])]
-        for condition in conditions
-        for name, runs in condition.variants.items()
+        ({"data set": each.dataset, "batch size": each.batch_size, "variant": name}, list(runs.values()))
+        for each in conditions
+        for name, runs in each.variants.items()
     ]
 
 
-def _paired_row(each: PairedComparison) -> list[Cell]:
+def _pair(each: PairedComparison) -> dict[str, Any]:
     """How the rows of a paired comparison start."""
-    condition = each.condition
-    names = [Cell(condition.dataset), _count(condition.batch_size), Cell(each.variant), Cell(each.baseline)]
-    return [*names, _count(len(each.seeds))]
-
-
-def _count(number: int) -> Cell:
-    return Cell(f"{number}", number)
-
-
-def _interval(interval: Interval | None) -> Cell:
-    return _DASH if interval is None else Cell(interval_text(interval), interval.mean)
-
-
-def _ratio(ratio: PairedRatio | None) -> Cell:
-    return _DASH if ratio is None else Cell(ratio_text(ratio), ratio.interval.mean)
+    names = {"data set": each.condition.dataset, "batch size": each.condition.batch_size, "variant": each.variant}
+    return names | {"baseline": each.baseline, "seeds": len(each.seeds)}
 
 
 def _final(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
-    def cells(runs: list[Run]) -> list[Cell]:
-        names = metrics[runs[0].dataset]
-        intervals = []
-        for name in names:
+    labels = [sorted({figure_label(names[i]) for names in metrics.values() if names[i]}) for i in range(2)]
+    headers = [each[0] if len(each) == 1 else word for each, word in zip(labels, ("FID", "IS"), strict=True)]
+    rows = []
+    for row, runs in _variants(conditions):
+        names, steps = metrics[runs[0].dataset], runs[0].last_step
+        row |= {"seeds": len(runs), "iterations": Cell(f"{steps:,}", steps)}
+        for header, name in zip(headers, names, strict=True):
             curves = [(run, curve_of(run.evaluation, name)) for run in runs]
             # A run whose last evaluation lacks the metric has no final value.
             last = [c.values[-1] for run, c in curves if c.steps and c.steps[-1] == run.evaluations[-1]["step"]]
-            intervals.append(over_seeds(name, last) if last else None)
+            row[header] = over_seeds(name, last) if last else None
         best = [min(values) for run in runs if (values := curve_of(run.evaluation, names.fid).values)]
-        intervals.append(over_seeds(names.fid, best) if best else None)
-        seconds = [float(run.training["seconds"][-1]) for run in runs if run.metrics]
-        for values in ([each for each in seconds if each > 0], [r for run in runs if (r := run.images_per_second)]):
-            intervals.append(ratio_interval(values) if values else None)
+        seconds = [each for run in runs if run.metrics and (each := float(run.training["seconds"][-1])) > 0]
+        rates = [rate for run in runs if (rate := run.images_per_second)]
         flops = float(np.nan_to_num(runs[0].training["flops"][-1])) if runs[0].metrics else 0.0
-        steps = Cell(f"{runs[0].last_step:,}", runs[0].last_step)
-        return [_count(len(runs)), steps, *map(_interval, intervals), Cell(f"{with_prefix(flops)}FLOP", flops)]
-
-    labels = [sorted({figure_label(names[i]) for names in metrics.values() if names[i]}) for i in range(2)]
-    headers = [each[0] if len(each) == 1 else word for each, word in zip(labels, ("FID", "IS"), strict=True)]
-    columns = ["data set", "batch size", "variant", "seeds", "iterations", *headers, "best FID"]
-    columns += ["seconds of training", "images/s", "arithmetic"]
+        rows.append(
+            row
+            | {
+                "best FID": over_seeds(names.fid, best) if best else None,
+                "seconds of training": ratio_interval(seconds) if seconds else None,
+                "images/s": ratio_interval(rates) if rates else None,
+                "arithmetic": Cell(f"{with_prefix(flops)}FLOP", flops),
+            }
+        )
     by_dataset = [f" {dataset}: {figure_label(names.fid)}." for dataset, names in metrics.items()]
     caption = f"At the last evaluation.{''.join(by_dataset) if len(labels[0]) > 1 else ''} {_INTERVALS}"
-    return Table("final", "Final metrics", caption, columns, _rows(conditions, cells))
+    return _table("final", "Final metrics", caption, rows)
 
 
 def _equal_cost(paired: Sequence[PairedComparison]) -> Table:
@@ -93,69 +102,54 @@ def _equal_cost(paired: Sequence[PairedComparison]) -> Table:
         for axis in AXES:
             ratio = each.equal.get(axis.name)
             if ratio is not None and axis.name != "images":  # as many iterations are as many images
-                ps = [Cell(p_text(p), p) for p in (ratio.t_test, ratio.sign_flip)]
-                rows.append([*_paired_row(each), Cell(axis.label), _ratio(ratio), *ps])
-    return Table(
-        "paired",
-        "FID at equal cost",
+                row = _pair(each) | {"at equal": axis.label, "FID ratio": ratio}
+                ps = {"p (t)": ratio.t_test, "p (exact)": ratio.sign_flip}
+                rows.append(row | {name: Cell(p_text(p), p) for name, p in ps.items()})
+    caption = (
         "The variant's FID over its baseline's, seed by seed, at equal iterations, seconds or arithmetic: below 1 "
         "the variant is better. p: two-sided paired t test on the log ratios, and the exact sign-flip test, which "
-        "with n seeds cannot fall below 2 / 2^n (0.25 for three).",
-        ["data set", "batch size", "variant", "baseline", "seeds", "at equal", "FID ratio", "p (t)", "p (exact)"],
-        rows,
+        "with n seeds cannot fall below 2 / 2^n (0.25 for three)."
     )
+    return _table("paired", "FID at equal cost", caption, rows)
 
 
 def _targets(paired: Sequence[PairedComparison]) -> Table:
     rows = []
     for each in paired:
         for target in each.targets:
-            row = [*_paired_row(each), Cell(digits(target.value), target.value)]
-            for axis in ("iteration", "seconds"):
+            row = _pair(each) | {"FID": Cell(digits(target.value), target.value)}
+            for axis, word in (("iteration", "iterations"), ("seconds", "seconds")):
                 reached = target.reached.get(axis, {})
-                row += [_interval(reached.get(name)) for name in (each.variant, each.baseline)]
-                row.append(_ratio(target.ratios.get(axis)))
-            seconds = target.ratios.get("seconds")
-            p = seconds.t_test if seconds else None
-            rows.append([*row, Cell(p_text(p), p)])
-    columns = ["data set", "batch size", "variant", "baseline", "seeds", "FID", "iterations", "baseline's iterations"]
-    columns += ["ratio of iterations", "seconds", "baseline's seconds", "ratio of seconds", "p (t, seconds)"]
-    return Table(
-        "reach",
-        "Time to a given FID",
+                row |= {word: reached.get(each.variant), f"baseline's {word}": reached.get(each.baseline)}
+                row[f"ratio of {word}"] = target.ratios.get(axis)
+            p = target.ratios["seconds"].t_test if "seconds" in target.ratios else None
+            rows.append(row | {"p (t, seconds)": Cell(p_text(p), p)})
+    caption = (
         "Where each variant first reaches a FID; between evaluations log FID is a straight line. The smallest FID of "
-        f"a pair is the best one that all of its runs reach; FIDs at which a run starts are left out. {_INTERVALS}",
-        columns,
-        rows,
+        f"a pair is the best one that all of its runs reach; FIDs at which a run starts are left out. {_INTERVALS}"
     )
+    return _table("reach", "Time to a given FID", caption, rows)
 
 
 def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
-    def cells(runs: list[Run]) -> list[Cell]:
-        fid, row = metrics[runs[0].dataset].fid, []
-        for loss in ("generator_loss", "discriminator_loss"):
+    rows = []
+    for row, runs in _variants(conditions):
+        fid, training = metrics[runs[0].dataset].fid, [run.training for run in runs]
+        for word, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
             points = [losses_at_evaluations(run.training, run.evaluation, loss, fid) for run in runs]
-            found = [rank_correlation([x for x, _ in each], [y for _, y in each]) for each in points]
-            correlations = [each for each in found if each is not None]
-            row.append(_interval(correlation_interval(correlations) if correlations else None))
-        training = [run.training for run in runs]
+            correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
+            row[f"{word} loss with FID"] = correlation_interval(correlations) if correlations else None
         shares = [band.values for band in share_bands(training)]
-        if not shares:
-            return [*row, _DASH, _DASH]
         largest = [max(share.mean for share in each) for each in zip(*shares, strict=True)]
         gaps = [gap.mean for gap in band_of(training, "gap").values]
-        means = [math.fsum(values) / len(values) if values else 0.0 for values in (largest, gaps)]
-        return [*row, *(Cell(f"{mean:.2f}", mean) for mean in means)]
-
-    columns = ["data set", "batch size", "variant", "generator's loss with FID", "discriminators' loss with FID"]
-    columns += ["largest share of selections", "gap of the discriminators"]
-    return Table(
-        "behaviour",
-        "What the losses say",
+        for column, values in (("largest share of selections", largest), ("gap of the discriminators", gaps)):
+            mean = math.fsum(values) / len(values) if values else 0.0
+            row[column] = Cell(f"{mean:.2f}", mean) if shares else None
+        rows.append(row)
+    caption = (
         "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
         "loss comes with better images, 0 that it says nothing about them. Largest share: the part of the selections "
         "between two logged lines that went to the discriminator selected most. Gap: between the largest and the "
-        "smallest paired loss, over their mean.",
-        columns,
-        _rows(conditions, cells),
+        "smallest paired loss, over their mean."
     )
+    return _table("behaviour", "What the losses say", caption, rows)
