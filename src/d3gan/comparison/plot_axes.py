@@ -1,4 +1,4 @@
-"""What the figures of a comparison share: axes with a legend below, lines with bands, intervals side by side."""
+"""What the figures of a comparison share: axes with a legend below, the variants' styles, lines with bands."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,15 +7,12 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter
 
 from d3gan.comparison.curves import Band
-from d3gan.comparison.statistics import Interval
 from d3gan.plotting import HEIGHT, MARKERS, STYLE, WIDTH, colour, plain_number
 
 DASHES = ("-", "--", "-.", ":")
-# Beyond this ratio of the largest to the smallest value the vertical axis is logarithmic.
-_LARGEST_RATIO_LINEAR = 8.0
 
 
 @contextmanager
@@ -58,46 +55,7 @@ def draw_bands(axes: Axes, bands: Mapping[str, Band], most_markers: int = 25) ->
             axes.fill_between(x, low, high, color=style["color"], alpha=0.16, lw=0)
 
 
-def draw_intervals(axes: Axes, rows: Sequence[str], values: Sequence[Interval], colours: Sequence[str]) -> None:
-    """Draws a mark with its interval for each row, the first one on top.
-
-    Args:
-        axes: drawn on; its vertical axis is named after the rows.
-        rows: names.
-        values: as many.
-        colours: as many.
-    """
-    for i, (value, shade) in enumerate(zip(values, colours, strict=True)):
-        if value.low is not None and value.high is not None:
-            axes.plot([value.low, value.high], [i, i], color=shade, lw=2.2, solid_capstyle="butt")
-        axes.plot([value.mean], [i], "o", color=shade, label="_")
-    axes.set_yticks(range(len(rows)), rows, parse_math=False)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-
-
 def scale_x(axes: Axes, *, large: bool = False) -> None:
     """Starts the horizontal axis at 0 and formats its numbers: with prefixes (k, M, T) where they are large."""
     axes.xaxis.set_major_formatter(EngFormatter(sep="") if large else plain_number)
     axes.set_xlim(left=0)
-
-
-def scale_y(axes: Axes, values: Sequence[Interval], *, distance: bool) -> None:
-    """Scales the vertical axis to the means: logarithmic for distances that fall far.
-
-    A band may leave the axes: with few seeds it is many times as wide as the curve is high.
-    """
-    means = [value.mean for value in values]
-    smallest, largest = min(means), max(means)
-    if distance and smallest > 0:
-        axes.set_ylim(smallest / 1.6, largest * 1.25)
-        if largest > _LARGEST_RATIO_LINEAR * smallest:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            axes.set_ylim(0, largest * 1.1)
-    else:
-        room = 0.15 * (largest - smallest) or 0.1 * abs(largest) or 1.0
-        axes.set_ylim(smallest - 2 * room, largest + room)
-    axes.yaxis.set_major_formatter(plain_number)

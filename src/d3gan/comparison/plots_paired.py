@@ -4,13 +4,14 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from d3gan.comparison.curves import AXES
 from d3gan.comparison.formatting import digits
 from d3gan.comparison.paired import PairedComparison
-from d3gan.comparison.plot_axes import axes_of, draw_intervals, scale_x, style_of
+from d3gan.comparison.plot_axes import axes_of, scale_x, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval
 from d3gan.comparison.verdict import direction
@@ -60,7 +61,7 @@ def _draw_ratios(rows: Mapping[str, Interval], label: str) -> Figure:
     with axes_of(label, "", height=1.1 + _ROW * len(rows)) as axes:
         axes.axvline(1.0, color=BLACK, ls="--", lw=1.0)
         shades = {-1: BLUE, 0: BLACK, 1: VERMILLION}
-        draw_intervals(axes, list(rows), list(rows.values()), [shades[direction(value)] for value in rows.values()])
+        _draw_intervals(axes, list(rows), list(rows.values()), [shades[direction(value)] for value in rows.values()])
         axes.set_xscale("log")
         values = [1.0, *(value for each in rows.values() for value in each[:3] if value)]
         low, high = max(min(values), 0.01), min(max(values), 100.0)
@@ -83,7 +84,18 @@ def _draw_times(paired: Sequence[PairedComparison]) -> Figure:
     with axes_of("seconds of training", "", height=1.1 + _ROW * len(rows)) as axes:
         labels = [f"{name}, {c.condition.slug}, FID {digits(c.targets[0].value)}" for c, name in rows]
         values = [each.targets[0].reached["seconds"][name] for each, name in rows]
-        draw_intervals(axes, labels, values, [style_of(name, names)["color"] for _, name in rows])
+        _draw_intervals(axes, labels, values, [style_of(name, names)["color"] for _, name in rows])
         scale_x(axes)
         axes.set_xlim(0, 1.6 * max(value.mean for value in values))  # three seeds' intervals may be far wider
     return figure_of(axes)
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[str], values: Sequence[Interval], colours: Sequence[str]) -> None:
+    """Draws a mark with its interval for each row, the first one on top."""
+    for i, (value, shade) in enumerate(zip(values, colours, strict=True)):
+        if value.low is not None and value.high is not None:
+            axes.plot([value.low, value.high], [i, i], color=shade, lw=2.2, solid_capstyle="butt")
+        axes.plot([value.mean], [i], "o", color=shade, label="_")
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")

@@ -6,17 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from d3gan.comparison.curves import AXES, Axis, Band, band_of, is_distance
 from d3gan.comparison.formatting import seeds_text
 from d3gan.comparison.grouping import Condition, MetricNames
-from d3gan.comparison.plot_axes import axes_of, draw_bands, scale_x, scale_y
+from d3gan.comparison.plot_axes import axes_of, draw_bands, scale_x
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
 from d3gan.evaluation.metric_names import METRIC_NAMES, PUBLISHED_FID, figure_label
-from d3gan.plotting import GREY, figure_of
+from d3gan.plotting import GREY, figure_of, plain_number
 
+# Beyond this ratio of the largest to the smallest mean the vertical axis is logarithmic.
+_LARGEST_RATIO_LINEAR = 8.0
 Runs = Mapping[str, Sequence[Run]]
 """Line of a figure -> the runs that it averages."""
 
@@ -64,8 +68,27 @@ def _draw(bands: Mapping[str, Band], metric: str, axis: Axis) -> Figure:
     with axes_of(axis.label, figure_label(metric)) as axes:
         draw_bands(axes, bands)
         scale_x(axes, large=axis.name in ("images", "flops"))
-        scale_y(axes, [value for band in bands.values() for value in band.values], distance=is_distance(metric))
+        means = [value.mean for band in bands.values() for value in band.values]
+        _scale_y(axes, min(means), max(means), distance=is_distance(metric))
     return figure_of(axes)
+
+
+def _scale_y(axes: Axes, smallest: float, largest: float, *, distance: bool) -> None:
+    """Scales the vertical axis to the means: logarithmic for distances that fall far.
+
+    A band may leave the axes: with few seeds it is many times as wide as the curve is high.
+    """
+    if not distance or smallest <= 0:
+        room = 0.15 * (largest - smallest) or 0.1 * abs(largest) or 1.0
+        axes.set_ylim(smallest - 2 * room, largest + room)
+    elif largest > _LARGEST_RATIO_LINEAR * smallest:
+        axes.set_ylim(smallest / 1.6, largest * 1.25)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, largest * 1.1)
+    axes.yaxis.set_major_formatter(plain_number)
 
 
 def _as_published(condition: Condition, runs: Runs) -> Iterator[Drawing]:

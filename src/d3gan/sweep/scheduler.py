@@ -115,6 +115,7 @@ class Scheduler:
         # Off a terminal the lines that name each run are enough.
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=Console(), refresh_per_second=2, disable=not sys.stdout.isatty())
+        self._all_runs = self._bars.add_task("runs", total=self._total)
         self.stopped_by: signal.Signals | None = None
         """The signal that ended it early."""
 
@@ -129,7 +130,7 @@ class Scheduler:
         for kind in ("logs", "configs"):
             with disk_errors(self._folder / kind, "choose another folder with --out"):
                 (self._folder / kind).mkdir(parents=True, exist_ok=True)
-        all_runs, shown = self._bars.add_task("runs", total=self._total), 0.0
+        shown = 0.0
         with self._signals(), self._bars:
             try:
                 while self._running or (self._waiting and not self.stopped_by):
@@ -139,7 +140,6 @@ class Scheduler:
                         self._begin(self._waiting.pop(0))
                     if not self._bars.disable and time.monotonic() - shown >= _SHOW_SECONDS:
                         shown = time.monotonic()
-                        self._bars.update(all_runs, completed=len(self._results))
                         for child in self._running:
                             step, last = steps_of(child.config)
                             self._bars.update(child.bar, completed=step, total=last)
@@ -196,6 +196,7 @@ class Scheduler:
 
     def _add(self, result: RunResult, how: str = "") -> None:
         self._results.append(result)
+        self._bars.advance(self._all_runs)
         count = f"[{len(self._results)}/{self._total}]"
         logger.info(f"{count} {result.name}: {how or f'FAILED: {result.failure}'}")
 
