@@ -13,7 +13,7 @@ from d3gan.comparison.plots_paired import paired_drawings
 from d3gan.comparison.plots_quality import quality_drawings
 from d3gan.comparison.plots_training import scaling_drawings, throughput_drawings, training_drawings
 from d3gan.comparison.remarks import remarks_on, remarks_on_left_out
-from d3gan.comparison.results import Comparison, Table
+from d3gan.comparison.results import Cell, Comparison
 from d3gan.comparison.runs import Run, read_runs
 from d3gan.comparison.tables import tables_of
 from d3gan.comparison.verdict import verdict_of
@@ -75,7 +75,10 @@ def compare_runs(
             for condition in conditions
         ],
         "paired": _plain(paired),
-        "tables": {table.name: _rows(table) for table in tables},
+        "tables": {
+            table.name: [dict(zip(table.columns, map(_plain, row), strict=True)) for row in table.rows]
+            for table in tables
+        },
     }
     return Comparison(runs, verdict, drawings, tables, document, remarks)
 
@@ -93,9 +96,11 @@ def _variant(runs: Mapping[int, Run], metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: dataclasses and named tuples become objects, a condition its name."""
+    """A value as JSON has it: dataclasses and named tuples become objects; a condition its name, a plain cell its text."""
     if isinstance(value, Condition):
         return value.name
+    if isinstance(value, Cell) and value.value is None:
+        return value.text
     if dataclasses.is_dataclass(value):
         value = vars(value)
     elif hasattr(value, "_asdict"):
@@ -103,16 +108,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list) else value
-
-
-def _rows(table: Table) -> list[dict[str, Any]]:
-    return [
-        {
-            name: cell.text if cell.value is None else {"text": cell.text, "value": cell.value}
-            for name, cell in zip(table.columns, row, strict=True)
-        }
-        for row in table.rows
-    ]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

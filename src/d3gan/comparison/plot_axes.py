@@ -1,7 +1,6 @@
 """What the figures of a comparison share: axes with a legend below, the variants' styles, lines with bands."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -10,25 +9,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from d3gan.comparison.curves import Band
+from d3gan.comparison.results import Drawing
 from d3gan.plotting import HEIGHT, MARKERS, STYLE, WIDTH, colour, plain_number
 
 DASHES = ("-", "--", "-.", ":")
 
 
-@contextmanager
-def axes_of(horizontal: str, vertical: str, height: float = HEIGHT) -> Iterator[Axes]:
-    """Axes of a new figure, ``axes.figure``; the legend goes below them when the block ends."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_xlabel(horizontal, parse_math=False)
-        axes.set_ylabel(vertical, parse_math=False)
-        yield axes
-        handles, labels = axes.get_legend_handles_labels()
-        if len(labels) > 1:
-            legend = figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-            for text in legend.get_texts():
-                text.set_parse_math(False)
+def drawing(
+    name: str,
+    title: str,
+    caption: str,
+    labels: tuple[str, str],
+    paint: Callable[[Axes], None],
+    height: float = HEIGHT,
+) -> Drawing:
+    """A figure of one plot: ``paint`` fills the axes with these labels, and the legend goes below them."""
+
+    def draw() -> Figure:
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(WIDTH, height), layout="constrained")
+            axes = figure.subplots()
+            axes.set_xlabel(labels[0], parse_math=False)
+            axes.set_ylabel(labels[1], parse_math=False)
+            paint(axes)
+            handles, names = axes.get_legend_handles_labels()
+            if len(names) > 1:
+                legend = figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+                for text in legend.get_texts():
+                    text.set_parse_math(False)
+        return figure
+
+    return Drawing(name, title, caption, draw)
 
 
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:

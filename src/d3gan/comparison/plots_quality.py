@@ -7,17 +7,16 @@ from importlib.resources import files
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from d3gan.comparison.curves import AXES, Axis, Band, band_of, is_distance
 from d3gan.comparison.formatting import seeds_text
 from d3gan.comparison.grouping import Condition, MetricNames
-from d3gan.comparison.plot_axes import axes_of, draw_bands, scale_x
+from d3gan.comparison.plot_axes import draw_bands, drawing, scale_x
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
 from d3gan.evaluation.metric_names import METRIC_NAMES, PUBLISHED_FID, figure_label
-from d3gan.plotting import GREY, figure_of, plain_number
+from d3gan.plotting import GREY, plain_number
 
 # Beyond this ratio of the largest to the smallest mean the vertical axis is logarithmic.
 _LARGEST_RATIO_LINEAR = 8.0
@@ -60,17 +59,20 @@ def _by_axis(runs: Runs, metric: str, axis: Axis, where: str, slug: str) -> Iter
     caption = f"{figure_label(metric)}: {'geometric ' * is_distance(metric)}mean of {count}, {shown}."
     if axis.name == "seconds":
         caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
-    draw = functools.partial(_draw, bands, metric, axis)
-    yield Drawing(f"{name.lower()}-by-{axis.name}-{slug}", f"{name} by {axis.label}, {where}", caption, draw)
+    yield drawing(
+        f"{name.lower()}-by-{axis.name}-{slug}",
+        f"{name} by {axis.label}, {where}",
+        caption,
+        (axis.label, figure_label(metric)),
+        functools.partial(_paint, bands, metric, axis),
+    )
 
 
-def _draw(bands: Mapping[str, Band], metric: str, axis: Axis) -> Figure:
-    with axes_of(axis.label, figure_label(metric)) as axes:
-        draw_bands(axes, bands)
-        scale_x(axes, large=axis.name in ("images", "flops"))
-        means = [value.mean for band in bands.values() for value in band.values]
-        _scale_y(axes, min(means), max(means), distance=is_distance(metric))
-    return figure_of(axes)
+def _paint(bands: Mapping[str, Band], metric: str, axis: Axis, axes: Axes) -> None:
+    draw_bands(axes, bands)
+    scale_x(axes, large=axis.name in ("images", "flops"))
+    means = [value.mean for band in bands.values() for value in band.values]
+    _scale_y(axes, min(means), max(means), distance=is_distance(metric))
 
 
 def _scale_y(axes: Axes, smallest: float, largest: float, *, distance: bool) -> None:
@@ -103,24 +105,25 @@ def _as_published(condition: Condition, runs: Runs) -> Iterator[Drawing]:
     # The published curves have one value per epoch.
     last = next((run.metrics[-1] for run in condition.runs[:1] if run.metrics), {})
     steps_per_epoch = float(last.get("step", 0)) / float(last.get("epoch", 0) or 1)
-    yield Drawing(
+    yield drawing(
         f"fid-as-published-by-iteration-{condition.slug}",
         f"FID as the published programs computed it, {condition.name}",
         f"{figure_label(PUBLISHED_FID)}: comparable with their logs alone.{in_grey}",
-        functools.partial(_draw_published, bands, same, steps_per_epoch),
+        (AXES[0].label, figure_label(PUBLISHED_FID)),
+        functools.partial(_paint_published, bands, same, steps_per_epoch),
     )
 
 
-def _draw_published(bands: Mapping[str, Band], logs: Sequence[Mapping[str, Any]], steps_per_epoch: float) -> Figure:
+def _paint_published(
+    bands: Mapping[str, Band], logs: Sequence[Mapping[str, Any]], steps_per_epoch: float, axes: Axes
+) -> None:
     end = max(max(band.x[-1] for band in bands.values()), 10 * steps_per_epoch)
-    with axes_of(AXES[0].label, figure_label(PUBLISHED_FID)) as axes:
-        for log in logs:
-            dashes = "-" if log["model"] == "d3gan" else ":"
-            for i, values in enumerate(log["curves"]):
-                x = [each for n in range(len(values)) if (each := steps_per_epoch * (n + 1)) <= end]
-                label = f"published {log['model']}" if i == 0 else "_"
-                axes.plot(x, values[: len(x)], color=GREY, ls=dashes, lw=0.9, alpha=0.7, label=label)
-        draw_bands(axes, bands)
-        scale_x(axes)
-        axes.set_yscale("log")
-    return figure_of(axes)
+    for log in logs:
+        dashes = "-" if log["model"] == "d3gan" else ":"
+        for i, values in enumerate(log["curves"]):
+            x = [each for n in range(len(values)) if (each := steps_per_epoch * (n + 1)) <= end]
+            label = f"published {log['model']}" if i == 0 else "_"
+            axes.plot(x, values[: len(x)], color=GREY, ls=dashes, lw=0.9, alpha=0.7, label=label)
+    draw_bands(axes, bands)
+    scale_x(axes)
+    axes.set_yscale("log")

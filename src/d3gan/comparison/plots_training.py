@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, share_bands
 from d3gan.comparison.grouping import Condition, MetricNames
-from d3gan.comparison.plot_axes import DASHES, axes_of, draw_bands, scale_x, style_of
+from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.errors import ConfigError
 from d3gan.evaluation.metric_names import figure_label
-from d3gan.plotting import BLACK, figure_of, plain_number
+from d3gan.plotting import BLACK, plain_number
 from d3gan.scaling.plots import figures_of
 
 # Column of metrics.jsonl -> file name, title, label of the axis.
@@ -37,64 +37,61 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
         runs = {name: [run.training for run in own.values()] for name, own in condition.variants.items()}
         for column, (slug, title, label) in _LOSSES.items():
             if bands := {name: band for name, own in runs.items() if (band := band_of(own, column)).steps}:
-                yield Drawing(
+                yield drawing(
                     f"{slug}-{condition.slug}",
                     f"{title} by iteration, {condition.name}",
                     "Mean over the seeds at each logged step, with 95 % Student intervals as bands.",
-                    functools.partial(_draw_losses, bands, label),
+                    ("iterations", label),
+                    functools.partial(_paint_losses, bands),
                 )
         if fid := metrics[condition.dataset].fid:
-            yield Drawing(
+            yield drawing(
                 f"correlation-of-loss-and-fid-{condition.slug}",
                 f"Generator loss and FID, {condition.name}",
                 f"{figure_label(fid)} of each evaluation over the mean generator loss since the one before, all "
                 "seeds. If the loss told how good images are, the points would lie on a rising line.",
-                functools.partial(_draw_correlation, condition, fid),
+                ("generator loss", figure_label(fid)),
+                functools.partial(_paint_correlation, condition, fid),
             )
         if shares := {name: bands_by_k for name, own in runs.items() if (bands_by_k := share_bands(own))}:
-            yield Drawing(
+            yield drawing(
                 f"selected-{condition.slug}",
                 f"Which discriminator was selected, {condition.name}",
                 "Share of the steps between two logged lines in which a discriminator trained the generator, mean "
                 "over the seeds.",
-                functools.partial(_draw_shares, shares),
+                ("iterations", "share of the selections"),
+                functools.partial(_paint_shares, shares),
             )
 
 
-def _draw_losses(bands: Mapping[str, Band], label: str) -> Figure:
-    with axes_of("iterations", label) as axes:
-        draw_bands(axes, bands, most_markers=0)
-        scale_x(axes)
-        axes.set_ylim(0, 1.15 * max(value.mean for band in bands.values() for value in band.values))
-    return figure_of(axes)
+def _paint_losses(bands: Mapping[str, Band], axes: Axes) -> None:
+    draw_bands(axes, bands, most_markers=0)
+    scale_x(axes)
+    axes.set_ylim(0, 1.15 * max(value.mean for band in bands.values() for value in band.values))
 
 
-def _draw_correlation(condition: Condition, fid: str) -> Figure:
-    with axes_of("generator loss", figure_label(fid)) as axes:
-        for name, runs in condition.variants.items():
-            files = [(run.training, run.evaluation) for run in runs.values()]
-            points = [losses_at_evaluations(*each, "generator_loss", fid) for each in files]
-            x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
-            style = style_of(name, list(condition.variants)) | {"ls": ""}
-            axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(plain_number)
-        axes.yaxis.set_minor_formatter(plain_number)
-    return figure_of(axes)
+def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
+    for name, runs in condition.variants.items():
+        files = [(run.training, run.evaluation) for run in runs.values()]
+        points = [losses_at_evaluations(*each, "generator_loss", fid) for each in files]
+        x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
+        style = style_of(name, list(condition.variants)) | {"ls": ""}
+        axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(plain_number)
+    axes.yaxis.set_minor_formatter(plain_number)
 
 
-def _draw_shares(shares: Mapping[str, list[Band]]) -> Figure:
-    with axes_of("iterations", "share of the selections") as axes:
-        for name, bands in shares.items():
-            K = len(bands)
-            for k, band in enumerate(bands[:-1] if K == 2 else bands):  # of two, the other's share is the rest
-                style = style_of(name, list(shares)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
-                label = f"{name}, discriminator {k}"
-                axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
-            axes.axhline(1 / K, color=BLACK, ls=":", lw=1.0)
-        axes.set_ylim(0, 1)
-        scale_x(axes)
-    return figure_of(axes)
+def _paint_shares(shares: Mapping[str, list[Band]], axes: Axes) -> None:
+    for name, bands in shares.items():
+        K = len(bands)
+        for k, band in enumerate(bands[:-1] if K == 2 else bands):  # of two, the other's share is the rest
+            style = style_of(name, list(shares)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
+            label = f"{name}, discriminator {k}"
+            axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
+        axes.axhline(1 / K, color=BLACK, ls=":", lw=1.0)
+    axes.set_ylim(0, 1)
+    scale_x(axes)
 
 
 def throughput_drawings(conditions: Sequence[Condition]) -> Iterator[Drawing]:
@@ -107,33 +104,32 @@ def throughput_drawings(conditions: Sequence[Condition]) -> Iterator[Drawing]:
                 points.append((condition.batch_size, ratio_interval(rates)))
     slugs = {condition.dataset: condition.dataset_slug for condition in conditions}
     for dataset, variants in by_dataset.items():
-        yield Drawing(
+        yield drawing(
             f"throughput-by-batch-size-{slugs[dataset]}",
             f"Throughput by batch size, {dataset}",
             "Real images per second while training: median over a run's logged lines, geometric mean over the seeds "
             "with 95 % Student interval. Runs that shared the machine slowed each other down.",
-            functools.partial(_draw_throughput, variants),
+            ("batch size", "images per second"),
+            functools.partial(_paint_throughput, variants),
         )
 
 
-def _draw_throughput(variants: Mapping[str, list[tuple[int, Interval]]]) -> Figure:
+def _paint_throughput(variants: Mapping[str, list[tuple[int, Interval]]], axes: Axes) -> None:
     sizes = sorted({size for points in variants.values() for size, _ in points})
-    with axes_of("batch size", "images per second") as axes:
-        for name, points in variants.items():
-            values = [value for _, value in points]
-            means = [value.mean for value in values]
-            below = [v.mean - (v.mean if v.low is None else v.low) for v in values]
-            above = [(v.mean if v.high is None else v.high) - v.mean for v in values]
-            style = style_of(name, list(variants))
-            axes.errorbar([size for size, _ in points], means, [below, above], label=name, **style)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_locator(FixedLocator(sizes))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(plain_number)
-        axes.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6)
-        axes.set_ylim(0, 1.2 * max(value.mean for points in variants.values() for _, value in points))
-        axes.yaxis.set_major_formatter(plain_number)
-    return figure_of(axes)
+    for name, points in variants.items():
+        values = [value for _, value in points]
+        means = [value.mean for value in values]
+        below = [v.mean - (v.mean if v.low is None else v.low) for v in values]
+        above = [(v.mean if v.high is None else v.high) - v.mean for v in values]
+        style = style_of(name, list(variants))
+        axes.errorbar([size for size, _ in points], means, [below, above], label=name, **style)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6)
+    axes.set_ylim(0, 1.2 * max(value.mean for points in variants.values() for _, value in points))
+    axes.yaxis.set_major_formatter(plain_number)
 
 
 def scaling_drawings(folder: str) -> list[Drawing]:

@@ -21,7 +21,16 @@ def remarks_on(condition: Condition, fid: str) -> list[str]:
     runs, texts = condition.runs, []
     if lacking := [run.name for run in runs if fid and fid not in run.evaluation]:
         texts.append(f"without {figure_label(fid)}, so not compared: {', '.join(lacking)}")
-    texts += [text for run in runs for text in _not_computed(run)]
+    for run in runs:
+        failures: dict[str, list[tuple[int, str]]] = {}  # metric -> step and reason
+        for line in run.evaluations:
+            for metric, reason in reasons_of(line).items():
+                failures.setdefault(metric, []).append((int(line["step"]), reason))
+        texts += [
+            f"{run.name}: {metric} not computed at {len(steps)} of {len(run.evaluations)} evaluations, first at step "
+            f"{steps[0][0]:,}: {steps[0][1]}"
+            for metric, steps in failures.items()
+        ]
     if len({run.last_step for run in runs}) > 1:
         ends = {name: sorted({run.last_step for run in own.values()}) for name, own in condition.variants.items()}
         parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
@@ -37,19 +46,6 @@ def remarks_on(condition: Condition, fid: str) -> list[str]:
         labels = ", ".join(map(figure_label, others))
         texts.append(f"not compared, since most runs have {figure_label(fid)}: {labels}")
     return [f"{condition.name}: {text}." for text in texts]
-
-
-def _not_computed(run: Run) -> list[str]:
-    """Which metrics some evaluations of a run could not compute: how many, the first one's step and reason."""
-    failures: dict[str, list[tuple[int, str]]] = {}
-    for line in run.evaluations:
-        for metric, reason in reasons_of(line).items():
-            failures.setdefault(metric, []).append((int(line["step"]), reason))
-    return [
-        f"{run.name}: {metric} not computed at {len(steps)} of {len(run.evaluations)} evaluations, first at step "
-        f"{steps[0][0]:,}: {steps[0][1]}"
-        for metric, steps in failures.items()
-    ]
 
 
 def _circumstances(runs: Sequence[Run]) -> dict[str, set[str]]:
