@@ -68,8 +68,8 @@ def compare_runs(
                 "dataset": condition.dataset,
                 "batch_size": condition.batch_size,
                 "variants": {
-                    name: _variant(own, [metric for metric in metrics[condition.dataset] if metric])
-                    for name, own in condition.variants.items()
+                    name: _variant(by_seed, [metric for metric in metrics[condition.dataset] if metric])
+                    for name, by_seed in condition.variants.items()
                 },
             }
             for condition in conditions
@@ -89,14 +89,14 @@ def _variant(runs: Mapping[int, Run], metrics: Sequence[str]) -> dict[str, Any]:
     bands: dict[str, dict[str, Any]] = {}
     for metric in metrics:
         for axis in AXES:
-            points = zip(*band_of(columns, metric, axis.name), strict=True)
-            found = [{"step": step, "x": x, **value._asdict()} for step, x, value in points]
-            bands.setdefault(metric, {})[axis.name] = found
+            band = zip(*band_of(columns, metric, axis.name), strict=True)
+            points = [{"step": step, "x": x, **value._asdict()} for step, x, value in band]
+            bands.setdefault(metric, {})[axis.name] = points
     return {"runs": {str(seed): str(run.path) for seed, run in runs.items()}, "bands": bands}
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: dataclasses and named tuples become objects; a condition its name, a plain cell its text."""
+    """A value as JSON has it: dataclasses and named tuples as objects; a condition as its name, a word as itself."""
     if isinstance(value, Condition):
         return value.name
     if isinstance(value, Cell) and value.value is None:

@@ -95,14 +95,14 @@ def check_against(conditions: Sequence[Condition], against: str) -> str:
     Raises:
         ConfigError: no condition has it.
     """
-    known = sorted({name for condition in conditions for name in condition.variants})
-    if against in ("", *known):
+    names = sorted({name for condition in conditions for name in condition.variants})
+    if against in ("", *names):
         return against
     with suppress(ConfigError):
         model, values = parse_variant(against, "--against")
-        if (name := variant_of(TrainConfig(model=model, **values), values)) in known:  # type: ignore[arg-type]
+        if (name := variant_of(TrainConfig(model=model, **values), values)) in names:  # type: ignore[arg-type]
             return name
-    raise ConfigError(f"--against {against}: no such run{nearest(against, known)}; there are: {', '.join(known)}")
+    raise ConfigError(f"--against {against}: no such run{nearest(against, names)}; there are: {', '.join(names)}")
 
 
 class MetricNames(NamedTuple):

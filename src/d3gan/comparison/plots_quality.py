@@ -28,14 +28,14 @@ def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Metr
     """A figure for each condition, metric and axis, and one of all batch sizes for each variant with several."""
     by_batch_size: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
     for condition in conditions:
-        runs = {name: list(own.values()) for name, own in condition.variants.items()}
+        runs = {name: list(by_seed.values()) for name, by_seed in condition.variants.items()}
         for metric in filter(None, metrics[condition.dataset]):
             for axis in AXES:
                 yield from _by_axis(runs, metric, axis, condition.name, condition.slug)
         yield from _as_published(condition, runs)
-        for variant, own in runs.items():
+        for variant, averaged in runs.items():
             sizes = by_batch_size.setdefault((condition.dataset, condition.dataset_slug, variant), {})
-            sizes[f"batch size {condition.batch_size}"] = own
+            sizes[f"batch size {condition.batch_size}"] = averaged
     for (dataset, slug, variant), sizes in by_batch_size.items():
         if (fid := metrics[dataset].fid) and len(sizes) > 1:
             for axis in (AXES[0], AXES[2]):
@@ -44,7 +44,7 @@ def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Metr
 
 
 def _bands(runs: Runs, metric: str, axis: str) -> dict[str, Band]:
-    bands = {name: band_of([run.evaluation for run in own], metric, axis) for name, own in runs.items()}
+    bands = {name: band_of([run.evaluation for run in averaged], metric, axis) for name, averaged in runs.items()}
     return {name: band for name, band in bands.items() if band.steps}
 
 
@@ -55,8 +55,8 @@ def _by_axis(runs: Runs, metric: str, axis: Axis, where: str, slug: str) -> Iter
     name = METRIC_NAMES[metric.partition("_")[0]]
     seeds = sorted({band.values[0].n for band in bands.values()})
     count = seeds_text(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    shown = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
-    caption = f"{figure_label(metric)}: {'geometric ' * is_distance(metric)}mean of {count}, {shown}."
+    intervals = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
+    caption = f"{figure_label(metric)}: {'geometric ' * is_distance(metric)}mean of {count}, {intervals}."
     if axis.name == "seconds":
         caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
     yield drawing(

@@ -34,9 +34,9 @@ _LOSSES = {
 def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
     """Losses by iteration, their relation to the FID, the selection, and how unequal the discriminators are."""
     for condition in conditions:
-        runs = {name: [run.training for run in own.values()] for name, own in condition.variants.items()}
-        for column, (slug, title, label) in _LOSSES.items():
-            if bands := {name: band for name, own in runs.items() if (band := band_of(own, column)).steps}:
+        runs = {name: [run.training for run in by_seed.values()] for name, by_seed in condition.variants.items()}
+        for metric, (slug, title, label) in _LOSSES.items():
+            if bands := {name: band for name, columns in runs.items() if (band := band_of(columns, metric)).steps}:
                 yield drawing(
                     f"{slug}-{condition.slug}",
                     f"{title} by iteration, {condition.name}",
@@ -53,7 +53,7 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
                 ("generator loss", figure_label(fid)),
                 functools.partial(_paint_correlation, condition, fid),
             )
-        if shares := {name: bands_by_k for name, own in runs.items() if (bands_by_k := share_bands(own))}:
+        if shares := {name: bands_by_k for name, columns in runs.items() if (bands_by_k := share_bands(columns))}:
             yield drawing(
                 f"selected-{condition.slug}",
                 f"Which discriminator was selected, {condition.name}",

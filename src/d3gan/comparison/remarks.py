@@ -32,7 +32,7 @@ def remarks_on(condition: Condition, fid: str) -> list[str]:
             for metric, steps in failures.items()
         ]
     if len({run.last_step for run in runs}) > 1:
-        ends = {name: sorted({run.last_step for run in own.values()}) for name, own in condition.variants.items()}
+        ends = {name: sorted({run.last_step for run in seeds.values()}) for name, seeds in condition.variants.items()}
         parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
         texts.append(f"runs are of different length in iterations: {', '.join(parts)}")
     fewest = min(map(len, condition.variants.values()))

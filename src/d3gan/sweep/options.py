@@ -76,22 +76,22 @@ class Compare(TrainConfig, SweepFlags):
         if self.ablation and self.models:
             raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
         # Before ``train_config`` asks for anything else, so that the user's own mistakes are named first.
-        known, _ = list(self.variants), self.baseline
+        names, _ = list(self.variants), self.baseline
         if not self.runs:  # else the baseline may be one of those, which are read later
-            self.check_against(known)
+            self.check_against(names)
 
-    def check_against(self, known: Sequence[str]) -> None:
+    def check_against(self, names: Sequence[str]) -> None:
         """Checks that the baseline is one of the variants.
 
         Args:
-            known: the variants' names.
+            names: the variants' names.
 
         Raises:
             ConfigError: it is none of them.
         """
-        if self.against and self.baseline not in known:
-            hint, names = nearest(self.against, known), ", ".join(known)
-            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {names}")
+        if self.against and self.baseline not in names:
+            hint, listed = nearest(self.against, names), ", ".join(names)
+            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {listed}")
 
     @property
     def variants(self) -> dict[str, str]:

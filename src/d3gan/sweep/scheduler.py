@@ -130,7 +130,7 @@ class Scheduler:
         for kind in ("logs", "configs"):
             with disk_errors(self._folder / kind, "choose another folder with --out"):
                 (self._folder / kind).mkdir(parents=True, exist_ok=True)
-        shown = 0.0
+        last_shown = 0.0
         with self._signals(), self._bars:
             try:
                 while self._running or (self._waiting and not self.stopped_by):
@@ -138,8 +138,8 @@ class Scheduler:
                         self._end(child)
                     while self._free and self._waiting and not self.stopped_by:
                         self._begin(self._waiting.pop(0))
-                    if not self._bars.disable and time.monotonic() - shown >= _SHOW_SECONDS:
-                        shown = time.monotonic()
+                    if not self._bars.disable and time.monotonic() - last_shown >= _SHOW_SECONDS:
+                        last_shown = time.monotonic()
                         for child in self._running:
                             step, last = steps_of(child.config)
                             self._bars.update(child.bar, completed=step, total=last)
