@@ -52,7 +52,7 @@ def paired_drawings(paired: Sequence[PairedComparison]) -> Iterator[Drawing]:
             functools.partial(_paint_ratios, times),
             1.1 + _ROW * len(times),
         )
-        timed = [each for each in paired if each.time_ratio]
+    if timed := [each for each in paired if each.time_ratio]:
         yield drawing(
             "time-to-fid",
             "Seconds of training to the same FID",
