@@ -62,7 +62,7 @@ def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (tmp_path / "run" / "generator.safetensors").is_file()
-    assert ("no GPU to compute on: one process" in done.stdout) == (script == "train_ddp.py")
+    assert ("no GPU found: starting one CPU process" in done.stdout) == (script == "train_ddp.py")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(words: list[str], tmp_path: 
     captured = capsys.readouterr()
     assert f"{RUNS[1]}: FAILED: error: --out {blocked}: is not empty and holds no run" in captured.out
     assert "holds a run of another config" in captured.out
-    assert "config.ini: is damaged" in captured.out
+    assert "config.ini: cannot be read" in captured.out
     assert f"3 failed: {RUNS[1]}, {RUNS[2]}, {RUNS[3]}" in captured.err
     assert (blocked / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "out" / "report.html").exists()

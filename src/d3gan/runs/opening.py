@@ -1,4 +1,4 @@
-"""Whose run a folder holds, and which process writes to it."""
+"""Which run a folder holds, and which process writes to it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ FREE_KEYS = frozenset(
 
 @contextmanager
 def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
-    """Takes a run's folder for this process, for a new run or to go on with the one in it.
+    """Locks a run's folder for this process, for a new run or to resume the one in it.
 
     Raises:
         ConfigError: the folder holds a run of another config, or something else.
@@ -74,7 +74,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
 
 
 def refuse_other_runs(config: TrainConfig) -> None:
-    """Checks that the config's run directory is free, or holds a run that the config may go on with.
+    """Checks that the config's run directory is free, or holds a run that the config may resume.
 
     Raises:
         ConfigError: it holds a run of another config, or something else.
@@ -94,7 +94,9 @@ def refuse_other_runs(config: TrainConfig) -> None:
     try:
         before = load_config(run.config)
     except ConfigError as error:
-        raise ExternalError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
+        raise ExternalError(
+            f"{run.config}: cannot be read ({error}); fix the file or choose another --out"
+        ) from error
     free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
     differing = [
         f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
@@ -104,5 +106,5 @@ def refuse_other_runs(config: TrainConfig) -> None:
     if differing:
         raise ConfigError(
             f"--out {run.path}: holds a run of another config ({'; '.join(differing)}); "
-            "give the same values to go on with it, or another --out"
+            "give the same values to resume it, or another --out"
         )
