@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.shared_flags import Debug
@@ -137,13 +137,13 @@ def run_sample(flags: Sample, _call: Call) -> int:
 
 
 def run_compare(flags: Compare, call: Call) -> int:
-    """Trains a sweep of runs and compares them; see ``d3gan.sweep``."""
-    from d3gan.sweep.command import planned, study
+    """Trains the runs of a sweep and compares them; see ``d3gan.sweep``."""
+    from d3gan.sweep.command import dry_run, run_sweep
 
     if flags.dry_run:
-        print("\n".join(planned(flags)))
+        print("\n".join(dry_run(flags)))
         return 0
-    result = study(flags)
+    result = run_sweep(flags)
     if result.stopped_by is not None:
         print(f"stopped by {result.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
         return 128 + result.stopped_by
@@ -186,7 +186,7 @@ def preset_lines() -> list[str]:
 def _cost_text(name: str) -> str:
     """Arithmetic of training once with one process, without the evaluations."""
     config = load_preset(name)
-    flops = flops_an_image(config)
+    flops = flops_per_image(config)
     dataset = find_dataset(config.dataset)
     if dataset is None:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"

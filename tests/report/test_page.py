@@ -191,7 +191,7 @@ def test_one_run_alone(folders: list[Path]) -> None:
 
 
 def test_a_run_of_which_nothing_is_known(folders: list[Path]) -> None:
-    run = dataclasses.replace(read_run(folders[0]), sessions=[], metrics=[], evaluations=[], grids=[])
+    run = dataclasses.replace(read_run(folders[0]), sessions=[], metrics=[], evaluations=[], sample_grids=[])
     parsed = Parsed(page_of(Comparison([run], "Nothing can be said yet.", [], [], {})))
     assert "Nothing can be said yet." in parsed.text
     assert "Samples" not in parsed.text
@@ -223,7 +223,7 @@ def test_equal_grids_are_embedded_once(tmp_path: Path, folders: list[Path]) -> N
 
 @pytest.mark.parametrize("room", [1_000_000, 300_000, 150_000, 60_000, 20_000])
 def test_it_takes_no_more_than_it_may(room: int, page: str, comparison: Comparison, tmp_path: Path) -> None:
-    runs = [dataclasses.replace(run, grids=[]) for run in comparison.runs]
+    runs = [dataclasses.replace(run, sample_grids=[]) for run in comparison.runs]
     bare = len(page_of(dataclasses.replace(comparison, runs=runs)).encode())
     small = page_of(comparison, largest=bare + room)
     assert len(small.encode()) <= bare + room < len(page.encode())
@@ -241,7 +241,7 @@ def test_figures_that_are_too_large_alone_are_an_error(comparison: Comparison) -
 
 def test_a_damaged_grid_is_left_out_and_named(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "torn", grids=4))
-    run.grids[1][1].write_bytes(run.grids[1][1].read_bytes()[:300])
+    run.sample_grids[1][1].write_bytes(run.sample_grids[1][1].read_bytes()[:300])
     found = page_of(compared([run.path]))
     assert frames_of(found) == {"d3gan, seed 0": [0, 800, 1200]}
     assert "torn: sample grids that cannot be read are left out: step-00000400.png." in Parsed(found).text

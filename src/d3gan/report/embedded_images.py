@@ -117,7 +117,7 @@ def read_grids(runs: Iterable[Run]) -> tuple[list[Grids], list[str]]:
     found, remarks = [], []
     for run in runs:
         frames, torn = [], []
-        for step, path in _spread(run.grids, PLANS[0].frames):
+        for step, path in _spread(run.sample_grids, PLANS[0].frames):
             picture = Picture(path)
             try:
                 picture.webp(0, 1.0)

@@ -51,7 +51,7 @@ def _ever_smaller(
 
 def _given_up(grids: Sequence[Grids], plan: Plan, animations: int) -> list[str]:
     """At most one remark: which pictures the page lacks."""
-    thinned = any(len(each.run.grids) > plan.frames for each in grids)
+    thinned = any(len(each.run.sample_grids) > plan.frames for each in grids)
     parts = [f"it shows at most {plan.frames} sample grids of each run"] if thinned else []
     parts += ["sample grids are compressed with loss"] if grids and plan.quality else []
     parts += [f"they are scaled to {plan.scale:.0%} of their width"] if grids and plan.scale < 1 else []
