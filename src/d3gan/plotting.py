@@ -13,7 +13,7 @@ from d3gan.files import replace_file
 
 WIDTH, HEIGHT = 7.0, 4.5  # inches
 DOTS_PER_INCH = 150
-# Okabe and Ito: Color Universal Design, 2008: told apart by the colour-blind as well.
+# Okabe and Ito: Color Universal Design, 2008: colour-blind readers distinguish them as well.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#767676"

@@ -13,7 +13,7 @@ from d3gan.distributed.group import Group
 def wrap(network: nn.Module, group: Group) -> nn.Module:
     """The network as a training step calls it: its gradients become means over the processes.
 
-    One wrapper a network, one forward a step. Buffers are left alone (a broadcast between two forwards breaks the
+    One wrapper per network, one forward per step. Buffers are left alone (a broadcast between two forwards breaks the
     backward pass of BatchNorm on GPUs, pytorch#22095); ``train_step`` averages them.
 
     Args:

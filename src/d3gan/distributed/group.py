@@ -130,7 +130,7 @@ class Group:
 
         Raises:
             ConfigError: in every process, where any raised it; the lowest rank's, named if it was not everyone's.
-            ExternalError: likewise.
+            ExternalError: the same.
         """
         error_here: ConfigError | ExternalError | None = None
         try:

@@ -27,8 +27,8 @@ _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folder's checkpoints, oldest step first."""
-    found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    numbered = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -76,13 +76,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         content.seek(0)
         state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        found = state["format"]
+        version = state["format"]
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
         raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({first_line(error)})") from error
-    if found != FORMAT:
-        raise ExternalError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
+    if version != FORMAT:
+        raise ExternalError(f"{path}: has checkpoint format {version}, this version of d3gan reads {FORMAT}")
     return state
 
 
@@ -95,9 +95,9 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         ExternalError: there are checkpoints and none can be used (training from the start would hide that), or one
             cannot be read or was written by another version; nothing is changed.
     """
-    found = checkpoints(folder)
+    paths = checkpoints(folder)
     damaged: list[Path] = []
-    for path in reversed(found):
+    for path in reversed(paths):
         try:
             state = load_checkpoint(path)
         except DamagedCheckpointError as error:
@@ -108,6 +108,6 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             for bad in damaged:
                 bad.rename(bad.with_name(bad.name + ".damaged"))
         return path, state
-    if found:
+    if paths:
         raise ExternalError(f"{folder}: no usable checkpoint is left; to train from the start, choose another --out")
     return None

@@ -61,7 +61,7 @@ def load_generator(run: str | Path, device: str = "cpu") -> Generator:
 
 
 def read_facts(run: str | Path) -> dict[str, Any]:
-    """What ``save_generator`` was told of the run's generator.
+    """The facts that ``save_generator`` wrote about the run's generator.
 
     Raises:
         ConfigError, ExternalError: as ``load_generator``.

@@ -45,7 +45,7 @@ class SweepFlags:
     runs: tuple[str, ...] = ()
     """More run directories to compare, trained before."""
     scaling: str = ""
-    """Folder that `d3gan scale` wrote, whose figures go along. Empty: none."""
+    """Folder that `d3gan scale` wrote, whose figures to include. Default: none."""
     at_once: int = key(0, allowed=(0, 1024))
     """Runs at the same time. 0: one per GPU; on CPUs one per two cores, or per core of up to four."""
     dry_run: bool = False

@@ -131,10 +131,10 @@ def _as_before(gan: GAN) -> Iterator[None]:
     networks: list[nn.Module] = [gan.generator, gan.discriminators]
     optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
     tensors = [t.detach() for network in networks for t in (*network.parameters(), *network.buffers())]
-    kept = [t.clone() for t in tensors]
+    copies = [t.clone() for t in tensors]
     states = [{p: {k: v.clone() for k, v in s.items()} for p, s in o.state.items()} for o in optimizers]
     yield
-    for tensor, before in zip(tensors, kept, strict=True):
+    for tensor, before in zip(tensors, copies, strict=True):
         tensor.copy_(before)
     for optimizer, state in zip(optimizers, states, strict=True):
         for parameter, own in optimizer.state.items():

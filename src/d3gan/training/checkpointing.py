@@ -81,22 +81,22 @@ def resume(training: Training) -> int:
         ConfigError: the run was trained on other images, or with another number of batches per step.
         ExternalError: there are checkpoints and none can be used.
     """
-    found = None
+    latest = None
     with training.group.raise_on_all_ranks():
         if training.group.is_main:
-            found = latest_checkpoint(training.run.checkpoints)
-            if found is not None:
-                _refuse_other_training(training, *found)
-    state = training.group.broadcast(found[1] if found is not None else None)
+            latest = latest_checkpoint(training.run.checkpoints)
+            if latest is not None:
+                _refuse_other_training(training, *latest)
+    state = training.group.broadcast(latest[1] if latest is not None else None)
     if state is None:
         return 0
     for name, part in training.parts().items():
         part.load_state_dict(state[name])
     training.metrics_log.load_state(state["metrics_log"])
-    if found is not None:
+    if latest is not None:
         # A crash between writing the two leaves generators older than the checkpoint; a finished run would keep them.
         _save_generators(training, int(state["step"]))
-        logger.info(f"resuming from {found[0]}")
+        logger.info(f"resuming from {latest[0]}")
     return int(state["step"])
 
 

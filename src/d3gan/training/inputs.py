@@ -18,7 +18,7 @@ class StepInputs:
         config: of the run.
         images: (M, C, S, S) uint8: the training images.
         group: the processes, which share out the images and latents of each step.
-        device: where the inputs are wanted.
+        device: where to put the inputs.
         dtype: floating type of both.
 
     Raises:

@@ -189,7 +189,7 @@ def _versions(device: torch.device) -> dict[str, object]:
 
 
 def _shared_facts(config: TrainConfig) -> dict[str, object]:
-    """What all processes of a run must have been told alike."""
+    """The keys that must be equal in all processes of a run."""
     return {key: value for key, value in dataclasses.asdict(config).items() if key not in PER_PROCESS_KEYS}
 
 
@@ -222,8 +222,8 @@ def _naming_last_checkpoint(run: RunDirectory) -> Iterator[None]:
     try:
         yield
     except TrainingDivergedError as error:
-        kept = checkpoints(run.checkpoints)
-        last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        paths = checkpoints(run.checkpoints)
+        last = f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
         raise TrainingDivergedError(
             f"{error}; {last}; try a lower --lr or --precision float32, with another --out"
         ) from error

@@ -91,11 +91,11 @@ def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtyp
     latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
     images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
     for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
-        kept = [buffer.clone() for buffer in network.buffers()]
+        buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
             outputs = network(*inputs)
         (outputs if isinstance(outputs, torch.Tensor) else torch.cat(outputs)).sum().backward()
-        for buffer, before in zip(network.buffers(), kept, strict=True):
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(before)
     gan.generator_optimizer.zero_grad()
     gan.discriminator_optimizer.zero_grad()
@@ -112,7 +112,7 @@ def learning_rate(config: TrainConfig, step: int, steps_in_run: int, batches: in
         config: of the run.
         step: from 0.
         steps_in_run: of all epochs, whatever ``max_steps`` says.
-        batches: batches a step, of all processes. With ``lr_scaling`` = linear the rate grows with them (Goyal et
+        batches: batches per step, of all processes. With ``lr_scaling`` = linear the rate grows with them (Goyal et
             al., arXiv:1706.02677, section 2.1; they say it of SGD, for Adam it is a habit).
     """
     rate = config.lr * (batches if config.lr_scaling == "linear" else 1)
