@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from d3gan.comparison.statistics import Interval
-from d3gan.plotting import HEIGHT, MARKERS, STYLE, WIDTH, colour, plain_number
+from d3gan.plotting import HEIGHT, MARKERS, STYLE, WIDTH, model_color, plain_number
 
 _DASHES = ("-", "--", "-.", ":")
 # Beyond this ratio of the largest to the smallest value the vertical axis is logarithmic.
@@ -61,7 +61,7 @@ def draw_band(
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:
     """Colour, mark and dashes of a variant, the same in every figure that shows the same variants."""
     i = list(names).index(name)
-    return {"color": colour(name, names), "marker": MARKERS[i % len(MARKERS)], "ls": _DASHES[i // 6 % len(_DASHES)]}
+    return {"color": model_color(name, names), "marker": MARKERS[i % len(MARKERS)], "ls": _DASHES[i // 6 % len(_DASHES)]}
 
 
 def draw_intervals(
