@@ -240,7 +240,7 @@ def test_the_record_outlives_json_and_says_what_it_rests_on() -> None:
     for part in ("beyond 4 workers", "1 host:", "dcgan 40%, d3gan 40%", "No stragglers, no congestion", "held out"):
         assert part in text
     assert "too optimistic" not in text
-    assert "MB were measured" not in text
+    assert "largest message" not in text
 
 
 def test_the_record_holds_no_infinity() -> None:
@@ -257,4 +257,4 @@ def test_the_assumptions_say_where_the_measurements_do_not_carry() -> None:
     assert "the projection is too optimistic." in text
     small = document(link=lambda workers: points(LINK, workers, SIZES[:5]))
     text = " ".join(projection_record(small, 64)["assumptions"])
-    assert "A step sends up to 22.1 MB at once; all-reduces of at most 0.3 MB were measured." in text
+    assert "The largest message of a step has 22.1 MB; the largest measured one has 0.3 MB." in text

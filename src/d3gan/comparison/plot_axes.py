@@ -61,7 +61,11 @@ def draw_band(
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:
     """Colour, mark and dashes of a variant, the same in every figure that shows the same variants."""
     i = list(names).index(name)
-    return {"color": model_color(name, names), "marker": MARKERS[i % len(MARKERS)], "ls": _DASHES[i // 6 % len(_DASHES)]}
+    return {
+        "color": model_color(name, names),
+        "marker": MARKERS[i % len(MARKERS)],
+        "ls": _DASHES[i // 6 % len(_DASHES)],
+    }
 
 
 def draw_intervals(

@@ -40,7 +40,7 @@ class Measurement:
     utilization: float | None
     """Mean over the processes, 0 to 1; None where it cannot be measured."""
     memory_bytes: int
-    """Of the largest process: on a GPU the peak of its memory while measuring, on a CPU the process's own afterwards."""
+    """Of the largest process: the peak of its GPU's memory while measuring; without a GPU its own afterwards."""
 
 
 class TrainingBenchmark:

@@ -178,8 +178,8 @@ def _warnings(document: dict[str, Any], fitted: Fit, projections: Sequence[Proje
     largest = max(point.bytes for point in fitted.points)
     needed = max(max(document["gradients"][p.model].values()) for p in projections)
     if needed > largest:
-        limits = f"{needed / 1e6:.1f} MB at once; all-reduces of at most {largest / 1e6:.1f} MB were measured."
-        sentences.append(f"A step sends up to {limits}")
+        sizes = f"{needed / 1e6:.1f} MB; the largest measured one has {largest / 1e6:.1f} MB."
+        sentences.append(f"The largest message of a step has {sizes}")
     return sentences
 
 
