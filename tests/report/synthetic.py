@@ -109,7 +109,7 @@ def read_run(folder: Path) -> Run:
 
 
 def compared(paths: list[Path], against: str = "") -> Comparison:
-    """A comparison with a few figures and a table; only the page is on trial here."""
+    """A comparison with a few figures and a table, to test the page."""
     runs = [read_run(path) for path in paths]
     where = f"{runs[0].dataset}, batch size {runs[0].config.batch_size}"
     drawings = [
@@ -127,7 +127,7 @@ def compared(paths: list[Path], against: str = "") -> Comparison:
         for run in runs
     ]
     columns = ["run", figure_label(FID), "iterations to FID 30", "words"]
-    table = Table("final", "Final figures", "At the last evaluation.", columns, rows)
+    table = Table("final", "Final metrics", "At the last evaluation.", columns, rows)
     verdict = (
         "The second discriminator pays here: d3gan reaches FID (efficientnet-lite0, train) 30 in 81 % of the time "
         "that dcgan needs (95 % interval 76 % to 87 %, 3 seeds)."
