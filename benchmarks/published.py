@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from variants import plain_convolutions
 
 from d3gan import TrainConfig
-from d3gan.models.dcgan import Discriminator, Generator, initialise
+from d3gan.models.dcgan import Discriminator, Generator, initialize
 from d3gan.randomness import stream
 
 WORKERS = 2  # as its config says
@@ -38,7 +38,7 @@ class PublishedStep:
         K = config.recipe.discriminators
         self.discriminators = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(K)]
         for i, network in enumerate((self.generator, *self.discriminators)):
-            initialise(network, stream(0, "benchmark", i))
+            initialize(network, stream(0, "benchmark", i))
             network.to(device)
         networks = (self.generator, *self.discriminators)
         adams = [torch.optim.Adam(n.parameters(), lr=config.lr, betas=(config.beta1, config.beta2)) for n in networks]

@@ -151,7 +151,7 @@ def survive(kind: str, folder: Path, number: int, reference: dict[str, Any], dra
         return f"{what}; no restart in {log}"
     if told and kind.startswith("term") and not STOPPED.search(text):
         return f"{what}; says nothing of it in {log}"
-    if told and kind == "stop" and not re.search(r"process \d \(pid \d+ on .*\) has gone silent", text):
+    if told and kind == "stop" and not re.search(r"rank \d \(pid \d+ on .*\) has gone silent", text):
         return f"{what}; does not name it in {log}"
     if told and expected and start(command(folder, run), log).wait(120) != 0:
         return f"{what}; did not go on: {log.read_text().splitlines()[-1]}"

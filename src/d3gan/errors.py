@@ -30,8 +30,8 @@ class PeerLostError(ExternalError):
     """
 
 
-class TrainingDivergedError(ExternalError):
-    """An error of the training step is NaN or infinite: exit code 1.
+class TrainingDivergedError(RuntimeError):
+    """A loss or a weight is NaN or infinite: exit code 1.
 
     The message names the step, the network and the last good checkpoint.
     """

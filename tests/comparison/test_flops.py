@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from d3gan import TrainConfig
 from d3gan.comparison.flops import flops_an_image
+from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
-from d3gan.training.step import train_step
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None
     images = config.batch_size * config.grad_accum_steps
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
-        train_step(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64), config.grad_accum_steps)
+        step_in_parts(config.grad_accum_steps)(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64))
     assert flops_an_image(config) == counter.get_total_flops() / images
 
 

@@ -16,6 +16,7 @@ from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import start
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.randomness import stream
+from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepResult, train_step
 
@@ -102,13 +103,13 @@ def reductions(group: Group) -> list[str]:
         total = torch.distributed.all_reduce(bucket.buffer(), async_op=True).get_future()
         return total.then(lambda done: done.value()[0] / group.world_size)
 
-    for name, wrapped in (("generator", gan.generate), ("discriminators", gan.discriminate)):
+    for name, wrapped in (("generator", gan.ddp_generator), ("discriminators", gan.ddp_discriminators)):
         assert isinstance(wrapped, DistributedDataParallel)
         wrapped.register_comm_hook(name, noting)
     train_step(gan, *batch(0, group.rank))
     seen.append("/")
     real_images, latents = (torch.cat(each) for each in zip(*(batch(s, group.rank) for s in (1, 2)), strict=True))
-    train_step(gan, real_images, latents, grad_accum_steps=2)
+    step_in_parts(2)(gan, real_images, latents)
     return seen
 
 

@@ -40,10 +40,10 @@ LOST, FULL, BAD = (
         (
             [LOST, -signal.SIGKILL],
             ExternalError,
-            "process 1 (pid 101) was ended by SIGKILL; the system may have been",
+            "rank 1 (pid 101) was ended by SIGKILL; the system may have run out of memory; go on so",
         ),
         ([-signal.SIGTERM, LOST], ExternalError, "step 4: lost contact"),
-        ([-signal.SIGTERM, 3], ExternalError, "process 1 (pid 101) ended with code 3; go on so"),
+        ([-signal.SIGTERM, 3], ExternalError, "rank 1 (pid 101) ended with code 3; go on so"),
         ([FULL, -signal.SIGKILL], ExternalError, "disk: full"),
         ([LOST, LOST], ExternalError, "step 4: lost contact"),
     ],
@@ -63,4 +63,4 @@ def test_a_file_that_says_nothing_is_no_cause(tmp_path: Path, monkeypatch: pytes
         (tmp_path / str(rank)).mkdir()
         (tmp_path / str(rank) / "error.json").write_text(text)
     error = explained(ChildFailedError("d3gan", failures), "go on so")
-    assert str(error) == "process 0 (pid 100) ended with code 1; go on so"
+    assert str(error) == "rank 0 (pid 100) ended with code 1; go on so"

@@ -74,7 +74,7 @@ def test_a_run_leaves_its_files_once(whole: Path) -> None:
     assert (session["world_size"], len(session["processes"])) == (2, 2)
     log = (whole.parent / "log").read_text()
     assert log.count("done: 300 steps") == log.count("run directory") == 1
-    assert "batch size 4 x 2 processes: 8 images a step" in log
+    assert "batch size 4 x 2 processes: 8 images per step" in log
 
 
 def test_the_same_run_by_one_process_two_or_four_batches(
@@ -82,7 +82,7 @@ def test_the_same_run_by_one_process_two_or_four_batches(
 ) -> None:
     one = train(TrainConfig(**settings(pictures, tmp_path / "one", grad_accum_steps=2, max_steps=20))).run
     state, expected = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (one, whole))
-    assert (state["batches_a_step"], expected["batches_a_step"]) == (2, 2)
+    assert (state["batches_per_step"], expected["batches_per_step"]) == (2, 2)
     for ours, theirs in zip(metrics(one)[:2], metrics(whole)[:2], strict=True):
         for name, value in ours.items():
             assert value == pytest.approx(theirs[name], abs=1e-6), name  # kept in float32
@@ -128,7 +128,7 @@ def test_a_killed_rank_without_restarts_is_named(tmp_path: Path, started: Any) -
     victim.kill()
     assert launcher.wait(60) == 1
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert last.startswith(f"d3gan: error: process 1 (pid {victim.pid}) was ended by SIGKILL")
+    assert last.startswith(f"d3gan: error: rank 1 (pid {victim.pid}) was ended by SIGKILL")
 
 
 @pytest.mark.parametrize("whom", ["launcher", "rank 0", "rank 1"])
@@ -189,9 +189,7 @@ def test_a_stopped_rank_ends_the_job_with_its_name(tmp_path: Path, started: Any)
     victim.suspend()
     assert launcher.wait(30) == 1
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    told = (
-        rf"step \d+: nothing has gone on in process 0 for 4 s: process 1 \(pid {victim.pid} on .*\) has gone silent"
-    )
+    told = rf"step \d+: rank 0 has made no progress for 4 s: rank 1 \(pid {victim.pid} on .*\) has gone silent"
     assert re.search(told, last), last
     assert not victim.is_running() or victim.status() == "zombie"
 
@@ -242,7 +240,7 @@ def test_unequal_configs_end_all_ranks_with_one_line(pictures: Path, tmp_path: P
     flags = [words(pictures, tmp_path / "run", batch_size=size) for size in (4, 2)]
     for done in by_hand(flags):
         assert done.returncode == 2
-        assert re.search(r"error: batch_size = 2 in process 1 on .*, 4 in process 0", done.stderr)
+        assert re.search(r"error: batch_size = 2 in rank 1 on .*, 4 in rank 0", done.stderr)
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -251,7 +249,7 @@ def test_one_ranks_mistake_is_everyones(pictures: Path, tmp_path: Path) -> None:
     flags = [words(path, tmp_path / "run") for path in (pictures, tmp_path / "nowhere")]
     for done in by_hand(flags):
         assert done.returncode == 2
-        assert "error: process 1 on" in done.stderr
+        assert "error: rank 1 on" in done.stderr
         assert "nowhere: is neither a known name nor a path that exists" in done.stderr
 
 
@@ -322,7 +320,7 @@ def test_an_evaluation_that_fails_on_rank_0_alone_ends_no_rank(tmp_path: Path, s
         (["--workers-per-node=-1"], 2, "workers_per_node = -1: must be from 0 to 1024"),
         (["--workers-per-node=some"], 2, "must be a whole number, or auto"),
         (["--workers-per-node=2", "--rdzv-endpoint=host"], 2, "--rdzv-endpoint host: must be HOST:PORT"),
-        (["--workers-per-node=2", "--nnodes=2", "--rdzv-endpoint=no.invalid:2000"], 1, "knows no no.invalid"),
+        (["--workers-per-node=2", "--nnodes=2", "--rdzv-endpoint=no.invalid:2000"], 1, "cannot resolve no.invalid"),
     ],
 )
 def test_a_launchers_mistakes_get_one_line(flags: list[str], code: int, message: str, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from d3gan.distributed.watchdog import Beat, Watch, culprits
 from d3gan.errors import ExternalError
 
 
-def beats(*places: int) -> dict[int, Beat]:
+def beats(*progress: int) -> dict[int, Beat]:
     return {
         rank: Beat(7, at, f"step {at}", "host-a" if rank < 2 else "host-b", 100 + rank, 1)
-        for rank, at in enumerate(places)
+        for rank, at in enumerate(progress)
     }
 
 
@@ -26,7 +26,7 @@ def later(found: dict[int, Beat], *silent: int) -> dict[int, Beat]:
 def test_a_silent_process_is_named_though_another_is_behind_it() -> None:
     before = beats(9, 8, 7)
     told = culprits(before, later(before, 1), 3)
-    assert told == "process 1 (pid 101 on host-a) has gone silent, last heard of at step 8"
+    assert told == "rank 1 (pid 101 on host-a) has gone silent; last seen at step 8"
 
 
 def test_silent_hosts_are_named_rank_by_rank() -> None:
@@ -38,9 +38,7 @@ def test_silent_hosts_are_named_rank_by_rank() -> None:
 
 def test_of_living_processes_those_furthest_behind_are_named() -> None:
     before = beats(9, 8, 9)
-    assert (
-        culprits(before, later(before), 3) == "process 1 (pid 101 on host-a) does not go on, last heard of at step 8"
-    )
+    assert culprits(before, later(before), 3) == "rank 1 (pid 101 on host-a) is stuck; last seen at step 8"
 
 
 def test_processes_at_one_place_are_not_blamed() -> None:
@@ -50,7 +48,7 @@ def test_processes_at_one_place_are_not_blamed() -> None:
 
 def test_a_process_that_never_spoke_is_named() -> None:
     before = beats(9)
-    assert culprits(before, later(before), 2) == "process 1 has never been heard of"
+    assert culprits(before, later(before), 2) == "rank 1 was never heard from"
 
 
 def test_a_watch_ends_what_does_not_go_on_and_leaves_the_rest_alone() -> None:
@@ -70,8 +68,8 @@ def test_a_watch_ends_what_does_not_go_on_and_leaves_the_rest_alone() -> None:
             lively.heartbeat(f"step {step}")
             step += 1
     assert len(ended) == 1
-    assert str(ended[0]).startswith("step 4: nothing has gone on in process 0 for 1 s: process 0")
-    assert "does not go on, last heard of at step 4" in str(ended[0])
+    assert str(ended[0]).startswith("step 4: rank 0 has made no progress for 1 s: rank 0")
+    assert "is stuck; last seen at step 4" in str(ended[0])
 
 
 def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +85,7 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
         watch.heartbeat("step 1")
         while not ended:
             time.sleep(0.01)
-    assert "and node0:29400 (process 0 keeps the processes' store there) does not answer" in ended[0]
+    assert "and node0:29400, where rank 0 serves the store, does not answer" in ended[0]
 
 
 def test_before_the_first_step_nothing_is_ended() -> None:

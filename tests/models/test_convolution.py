@@ -7,7 +7,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d3gan.models.matmul_convolution import DownConv, UpConv, down_conv_by_matmul, up_conv_by_matmul
+from d3gan.models.matmul_convolution import DownConv, UpConv, down_conv_by_matmul, up_conv_by_matmul, use_matmul
+
+
+def down_conv(inputs: int, outputs: int) -> nn.Module:
+    layer = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+    use_matmul(layer)
+    return layer
+
+
+def up_conv(inputs: int, outputs: int) -> nn.Module:
+    layer = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+    use_matmul(layer)
+    return layer
+
+
+def test_only_the_layers_that_can_be_matrix_products_change_in_place() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 4, 2, 1, bias=False),
+        nn.ConvTranspose2d(4, 3, 4, 2, 1, bias=False),
+        nn.Conv2d(3, 4, 4, 2, 1),
+        nn.Conv2d(4, 5, 3, 1, 1, bias=False),
+        nn.ConvTranspose2d(5, 5, 4, 1, 0, bias=False),
+    )
+    parameters = list(network.parameters())
+    use_matmul(network)
+    assert [type(layer) for layer in network] == [DownConv, UpConv, nn.Conv2d, nn.Conv2d, nn.ConvTranspose2d]
+    assert all(a is b for a, b in zip(parameters, network.parameters(), strict=True))
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -46,12 +72,12 @@ def test_they_may_be_differentiated_twice(function: Callable[[Tensor, Tensor], T
 @pytest.mark.parametrize(
     ("layer", "inputs", "side", "takes_in_float32", "takes_in_bf16"),
     [
-        (DownConv, 256, 4, True, True),
-        (DownConv, 256, 8, False, True),
-        (DownConv, 128, 4, False, True),
-        (DownConv, 64, 4, False, False),
-        (UpConv, 256, 2, True, True),
-        (UpConv, 256, 4, False, True),
+        (down_conv, 256, 4, True, True),
+        (down_conv, 256, 8, False, True),
+        (down_conv, 128, 4, False, True),
+        (down_conv, 64, 4, False, False),
+        (up_conv, 256, 2, True, True),
+        (up_conv, 256, 4, False, True),
     ],
 )
 def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
@@ -76,7 +102,7 @@ def test_only_wide_layers_take_them_and_in_float32_only_the_smallest_maps(
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-@pytest.mark.parametrize("layer", [DownConv(256, 272), UpConv(256, 272)])
+@pytest.mark.parametrize("layer", [down_conv(256, 272), up_conv(256, 272)])
 @pytest.mark.parametrize("side", [2, 4])
 def test_they_differ_from_pytorchs_by_rounding(
     layer: DownConv | UpConv, precision: torch.dtype | None, side: int

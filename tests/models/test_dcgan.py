@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from d3gan import TrainConfig
-from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise, stage_multipliers
+from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize, stage_multipliers
 from d3gan.training.setup import build_gan
 
 SIZES = [16, 32, 64, 128, 256]
@@ -52,7 +52,7 @@ def test_the_activation_is_the_generators(activation: str, layer: type[nn.Module
 
 def test_first_weights_have_the_published_spread() -> None:
     network = Discriminator(32, 64, 3)
-    initialise(network, torch.Generator().manual_seed(0))
+    initialize(network, torch.Generator().manual_seed(0))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             assert module.weight.mean().abs() < 0.005

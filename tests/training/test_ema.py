@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from d3gan import TrainConfig, load_generator, train
-from d3gan.models.dcgan import Generator, initialise
+from d3gan.models.dcgan import Generator, initialize
 from d3gan.randomness import stream
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
@@ -18,7 +18,7 @@ Tiny = Callable[..., TrainConfig]
 
 def generator(seed: int) -> Generator:
     network = Generator(image_size=16, nz=6, ngf=4, nc=3)
-    initialise(network, stream(seed, "generator"))
+    initialize(network, stream(seed, "generator"))
     return network.double()
 
 

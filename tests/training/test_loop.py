@@ -311,7 +311,7 @@ def test_divergence_names_step_and_network_and_the_last_good_checkpoint(
                 next(gan.discriminators.members[1].parameters())[0, 0, 0, 0] = float("nan")
         return train_step(gan, *batch)
 
-    monkeypatch.setattr("d3gan.training.acceleration.train_step", poisoned)
+    monkeypatch.setattr("d3gan.training.accumulation.train_step", poisoned)
     config = tiny()
     with pytest.raises(TrainingDivergedError) as caught:
         train(config)
@@ -328,7 +328,7 @@ def test_weights_that_are_not_finite_are_never_saved(tiny: Tiny, monkeypatch: py
             next(gan.generator.parameters()).fill_(float("inf"))
         return result
 
-    monkeypatch.setattr("d3gan.training.acceleration.train_step", poisoned)
+    monkeypatch.setattr("d3gan.training.accumulation.train_step", poisoned)
     config = tiny(max_steps=1)
     with pytest.raises(TrainingDivergedError, match=r"the state of the generator is not finite.*no checkpoint yet"):
         train(config)
@@ -341,7 +341,7 @@ def test_running_statistics_that_are_not_finite_are_never_saved(tiny: Tiny, monk
         gan.generator.get_buffer("layers.1.running_var").fill_(float("nan"))
         return result
 
-    monkeypatch.setattr("d3gan.training.acceleration.train_step", poisoned)
+    monkeypatch.setattr("d3gan.training.accumulation.train_step", poisoned)
     with pytest.raises(TrainingDivergedError, match="the state of the generator is not finite"):
         train(tiny(max_steps=1))
 
@@ -353,7 +353,7 @@ def test_every_step_has_latents_and_images_of_its_own(tiny: Tiny, monkeypatch: p
         seen.append(tuple(tensor.clone() for tensor in batch[:2]))
         return train_step(gan, *batch)
 
-    monkeypatch.setattr("d3gan.training.acceleration.train_step", noting)
+    monkeypatch.setattr("d3gan.training.accumulation.train_step", noting)
     train(tiny("d3gan"))
     assert len(seen) == 22
     for kind in zip(*seen, strict=True):
@@ -372,7 +372,7 @@ def test_the_callers_settings_of_cudnn_are_left_alone(tiny: Tiny, monkeypatch: p
         during.append((cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
         return train_step(gan, *batch)
 
-    monkeypatch.setattr("d3gan.training.acceleration.train_step", noting)
+    monkeypatch.setattr("d3gan.training.accumulation.train_step", noting)
     train(tiny("free", max_steps=1, deterministic=False))
     train(tiny("bound", max_steps=1))
     assert during == [(True, False, False), (False, True, False)]

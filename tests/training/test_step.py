@@ -12,7 +12,7 @@ from torch.nn import functional
 from d3gan import TrainConfig
 from d3gan.training.objectives import PAIRINGS, SELECTIONS
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, discriminator_phase, generator_phase, train_step
+from d3gan.training.step import GAN, train_step, update_discriminators, update_generator
 
 N = 6
 LR, BETA1, BETA2 = 3e-3, 0.4, 0.95
@@ -109,8 +109,8 @@ def test_six_steps_equal_the_reference(K: int) -> None:
     chosen = set()
     for step in range(6):
         result = train_step(gan, *batch(step))
-        errors, selected, generator_loss = reference.step(*batch(step))
-        assert result.errors.tolist() == pytest.approx(errors, rel=1e-9)
+        losses, selected, generator_loss = reference.step(*batch(step))
+        assert result.losses.tolist() == pytest.approx(losses, rel=1e-9)
         assert result.selected.item() == selected
         assert result.generator_loss.item() == pytest.approx(generator_loss, rel=1e-9)
         chosen.add(selected)
@@ -138,7 +138,7 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
         gan = small_gan(2, pairing=pairing)
         real_images, latents = batch(0)
         fake_images = gan.generator(latents)
-        real_losses, fake_losses = discriminator_phase(gan, [real_images], [fake_images.detach()])
+        real_losses, fake_losses = update_discriminators(gan, real_images, fake_images.detach())
         gradients.append([p.grad.clone() for p in gan.discriminators.parameters() if p.grad is not None])
         selections.append(gan.selection(gan.pairing(torch.tensor([2.0, 1.0])) + torch.tensor([0.5, 0.0])).item())
         assert len(gradients[-1]) == len(list(gan.discriminators.parameters()))
@@ -152,7 +152,7 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
 def test_discriminators_take_no_gradient_in_the_generator_phase(K: int) -> None:
     gan = small_gan(K)
     before = [p.detach().clone() for p in gan.discriminators.parameters()]
-    generator_phase(gan, [lambda: gan.generator(batch(0)[1])], torch.tensor(K - 1))
+    update_generator(gan, gan.generator(batch(0)[1]), torch.tensor(K - 1))
     assert all(p.grad is None for p in gan.discriminators.parameters())
     assert all(p.grad is not None for p in gan.generator.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, gan.discriminators.parameters(), strict=True))
@@ -170,7 +170,7 @@ def test_the_generator_phase_uses_the_selected_discriminator_alone() -> None:
             assert torch.equal(gathered[name], parameter)
 
 
-def test_the_generator_error_is_that_of_the_updated_discriminator() -> None:
+def test_the_generator_loss_is_that_of_the_updated_discriminator() -> None:
     gan = small_gan(2)
     real_images, latents = batch(0)
     fake_images = gan.generator(latents)
@@ -211,8 +211,8 @@ def test_bf16_follows_float64_closely() -> None:
     exact = train_step(small_gan(2, "float64"), *batch(0))
     real_images, latents = batch(0)
     coarse = train_step(small_gan(2, "bf16"), real_images.float(), latents.float())
-    torch.testing.assert_close(coarse.errors.double(), exact.errors, rtol=2e-2, atol=2e-2)
-    assert coarse.errors.dtype == torch.float32
+    torch.testing.assert_close(coarse.losses.double(), exact.losses, rtol=2e-2, atol=2e-2)
+    assert coarse.losses.dtype == torch.float32
 
 
 def test_confident_logits_keep_a_gradient() -> None:

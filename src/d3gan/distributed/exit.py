@@ -1,7 +1,7 @@
-"""How a process says why it ends: one line for a person, and under torchrun a file for the launcher.
+"""How a process reports why it ends: one line for a person, and under torchrun a file for the launcher.
 
-Of the processes of one host each meets the same mistake; only one of them says so, and only one tells the launcher
-not to start them again.
+All processes of a host meet the same mistake. Only one of them prints it, and only one tells the launcher not to
+restart them.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import NoReturn
 from d3gan.errors import ConfigError, ExternalError, PeerLostError, TrainingDivergedError
 from d3gan.files import write_text
 
-# Set by ``distributed.launcher`` for the processes it starts: it reads their files and says itself what went wrong.
+# Set by ``distributed.launcher`` for the processes it starts: it reads their files and prints what went wrong itself.
 LAUNCHED = "D3GAN_LAUNCHED"
 # What PyTorch's allocators say, of a GPU and of the host.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -26,7 +26,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def message_of(error: BaseException) -> str:
     """The line that an error gets."""
-    if isinstance(error, ConfigError | ExternalError):
+    if isinstance(error, ConfigError | ExternalError | TrainingDivergedError):
         return f"error: {error}"
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
@@ -54,7 +54,7 @@ def report(program: str, error: BaseException, debug: bool = False) -> None:
 
 
 def _end_launcher() -> None:
-    """Keeps a launcher that has restarts left from trying again what must fail again."""
+    """Keeps a launcher with restarts left from repeating what must fail again."""
     if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
         return
     if first_on_host("end the launcher"):
@@ -68,14 +68,14 @@ def _write_for_launcher(error: BaseException, file: Path) -> None:
     trace = "".join(traceback.format_exception(error))
     about = {"py_callstack": trace, "timestamp": str(int(time.time()))}
     ours = {"code": code_of(error), "consequence": isinstance(error, PeerLostError)}
-    told = {"message": {"message": message_of(error), "extraInfo": about, "d3gan": ours}}
+    report = {"message": {"message": message_of(error), "extraInfo": about, "d3gan": ours}}
     with suppress(OSError, ExternalError):  # the exit code tells the most of it
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(told))
+        write_text(file, json.dumps(report))
 
 
 def first_on_host(message: str) -> bool:
-    """Whether no other process of this host has said it: torchrun gives each a folder beside the others'."""
+    """Whether no other process of this host has printed it: torchrun puts their folders next to each other."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
     if not file:
         return True
@@ -90,7 +90,7 @@ def first_on_host(message: str) -> bool:
 
 
 def end_process(error: ConfigError | ExternalError) -> NoReturn:
-    """Ends this process at once, from any thread, while its main thread is held up inside a backend."""
+    """Ends this process at once, from any thread, while its main thread is blocked inside a backend."""
     report("d3gan", error)
     sys.stdout.flush()
     os._exit(code_of(error))
@@ -100,20 +100,20 @@ _at_once = False
 
 
 def leave_at_once() -> None:
-    """Has ``leave`` end this process: it works with others from now on."""
+    """Makes ``leave`` end this process at once; called when it joins others."""
     global _at_once
     _at_once = True
 
 
 def leave(code: int) -> int:
-    """The exit code; a process that has worked with others ends here, with everything written and closed.
+    """Returns the exit code; ends a process that has worked with others, with everything written and closed.
 
-    Its usual end is not safe: NCCL waits for the others, which after a failure wait for this one, and a thread of
-    gloo that comes back to Python while that is being taken down aborts the process (seen with PyTorch 2.13, once in
-    some hundred ends).
+    The usual end of such a process is not safe: NCCL waits for the others, which after a failure wait for this one,
+    and a thread of gloo that returns to Python while Python shuts down aborts the process (seen with PyTorch 2.13,
+    about once in a hundred ends).
     """
     if _at_once:
-        with suppress(OSError):  # whoever reads it may have left
+        with suppress(OSError):  # the reader may have left
             sys.stdout.flush()
         os._exit(code)
     return code

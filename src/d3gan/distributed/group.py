@@ -1,4 +1,4 @@
-"""The processes of a run as one of them sees them: who it is, what they say to one another, when they stop."""
+"""The processes of a run as one of them sees them: its rank, what they exchange, and when they stop."""
 
 import socket
 from collections import deque
@@ -26,7 +26,7 @@ class Group:
         rank: this process's number among all of them, from 0.
         world_size: number of processes.
         processes: torch.distributed's group; None: all there are.
-        watch: notices processes that hang.
+        watch: the watchdog that notices processes that hang.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Group:
     ):
         self.rank, self.world_size, self.processes, self._watch = rank, world_size, processes, watch
         self.wants_stop = False
-        """Set where this process wants all of them to stop; ``mean`` tells the others."""
-        self._at = "at the start"
+        """Set when this process wants all of them to stop; ``mean`` tells the others."""
+        self._location = "at the start"
         self._answers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks: rank 0 does."""
+        """Whether this process writes the files: rank 0 does."""
         return self.rank == 0
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Means over the processes, in one all-reduce; all processes must call it, with the same shapes.
 
-        Every process gets the same bits. Whether any of them wants to stop rides along; see ``to_stop``.
+        Every process gets the same bits. The all-reduce also carries whether any of them wants to stop: see ``to_stop``.
 
         Args:
             tensors: floating, on one device.
@@ -75,7 +75,7 @@ class Group:
         self._answers.append((host, event))
 
     def to_stop(self) -> bool:
-        """Whether all processes stop now: the same answer in each, from the means they have taken so far.
+        """Whether all processes stop now: the same answer in each, from their latest means.
 
         On a GPU the answer is some steps old, so that the host need not wait for the device.
         """
@@ -91,24 +91,24 @@ class Group:
         return stop
 
     def any_rank(self, mine: bool) -> bool:
-        """Whether it is so in any of the processes; all of them must call it."""
+        """Whether ``mine`` is true in any process; all of them must call it."""
         return any(self.all_gather(mine))
 
     def all_gather(self, mine: Anything) -> list[Anything]:
         """Every process's object, in order of rank; all processes must call it."""
         if self.world_size == 1:
             return [mine]
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, mine, group=self.processes)
-        return found
+        objects: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(objects, mine, group=self.processes)
+        return objects
 
     def broadcast(self, mine: Anything) -> Anything:
         """Rank 0's object, to every process; all of them must call it."""
         if self.world_size == 1:
             return mine
-        told = [mine]
-        torch.distributed.broadcast_object_list(told, group_src=0, group=self.processes)
-        return told[0]
+        objects = [mine]
+        torch.distributed.broadcast_object_list(objects, group_src=0, group=self.processes)
+        return objects[0]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Brings every process's tensor to rank 0; all processes must call it, with one shape and type.
@@ -124,45 +124,45 @@ class Group:
 
     @contextmanager
     def raise_on_all_ranks(self) -> Iterator[None]:
-        """What fails in one process fails in all: no process is left waiting for one that has given up.
+        """Makes an error of one process an error of all: none is left waiting for one that has given up.
 
-        The block must not talk to the other processes; all of them must come to it.
+        The block must not exchange anything with the other processes; all of them must enter it.
 
         Raises:
             ConfigError: in every process, where any raised it; the lowest rank's, named if it was not everyone's.
             ExternalError: likewise.
         """
-        own: ConfigError | ExternalError | None = None
+        error_here: ConfigError | ExternalError | None = None
         try:
             yield
         except (ConfigError, ExternalError) as error:
-            own = error
-        told = (type(own), str(own)) if own is not None else None
-        if own is not None and self.world_size == 1:
-            raise own
-        everyones = self.all_gather((told, hostname()))
-        first = next((rank for rank, (error, _) in enumerate(everyones) if error is not None), None)
+            error_here = error
+        summary = (type(error_here), str(error_here)) if error_here is not None else None
+        if error_here is not None and self.world_size == 1:
+            raise error_here
+        summaries = self.all_gather((summary, hostname()))
+        first = next((rank for rank, (error, _) in enumerate(summaries) if error is not None), None)
         if first is None:
             return
-        (kind, text), where = everyones[first][0] or (ConfigError, ""), everyones[first][1]
-        same = all(error == (kind, text) for error, _ in everyones)
-        # One text in all processes, so that whoever collects the messages sees one mistake.
-        raise kind(text if same else f"process {first} on {where}: {text}") from own
+        (kind, text), host = summaries[first][0] or (ConfigError, ""), summaries[first][1]
+        same = all(error == (kind, text) for error, _ in summaries)
+        # One text in all processes, so that a collected log shows one mistake.
+        raise kind(text if same else f"rank {first} on {host}: {text}") from error_here
 
     def require_equal(self, facts: Mapping[str, object]) -> None:
-        """Checks that all processes were told the same; all of them must call it.
+        """Checks that all processes have the same values; all of them must call it.
 
         Raises:
-            ConfigError: in every process, naming the first fact that differs, and where.
+            ConfigError: in every process; names the first value that differs, its rank and host.
         """
-        everyones = self.all_gather((dict(facts), hostname()))
-        leader, _ = everyones[0]
-        for rank, (theirs, where) in enumerate(everyones):
+        gathered = self.all_gather((dict(facts), hostname()))
+        main, main_host = gathered[0]
+        for rank, (theirs, host) in enumerate(gathered):
             for name, value in theirs.items():
-                if value != leader.get(name):
+                if value != main.get(name):
                     raise ConfigError(
-                        f"{name} = {value} in process {rank} on {where}, {leader.get(name)} in process 0 on "
-                        f"{everyones[0][1]}: start all processes with the same config and the same data"
+                        f"{name} = {value} in rank {rank} on {host}, {main.get(name)} in rank 0 on {main_host}: "
+                        "start all processes with the same config and the same data"
                     )
 
     def subgroup(self, workers: int) -> "Group | None":
@@ -178,20 +178,20 @@ class Group:
         processes = torch.distributed.new_group(list(range(workers)))
         return Group(self.rank, workers, processes) if self.rank < workers else None
 
-    def heartbeat(self, what: str) -> None:
-        """Notes that this process goes on, and where it is; see ``d3gan.distributed.watchdog``."""
-        self._at = what
+    def heartbeat(self, location: str) -> None:
+        """Notes that this process makes progress, and where it is; see ``d3gan.distributed.watchdog``."""
+        self._location = location
         if self._watch is not None:
-            self._watch.heartbeat(what)
+            self._watch.heartbeat(location)
 
     def on_orphan(self, call: Callable[[], None]) -> None:
-        """Has ``call`` called, from another thread, if this process's launcher dies."""
+        """Has another thread call ``call`` if this process's launcher dies."""
         if self._watch is not None:
             self._watch.on_orphan = call
 
     def where(self) -> str:
-        """What ``heartbeat`` was last told."""
-        return self._at
+        """The location that ``heartbeat`` was last given."""
+        return self._location
 
 
 def hostname() -> str:

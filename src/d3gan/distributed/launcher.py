@@ -1,6 +1,6 @@
-"""``d3gan train --workers-per-node N``: the processes of a run, through PyTorch's own elastic launcher.
+"""``d3gan train --workers-per-node N``: starts the processes of a run with PyTorch's own elastic launcher.
 
-It is torchrun called for the user: the same processes, the same variables, the same restarts.
+It calls torchrun for the user: the same processes, the same variables, the same restarts.
 """
 
 import json
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch(Hosts):
-    """The flags that say how many processes a command starts, and where; without them it is one."""
+    """The flags that say how many processes a command starts, and where; the default is one."""
 
     workers_per_node: int | Literal["auto"] = 0
-    """Start this many processes on this host; auto: one for each visible GPU. 0: start none, work in this one."""
+    """Processes to start on this host; auto: one for each visible GPU. 0: start none, train in this process."""
     max_restarts: int = 0
-    """How often all processes are started again from the last checkpoint, after one has failed."""
+    """How often to restart all processes from the last checkpoint after one has failed."""
 
 
-# How long PyTorch's launcher may take to end the workers that are left, once one has failed; it gives them 30 s.
+# Seconds PyTorch's launcher may take to end the remaining workers after one has failed; it gives them 30 s.
 END_SECONDS = 40
 
 
@@ -56,7 +56,7 @@ def started_by_launcher() -> bool:
 
 
 def check_launch(launch: Launch) -> None:
-    """Checks ranges, and what goes with what.
+    """Checks ranges, and which flags need each other.
 
     Raises:
         ConfigError: a value out of range, or flags that do not go together.
@@ -72,19 +72,19 @@ def workers_on_this_host(launch: Launch, device: str) -> int:
     """How many processes to start here.
 
     Raises:
-        ConfigError: more than GPUs, where they are to compute on GPUs.
+        ConfigError: more processes than GPUs, if they compute on GPUs.
     """
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
     if launch.workers_per_node == "auto":
         if not gpus:
-            print("no GPU to compute on: one process; --workers-per-node N starts N on the CPU", flush=True)
+            print("no GPU found: starting one CPU process (--workers-per-node N starts more)", flush=True)
         return gpus or 1
     workers = int(launch.workers_per_node)
     if gpus and workers > gpus:
         raise ConfigError(
-            f"{workers} processes on this host: it has {gpus} GPUs and each process needs its own; start at most "
+            f"{workers} processes on this host, which has {gpus} GPUs: each process needs its own; start at most "
             f"{gpus}, or give --device cpu"
         )
     return workers
@@ -97,17 +97,17 @@ def launch_processes(
 
     Args:
         launch: how many, and where they meet.
-        device: as the user says it.
+        device: as the user gave it.
         command: the command and its flags, as after ``d3gan``; each process gets all of it.
         timeout: seconds to wait for the other hosts.
         debug: let PyTorch's launcher log what it does.
-        again: what to do after a process was killed.
+        again: for the error: what to do after a process was killed.
 
     Returns:
         The exit code: 0, or 128 + n after signal n.
 
     Raises:
-        ConfigError: a process was ended by a bad value.
+        ConfigError: a process ended because of a bad value.
         ExternalError: a process failed, or the hosts did not find one another.
     """
     if launch.rdzv_endpoint:
@@ -135,8 +135,8 @@ def launch_processes(
         except SignalException as error:
             with suppress(SignalException):
                 _wait_for_workers()
-            if told := _told_by_workers(Path(folder)):  # by a worker, so that it is not started again
-                raise _error_of(told) from error
+            if report := _report_of_workers(Path(folder)):  # a worker sent the signal, to prevent a restart
+                raise _error_of(report) from error
             return 128 + int(error.sigval)
         except (RendezvousError, RuntimeError, OSError) as error:
             raise no_rendezvous(launch, error) from error
@@ -150,13 +150,13 @@ def launch_processes(
 def _set_environment(launch: Launch, workers: int, debug: bool) -> None:
     os.environ[LAUNCHED] = "1"
     if not debug:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the workers; what counts they say themselves
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the workers, which report what matters themselves
     if launch.nnodes > 1:
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # see d3gan.distributed.store.open_store
         interface = interface_of(own_address(launch.rdzv_endpoint))
-        if interface:  # or gloo takes the one that the host's name stands for, which may be the loopback
+        if interface:  # else gloo takes the interface of the host's name, which may be the loopback
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    # Or torchrun takes one thread, and says so in a warning, however many cores there are.
+    # Else torchrun sets one thread, with a warning, however many cores there are.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
 
@@ -168,14 +168,14 @@ def _launcher_words(launch: Launch, workers: int, folder: str, timeout: int) -> 
         return [*words, "--standalone", "--local-addr=127.0.0.1"]
     words += ["--rdzv-backend=c10d", f"--rdzv-endpoint={launch.rdzv_endpoint}", f"--rdzv-id={launch.rdzv_id}"]
     words += [f"--local-addr={address}"] if (address := own_address(launch.rdzv_endpoint)) else []
-    # PyTorch compares names to find out whether the endpoint is here, and misses addresses that no name stands for.
-    keeps = f"is_host={int(is_here(launch.rdzv_endpoint))}"
-    return [*words, f"--rdzv-conf={keeps},join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
+    # PyTorch compares names to find out whether the endpoint is on this host, and misses addresses without a name.
+    is_host = f"is_host={int(is_here(launch.rdzv_endpoint))}"
+    return [*words, f"--rdzv-conf={is_host},join_timeout={timeout},read_timeout={min(timeout, CONNECT_SECONDS)}"]
 
 
 @contextmanager
 def _quiet_sockets(debug: bool) -> Iterator[None]:
-    """A block to load PyTorch in: its store would write a stack for each second that a connection takes."""
+    """Loads PyTorch quietly: its store would print a stack for each second that a connection takes."""
     name = "TORCH_CPP_LOG_LEVEL"
     if debug or name in os.environ:
         yield
@@ -188,7 +188,7 @@ def _quiet_sockets(debug: bool) -> Iterator[None]:
 
 
 def _wait_for_workers() -> None:
-    """Until they have ended; PyTorch's launcher does not wait any longer when a second signal comes in."""
+    """Waits until they have ended; PyTorch's launcher stops waiting when it gets a second signal."""
     import psutil
 
     _, left = psutil.wait_procs(psutil.Process().children(), timeout=END_SECONDS)
@@ -197,9 +197,9 @@ def _wait_for_workers() -> None:
 
 
 def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Event) -> None:
-    """Ends this process where PyTorch's launcher would wait for ever for an answer that does not come.
+    """Ends this process if PyTorch's launcher would wait for ever.
 
-    It does so for a store that cannot be reached any more, and for something at the endpoint that is no store.
+    It does so for a store that can no longer be reached, and for a program at the endpoint that is no store.
     """
     begin = failed = time.monotonic()
     while not over.wait(1.0):
@@ -207,26 +207,26 @@ def _end_if_stuck(launch: Launch, folder: Path, timeout: int, over: threading.Ev
         if not any(folder.glob("*/attempt_*")):
             if now - begin > timeout + CONNECT_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-                end_process(no_rendezvous(launch, TimeoutError("what listens there does not answer")))
+                end_process(no_rendezvous(launch, TimeoutError("the program at that address does not answer")))
             continue
-        told = _told_by_workers(folder)
-        failed = failed if told else now
-        # The launcher may still be ending the other workers, or starting them again with those of the other hosts.
+        report = _report_of_workers(folder)
+        failed = failed if report else now
+        # The launcher may still be ending the other workers, or restarting them with those of the other hosts.
         if now - failed > END_SECONDS + (timeout if launch.max_restarts else 0):
             shutil.rmtree(folder, ignore_errors=True)
-            end_process(_error_of(told))
+            end_process(_error_of(report))
 
 
-def _told_by_workers(folder: Path) -> dict[str, Any]:
-    """What a worker of the last attempt has told, one that knows the cause before one that noticed; {} if none."""
+def _report_of_workers(folder: Path) -> dict[str, Any]:
+    """What a worker of the last attempt reported: the cause rather than a consequence of it; {} if none did."""
     attempts = list(folder.glob("*/attempt_*"))
     newest = max(attempts, key=lambda path: int(path.name.removeprefix("attempt_")), default=folder / "none")
-    told = [_told_in(file) for file in newest.glob("*/error.json")]
-    return min(told, key=lambda each: bool(each.get("consequence", True)), default={})
+    reports = [_read_report(file) for file in newest.glob("*/error.json")]
+    return min(reports, key=lambda each: bool(each.get("consequence", True)), default={})
 
 
-def _told_in(file: Path) -> dict[str, Any]:
-    """What ``d3gan.distributed.exit`` wrote for us, from a worker's error file."""
+def _read_report(file: Path) -> dict[str, Any]:
+    """What ``d3gan.distributed.exit`` wrote into a worker's error file."""
     try:
         message = json.loads(file.read_text(encoding="utf-8"))["message"]
         return {"text": message["message"], **message["d3gan"]}
@@ -234,27 +234,27 @@ def _told_in(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _error_of(told: dict[str, Any]) -> ConfigError | ExternalError:
-    text = str(told.get("text", "error: a process failed")).removeprefix("error: ")
-    return ConfigError(text) if told.get("code") == 2 else ExternalError(text)
+def _error_of(report: dict[str, Any]) -> ConfigError | ExternalError:
+    text = str(report.get("text", "error: a process failed")).removeprefix("error: ")
+    return ConfigError(text) if report.get("code") == 2 else ExternalError(text)
 
 
 def explained(failed: "ChildFailedError", again: str) -> ConfigError | ExternalError:
-    """The one error that says why the processes ended, and what to do where they were killed.
+    """The one error that says why the processes ended, and what to do if they were killed.
 
-    A cause that a process has told comes first, then processes that could tell nothing (but not those that the
+    A cause that a process reported comes first, then processes that could report nothing (but not those that the
     launcher itself ended), then what the others noticed of it; of equal ones the earliest.
     """
 
     def order(rank_and_failure: tuple[int, Any]) -> tuple[int, int, int]:
         rank, failure = rank_and_failure
-        if told := _told_in(Path(failure.error_file)):
-            return 2 if told["consequence"] else 0, failure.timestamp, rank
+        if report := _read_report(Path(failure.error_file)):
+            return 2 if report["consequence"] else 0, failure.timestamp, rank
         return 3 if failure.exitcode == -signal.SIGTERM else 1, failure.timestamp, rank
 
     rank, failure = min(failed.failures.items(), key=order)
-    if told := _told_in(Path(failure.error_file)):
-        return _error_of(told)
+    if report := _read_report(Path(failure.error_file)):
+        return _error_of(report)
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
-    memory = "; the system may have been short of memory" if failure.exitcode == -9 else ""
-    return ExternalError(f"process {rank} (pid {failure.pid}) {how}{memory}; {again}")
+    memory = "; the system may have run out of memory" if failure.exitcode == -9 else ""
+    return ExternalError(f"rank {rank} (pid {failure.pid}) {how}{memory}; {again}")

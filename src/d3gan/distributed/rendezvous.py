@@ -1,4 +1,4 @@
-"""Where the processes of several hosts meet, and by which address and interface this host is reached."""
+"""Where the processes of several hosts meet, and under which address and interface others reach this host."""
 
 import socket
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class Hosts:
     nnodes: int = 1
     """Number of hosts; start the same command on each."""
     rdzv_endpoint: str = ""
-    """HOST:PORT where the hosts find one another: any of them, with a free port. Needed with --nnodes above 1."""
+    """HOST:PORT where the hosts meet: any of them, with a free port. Needed with --nnodes above 1."""
     rdzv_id: str = "d3gan"
-    """Name of the job, where several meet at one endpoint."""
+    """Name of the job, if several jobs use one endpoint."""
 
 
 def check_hosts(hosts: Hosts) -> None:
-    """Checks what goes with what.
+    """Checks which flags need each other.
 
     Raises:
-        ConfigError: flags that do not.
+        ConfigError: a flag is missing or out of range.
     """
     if hosts.nnodes < 1:
         raise ConfigError(f"nnodes = {hosts.nnodes}: must be at least 1")
@@ -46,7 +46,9 @@ def refuse_unknown_host(endpoint: str) -> None:
         _resolved(endpoint)
     except OSError as error:
         host = endpoint.rpartition(":")[0]
-        raise ExternalError(f"--rdzv-endpoint {endpoint}: this host knows no {host} ({error.strerror})") from error
+        raise ExternalError(
+            f"--rdzv-endpoint {endpoint}: this host cannot resolve {host} ({error.strerror})"
+        ) from error
 
 
 def _resolved(endpoint: str) -> tuple[socket.AddressFamily, str, int]:
@@ -70,7 +72,7 @@ def is_here(endpoint: str) -> bool:
 def own_address(endpoint: str) -> str:
     """The address by which this host reaches the endpoint, so that the others can reach it there; "" if unknown.
 
-    PyTorch would take the host's name, which some systems let stand for 127.0.0.1.
+    PyTorch would use the host's name, which some systems resolve to 127.0.0.1.
     """
     family, address, port = _resolved(endpoint)
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -78,8 +80,8 @@ def own_address(endpoint: str) -> str:
             probe.connect((address, port))  # of a datagram socket: nothing is sent
         except OSError:
             return ""
-        own = str(probe.getsockname()[0])
-    return "" if own.startswith("127.") or own == "::1" else own
+        address = str(probe.getsockname()[0])
+    return "" if address.startswith("127.") or address == "::1" else address
 
 
 def interface_of(address: str) -> str:
@@ -87,14 +89,14 @@ def interface_of(address: str) -> str:
     import psutil
 
     interfaces = psutil.net_if_addrs().items()
-    return next((name for name, found in interfaces if any(each.address == address for each in found)), "")
+    return next((name for name, addresses in interfaces if any(each.address == address for each in addresses)), "")
 
 
 def no_rendezvous(hosts: Hosts, error: BaseException) -> ExternalError:
-    """What to say where the processes did not find one another."""
+    """The error for processes that did not find one another."""
     reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
     where = hosts.rdzv_endpoint or "this host"
     return ExternalError(
-        f"{where}: the processes did not find one another there ({type(error).__name__}: {reason}); is the host "
-        "right, its port free and open, and was the same command started on all hosts?"
+        f"{where}: the processes did not find one another there ({type(error).__name__}: {reason}); check the host, "
+        "that its port is free and open, and that the same command was started on all hosts"
     )

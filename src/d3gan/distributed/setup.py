@@ -1,4 +1,4 @@
-"""Processes that train together: how they start, what binds their networks, how they lose one another.
+"""How processes that train together start, get their devices, and notice that one is lost.
 
 The engine is torch.distributed, the processes are torchrun's: NCCL between GPUs, gloo between CPUs.
 """
@@ -18,7 +18,7 @@ from d3gan.distributed.exit import end_process, leave_at_once
 from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.store import open_store
 from d3gan.distributed.watchdog import STORE_SECONDS, Watch
-from d3gan.errors import ConfigError, ExternalError, PeerLostError
+from d3gan.errors import ConfigError, ExternalError, PeerLostError, first_line
 
 
 def number_of_environment(name: str, default: int, least: int) -> int:
@@ -66,13 +66,13 @@ def own_device(name: str) -> torch.device:
     return resolve_device(f"cuda:{number_of_environment('LOCAL_RANK', 0, least=0)}")
 
 
-# The backend's own timeout is this much longer than ours, whose message says more, and which counts from the first
-# step on only: before that one host may fetch data for hours while another waits for it.
+# The backend's own timeout is this much longer than ours. Our message says more, and our clock starts with the first
+# step: before that, one host may fetch data for hours while another waits for it.
 GRACE = 6 * 3600
-# Seconds that joining may take beyond the timeout of each of its requests.
+# Seconds that joining may take on top of the timeout of each of its requests.
 PATIENCE = 10
 
-_joined = 0  # how often this process has joined others: a second run finds nothing of the first in the store
+_joined = 0  # how often this process has joined a group: a second run must find nothing of the first in the store
 
 
 @contextmanager
@@ -117,17 +117,17 @@ def start(device_name: str, timeout: float = 600) -> Iterator[tuple[Group, torch
 
 
 def _join(rank: int, world_size: int, device_name: str, timeout: float) -> Watch:
-    """Joins the processes; returns what will watch over them."""
+    """Joins the process group; returns the watchdog."""
     global _joined
     _joined += 1
     leave_at_once()
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    # What listens there may be something else, whose answer PyTorch would await without end.
-    mute = ExternalError(f"{where}: what listens there does not answer as process 0 would; is the port taken?")
+    # Another program may listen there; PyTorch would wait for its answer without end.
+    mute = ExternalError(f"{where}: the server there is not this job's rank 0; is another program using the port?")
     patience = threading.Timer(timeout + PATIENCE, end_process, [mute])
     patience.daemon = True
     patience.start()
-    # gloo beside NCCL: what processes say to one another before each has its GPU, and besides, goes through the CPU.
+    # gloo as well as NCCL: messages before each process has its GPU, and small ones later, go through the CPU.
     on_gpus = device_name.startswith(("auto", "cuda")) and torch.cuda.is_available()
     try:
         torch.distributed.init_process_group(
@@ -157,7 +157,7 @@ def naming_lost_contact(group: Group) -> Iterator[None]:
         if group.world_size == 1 or isinstance(error, ExternalError) or not _is_lost_contact(error):
             raise
         raise PeerLostError(
-            f"{group.where()}: process {group.rank} on {hostname()} lost contact with another process "
+            f"{group.where()}: rank {group.rank} on {hostname()} lost contact with another process "
             f"({first_line(error)})"
         ) from error
 
@@ -171,9 +171,3 @@ def _is_lost_contact(error: RuntimeError) -> bool:
     )
     words = ("connect", "remote process", "timed out", "timeout", "abort", "closed", "reset by peer", "broken pipe")
     return backends and any(word in str(error).lower() for word in words)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -11,24 +11,24 @@ from d3gan.errors import ConfigError
 def open_store(name: str, timeout: float, serve: bool = False) -> Store:
     """The store at MASTER_ADDR and MASTER_PORT through which processes find one another.
 
-    torchrun's launcher may keep one for all attempts (it does since PyTorch 2.5), and then a process that is started
-    again would find the addresses of those that have died: on one host the attempts are told apart here. On several
-    the hosts count them differently; there our launcher has each attempt's rank 0 keep a new one.
+    torchrun's launcher may serve one store for all attempts (it does since PyTorch 2.5). A restarted process would
+    then find the addresses of dead ones, so on one host the keys begin with the number of the attempt. Several hosts
+    count attempts differently; there our launcher has rank 0 of each attempt serve a new store.
 
     Args:
         name: what its keys begin with.
         timeout: seconds that any request may take, the first connection included.
-        serve: keep the store, where the launcher does not.
+        serve: serve the store, unless the launcher does.
 
     Raises:
-        ConfigError: a torchrun on several hosts is to start them again, with one store for all attempts.
+        ConfigError: a torchrun on several hosts may restart its processes and serves one store for all attempts.
     """
     launchers = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     if launchers and not alone and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
         raise ConfigError(
             "torchrun --max-restarts on several hosts: needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment "
-            "of each torchrun; d3gan train --workers-per-node sets it by itself"
+            "of each torchrun; d3gan train --workers-per-node sets it automatically"
         )
     store = TCPStore(
         os.environ["MASTER_ADDR"],

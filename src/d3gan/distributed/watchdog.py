@@ -1,8 +1,8 @@
-"""Notices, beside the training, a process that hangs, a host that is gone and a launcher that has died.
+"""Notices, while training runs, a process that hangs, a host that is gone and a launcher that has died.
 
-A process that waits for another in a collective cannot say so: it is inside the backend, on a GPU even without an
-error for a long while. So in each process a thread tells the others through torchrun's store that it lives and how
-far it is, and ends the process when it has not got any further for too long, with a line that names who held it up.
+A process that waits for another in a collective cannot say so: it is inside the backend, on a GPU for a long time
+without an error. So a thread of each process tells the others, through torchrun's store, that the process lives and
+how far it is. After too long without progress the thread ends its process with a line that names the cause.
 """
 
 import json
@@ -31,46 +31,46 @@ class Beat:
 
     count: int
     """How often it has said something: a process that is stopped says nothing any more."""
-    places: int
-    """How many places it has come by; all processes come by the same ones in the same order."""
-    place: str
+    progress: int
+    """How many locations it has passed; all processes pass the same ones in the same order."""
+    location: str
     """The last of them."""
     host: str
     pid: int
     launcher: int
-    """Process id of what started it: those with the same one are on the same host."""
+    """Process id of its parent: processes with the same parent are on the same host."""
 
 
 def silent_ranks(before: dict[int, Beat], after: dict[int, Beat], world_size: int) -> list[int]:
-    """Who has said nothing between two looks."""
+    """The ranks that wrote nothing between two readings."""
     return [rank for rank in range(world_size) if rank not in after or after[rank] == before.get(rank)]
 
 
 def culprits(before: dict[int, Beat], after: dict[int, Beat], world_size: int) -> str:
-    """Who holds up the others.
+    """Names the ranks that hold up the others.
 
     Args:
-        before: each rank's beat; ranks that never said anything are missing.
-        after: likewise, some beats later.
+        before: each rank's beat; ranks that never wrote one are missing.
+        after: the same, some beats later.
         world_size: number of processes.
 
     Returns:
-        Those that have gone silent, else those that are furthest behind, each with its place; "" where all processes
-        live and are at one place.
+        The ranks that have gone silent, else those furthest behind, each with its location; "" if all processes live
+        and are at one location.
     """
     if silent := silent_ranks(before, after, world_size):
         return "; ".join(_named(rank, after.get(rank), "has gone silent") for rank in silent)
-    least = min(beat.places for beat in after.values())
-    behind = [rank for rank, beat in sorted(after.items()) if beat.places == least]
+    least = min(beat.progress for beat in after.values())
+    behind = [rank for rank, beat in sorted(after.items()) if beat.progress == least]
     if len(behind) == world_size:
         return ""
-    return "; ".join(_named(rank, after[rank], "does not go on") for rank in behind)
+    return "; ".join(_named(rank, after[rank], "is stuck") for rank in behind)
 
 
 def _named(rank: int, beat: Beat | None, what: str) -> str:
     if beat is None:
-        return f"process {rank} has never been heard of"
-    return f"process {rank} (pid {beat.pid} on {beat.host}) {what}, last heard of at {beat.place}"
+        return f"rank {rank} was never heard from"
+    return f"rank {rank} (pid {beat.pid} on {beat.host}) {what}; last seen at {beat.location}"
 
 
 class Watch:
@@ -80,7 +80,7 @@ class Watch:
         store: where the processes leave their beats.
         rank: this process.
         world_size: number of processes.
-        timeout: seconds without a new place after which the process is ended.
+        timeout: seconds without progress after which the process is ended.
         end: ends the process with an error; does not return.
     """
 
@@ -95,13 +95,13 @@ class Watch:
         self._store, self._rank, self._world_size = store, rank, world_size
         self._timeout, self._end = timeout, end
         self._seconds = min(SECONDS_BETWEEN_BEATS, timeout / 4)
-        self._count, self._places, self._place = 0, 0, "the start"
+        self._count, self._progress, self._location = 0, 0, "the start"
         self._since: float | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="d3gan watch", daemon=True)
         self._parent = os.getppid()
         self.on_orphan: Callable[[], None] = self._end_orphan
-        """Called once if torchrun is gone: nobody would end this process, nor start it again."""
+        """Called once if torchrun is gone: then nothing else would end this process or restart it."""
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -111,9 +111,9 @@ class Watch:
         self._over.set()
         self._thread.join(STORE_SECONDS)  # or it might ask a store that is being taken down
 
-    def heartbeat(self, place: str) -> None:
-        """This process goes on; called in the same order in all of them. The first call starts the clock."""
-        self._places, self._place, self._since = self._places + 1, place, time.monotonic()
+    def heartbeat(self, location: str) -> None:
+        """Notes progress. All processes call it in the same order; the first call starts the clock."""
+        self._progress, self._location, self._since = self._progress + 1, location, time.monotonic()
 
     def _run(self) -> None:
         while not self._over.wait(self._seconds):
@@ -129,30 +129,30 @@ class Watch:
                     self._end(ExternalError(message))
 
     def _end_orphan(self) -> None:
-        self._end(ExternalError(f"{self._place}: the launcher of process {self._rank} is gone; start again"))
+        self._end(ExternalError(f"{self._location}: the launcher of rank {self._rank} is gone; start again"))
 
     def _beat(self) -> None:
         self._count += 1
-        beat = [self._count, self._places, self._place, socket.gethostname(), os.getpid(), self._parent]
+        beat = [self._count, self._progress, self._location, socket.gethostname(), os.getpid(), self._parent]
         try:
             self._store.set(f"beat/{self._rank}", json.dumps(beat))
         except Exception:  # the store ends with the launcher; what that means shows elsewhere
             return
 
     def _explanation(self) -> str:
-        """Why nothing goes on, in one line; asks the store from a thread, which a broken link would hold up."""
-        found: list[str] = []
-        asking = threading.Thread(target=lambda: found.append(self._ask()), daemon=True)
+        """Why there is no progress, in one line. A thread asks the store, because a broken link would block it."""
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(self._ask()), daemon=True)
         asking.start()
         asking.join(STORE_SECONDS + 4 * self._seconds)
-        own = f"{self._place}: nothing has gone on in process {self._rank} for {self._timeout:.0f} s"
-        if not found or found[0] == "?":
+        stuck = f"{self._location}: rank {self._rank} has made no progress for {self._timeout:.0f} s"
+        if not answers or answers[0] == "?":
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             return (
-                f"{own}, and {address} (process 0 keeps the processes' store there) does not answer: the link to it "
-                "is cut, or what runs there hangs or is gone"
+                f"{stuck}, and {address}, where rank 0 serves the store, does not answer: the link to it is cut, or "
+                "the program there hangs or is gone"
             )
-        return f"{own}: {found[0] or 'all processes live and wait for one another at one place'}"
+        return f"{stuck}: {answers[0] or 'all processes live and wait for one another at one location'}"
 
     def _ask(self) -> str:
         try:
@@ -165,7 +165,7 @@ class Watch:
         return culprits(before, after, self._world_size)
 
     def _end_stopped(self, beats: list[Beat]) -> None:
-        """Ends processes of this host that are stopped; the launcher would, half a minute after it has asked them."""
+        """Kills stopped processes of this host; the launcher would wait half a minute for each first."""
         for beat in beats:
             if (beat.host, beat.launcher) == (socket.gethostname(), self._parent) and beat.pid != os.getpid():
                 with suppress(OSError):

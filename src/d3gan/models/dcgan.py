@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from d3gan.models.matmul_convolution import DownConv, UpConv
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "mish": lambda: nn.Mish(inplace=True),
@@ -56,9 +54,9 @@ class Generator(nn.Module):
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
         for inner, outer in itertools.pairwise(widths):
-            layers += [UpConv(inner, outer), nn.BatchNorm2d(outer)]
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
             layers += [ACTIVATIONS[activation]()]
-        layers += [UpConv(widths[-1], nc), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(widths[-1], nc, 4, 2, 1, bias=False), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -69,16 +67,16 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Maps images (N, nc, S, S) float in [-1, 1] to logits (N,): positive means "real".
 
-    Its BatchNorm layers keep no running statistics: a discriminator only ever judges whole batches while it is
+    Its BatchNorm layers keep no running statistics: a discriminator only ever sees whole batches, while it is
     trained, so they would be written and never read. It therefore has parameters and no buffers.
     """
 
     def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3):
         super().__init__()
         widths = [ndf * m for m in stage_multipliers(image_size)]
-        layers: list[nn.Module] = [DownConv(nc, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
         for outer, inner in itertools.pairwise(widths):
-            layers += [DownConv(outer, inner)]
+            layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)
@@ -140,18 +138,18 @@ class Discriminators(nn.Module):
         return {name: parameters.index_select(0, selected[None])[0] for name, parameters in stacked.items()}
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
+def initialize(network: nn.Module, rng: torch.Generator) -> None:
     """Draws a network's first weights: convolutions N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0.
 
     DCGAN paper, section 4, and the published programs.
 
     Args:
         network: on the CPU, so that every device starts from the same weights.
-        generator: the CPU generator to draw from.
+        rng: the CPU generator to draw from.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
         elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
+            nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)

@@ -1,4 +1,8 @@
-"""The sums of a 4 x 4 convolution of stride 2 and padding 1, as matrix products.
+"""4 x 4 convolutions of stride 2 and padding 1 as matrix products, where PyTorch's own are slow on a CPU.
+
+There PyTorch 2.13 (oneDNN) multiplies the padding too, which is half of the smallest maps' windows, and computes the
+weight gradient in bf16 at half the speed of a matrix product (docs/performance.md). ``use_matmul`` has a network use
+them; the sums are the same up to the order of their terms.
 
 A map of side 2S is the ``large`` one, (N, C, 2S, 2S), that of side S the ``small`` one, (N, M, S, S); weights are
 (M, C, 4, 4). All tensors of a call have one floating type. Everything may be differentiated again.
@@ -13,32 +17,32 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
-# Small maps of at most this side are computed place by place: at side 2 only 9 of a window's 16 values lie on the
-# large map, the others are padding that a convolution multiplies as well. From 4 on it saves too little.
-PLACEWISE_SIDE = 2
+# Small maps of at most this side are computed position by position: at side 2 only 9 of a window's 16 values lie on
+# the large map, the others are padding that a convolution multiplies as well. From 4 on it saves too little.
+POSITIONWISE_SIDE = 2
 
 
-def is_placewise(large: Tensor) -> bool:
+def is_positionwise(large: Tensor) -> bool:
     """Whether ``halve``, ``double`` and ``weight_gradient`` leave out the padding."""
-    return max(large.shape[2:]) <= 2 * PLACEWISE_SIDE
+    return max(large.shape[2:]) <= 2 * POSITIONWISE_SIDE
 
 
 def halve(large: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of ``large``, place by place: (N, M, S, S)."""
+    """The convolution of ``large``, position by position: (N, M, S, S)."""
     N, M, side = len(large), len(weight), large.shape[2] // 2
     pixels, taps = _pixels(large), _pixels(weight)
-    found = []
+    outputs = []
     for y, ky in _spans(side):
         for x, kx in _spans(side):
-            found.append(_times_transposed(pixels[:, y, x].reshape(N, -1), taps[:, ky, kx].reshape(M, -1)))
-    return torch.stack(found, dim=1).view(N, side, side, M).permute(0, 3, 1, 2)
+            outputs.append(_times_transposed(pixels[:, y, x].reshape(N, -1), taps[:, ky, kx].reshape(M, -1)))
+    return torch.stack(outputs, dim=1).view(N, side, side, M).permute(0, 3, 1, 2)
 
 
 def double(small: Tensor, weight: Tensor) -> Tensor:
-    """The transposed convolution of ``small``, place by place: (N, C, 2S, 2S)."""
+    """The transposed convolution of ``small``, position by position: (N, C, 2S, 2S)."""
     N, M, side, _ = small.shape
     pixels, taps = _pixels(small), _pixels(weight)
-    # Up to four places add to a pixel: in bf16 each sum would be rounded.
+    # Up to four positions add to a pixel: in bf16 each sum would be rounded.
     sums = torch.float32 if small.dtype == torch.bfloat16 else small.dtype
     large = torch.zeros(N, 2 * side, 2 * side, weight.shape[1], dtype=sums, device=small.device)
     for i, (y, ky) in enumerate(_spans(side)):
@@ -49,9 +53,9 @@ def double(small: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(large: Tensor, small: Tensor) -> Tensor:
-    """The sum over images and places of the small map's values times the window each came from: (M, C, 4, 4)."""
+    """The sum over images and positions of the small map's values times the window each came from: (M, C, 4, 4)."""
     C, M = large.shape[1], small.shape[1]
-    if is_placewise(large):
+    if is_positionwise(large):
         product = torch.stack(_tap_gradients(large, small), dim=1)
     else:
         product = _transposed_times(_pixels(small).reshape(-1, M), _windows(large))
@@ -59,14 +63,14 @@ def weight_gradient(large: Tensor, small: Tensor) -> Tensor:
 
 
 def _tap_gradients(large: Tensor, small: Tensor) -> list[Tensor]:
-    """For each of the 16 weights (M, C), row by row: over the places where it meets the map."""
+    """For each of the 16 weights (M, C), row by row: the sum over the positions where it meets the map."""
     C, M, side = large.shape[1], small.shape[1], small.shape[2]
-    given, pixels = _pixels(small), _pixels(large)
-    found = []
+    gradients, pixels = _pixels(small), _pixels(large)
+    products = []
     for i, y in _meetings(side):
         for j, x in _meetings(side):
-            found.append(_transposed_times(given[:, i, j].reshape(-1, M), pixels[:, y, x].reshape(-1, C)))
-    return found
+            products.append(_transposed_times(gradients[:, i, j].reshape(-1, M), pixels[:, y, x].reshape(-1, C)))
+    return products
 
 
 def _pixels(maps: Tensor) -> Tensor:
@@ -74,27 +78,27 @@ def _pixels(maps: Tensor) -> Tensor:
 
 
 def _spans(side: int) -> Sequence[tuple[slice, slice]]:
-    """For each place in a row of the small map: the part of its window on the large one, and its weights'."""
+    """For each position in a row of the small map: the part of its window on the large one, and its weights'."""
     spans = []
-    for place in range(side):
-        first = STRIDE * place - PADDING
+    for position in range(side):
+        first = STRIDE * position - PADDING
         low, high = max(0, first), min(2 * side, first + KERNEL)
         spans.append((slice(low, high), slice(low - first, high - first)))
     return spans
 
 
 def _meetings(side: int) -> Sequence[tuple[slice, slice]]:
-    """For each of a row's 4 weights: the places of the small map where it is not on padding, and the large map's."""
+    """For each of a row's 4 weights: the small map's positions where it is not on padding, and the large map's."""
     meetings = []
     for k in range(KERNEL):
-        places = [i for i in range(side) if 0 <= STRIDE * i - PADDING + k < 2 * side]
-        first, last = (STRIDE * i - PADDING + k for i in (places[0], places[-1]))
-        meetings.append((slice(places[0], places[-1] + 1), slice(first, last + 1, STRIDE)))
+        positions = [i for i in range(side) if 0 <= STRIDE * i - PADDING + k < 2 * side]
+        first, last = (STRIDE * i - PADDING + k for i in (positions[0], positions[-1]))
+        meetings.append((slice(positions[0], positions[-1] + 1), slice(first, last + 1, STRIDE)))
     return meetings
 
 
 def _windows(large: Tensor) -> Tensor:
-    """Each place's window as a row, padding included: (N S S, 4 x 4 x C)."""
+    """Each position's window as a row, padding included: (N S S, 4 x 4 x C)."""
     padded = functional.pad(_pixels(large), (0, 0, PADDING, PADDING, PADDING, PADDING))
     unfolded = padded.unfold(1, KERNEL, STRIDE).unfold(2, KERNEL, STRIDE)  # (N, S, S, C, 4, 4)
     return unfolded.permute(0, 1, 2, 4, 5, 3).reshape(-1, KERNEL * KERNEL * large.shape[1])
@@ -148,11 +152,22 @@ class Fewest(NamedTuple):
 FEWEST = {torch.bfloat16: Fewest(128), torch.float32: Fewest(256, images=64)}
 
 
-class DownConv(nn.Conv2d):
-    """A convolution without bias that halves the side of a map: (N, inputs, 2S, 2S) -> (N, outputs, S, S)."""
+def use_matmul(network: nn.Module) -> None:
+    """Has a network's 4 x 4 convolutions of stride 2 computed by matrix products where these are faster.
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=False)
+    The layers stay the same objects with the same parameters; only their forward function changes. Without bias only.
+    """
+    for module in network.modules():
+        layer = {nn.Conv2d: DownConv, nn.ConvTranspose2d: UpConv}.get(type(module))
+        if layer is None or not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        sizes = module.kernel_size, module.stride, module.padding
+        if sizes == ((KERNEL,) * 2, (STRIDE,) * 2, (PADDING,) * 2) and module.bias is None:
+            module.__class__ = layer
+
+
+class DownConv(nn.Conv2d):
+    """A convolution that halves the side of a map: (N, inputs, 2S, 2S) -> (N, outputs, S, S)."""
 
     def forward(self, images: Tensor) -> Tensor:
         """The smaller map."""
@@ -163,10 +178,7 @@ class DownConv(nn.Conv2d):
 
 
 class UpConv(nn.ConvTranspose2d):
-    """A transposed convolution without bias that doubles a map's side: (N, inputs, S, S) -> (N, outputs, 2S, 2S)."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=False)
+    """A transposed convolution that doubles the side of a map: (N, inputs, S, S) -> (N, outputs, 2S, 2S)."""
 
     def forward(self, images: Tensor, output_size: Any = None) -> Tensor:
         """The larger map."""
@@ -177,7 +189,7 @@ class UpConv(nn.ConvTranspose2d):
 
 
 def _matmul_dtype(images: Tensor, weight: Tensor, side: int) -> torch.dtype | None:
-    """The type to compute in where products are faster than PyTorch's convolution; None where they are not.
+    """The type to compute in if products are faster than PyTorch's convolution, else None.
 
     Args:
         images: what is convolved.
@@ -189,7 +201,7 @@ def _matmul_dtype(images: Tensor, weight: Tensor, side: int) -> torch.dtype | No
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
     if dtype not in FEWEST or min(weight.shape[:2]) < FEWEST[dtype].channels or len(images) < FEWEST[dtype].images:
         return None
-    return dtype if dtype == torch.bfloat16 or side <= PLACEWISE_SIDE else None
+    return dtype if dtype == torch.bfloat16 or side <= POSITIONWISE_SIDE else None
 
 
 def down_conv_by_matmul(images: Tensor, weight: Tensor) -> Tensor:
@@ -233,10 +245,10 @@ class _UpConvByMatmul(torch.autograd.Function):
 
 
 def _halve(large: Tensor, weight: Tensor) -> Tensor:
-    return halve(large, weight) if is_placewise(large) else functional.conv2d(large, weight, None, STRIDE, PADDING)
+    return halve(large, weight) if is_positionwise(large) else functional.conv2d(large, weight, None, STRIDE, PADDING)
 
 
 def _double(small: Tensor, weight: Tensor) -> Tensor:
-    if max(small.shape[2:]) <= PLACEWISE_SIDE:
+    if max(small.shape[2:]) <= POSITIONWISE_SIDE:
         return double(small, weight)
     return functional.conv_transpose2d(small, weight, None, STRIDE, PADDING)

@@ -54,7 +54,7 @@ _CHAPTERS = (
     Chapter(
         "Losses, and why they mislead",
         "What the networks minimise. Losses show whether training is stable, not whether images are good.",
-        frozenset({"loss", "losses", "error", "errors", "generator", "discriminator", "correlation"}),
+        frozenset({"loss", "losses", "generator", "discriminator", "correlation"}),
     ),
     Chapter(
         "Which discriminator was selected",

@@ -14,6 +14,7 @@ from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace_file
 from d3gan.models.dcgan import Generator
+from d3gan.models.matmul_convolution import use_matmul
 from d3gan.runs.directory import find_run
 
 FORMAT = 1
@@ -53,7 +54,9 @@ def load_generator(run: str | Path, device: str = "cpu") -> Generator:
     with _opened(run) as (file, header):
         generator = Generator(**header["architecture"])
         generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    # The layout it was trained in, so that it makes the same images to the last bit.
+    # As it was trained: then it makes the same images to the last bit.
+    if target.type == "cpu":
+        use_matmul(generator)
     return generator.to(target).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 

@@ -15,9 +15,10 @@ from d3gan.data.load import ImageSet
 from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.group import Group
 from d3gan.scaling.utilization import Utilization
+from d3gan.training.accumulation import step_in_parts
 from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, running_statistics, train_step
+from d3gan.training.step import GAN, running_statistics
 from d3gan.training.stopwatch import Stopwatch
 
 WARM_UP = 3  # steps: the first ones choose algorithms and allocate memory
@@ -60,9 +61,10 @@ class TrainingBenchmark:
         self._config, self._group, self._device = config, group, device
         self._inputs, self._step = StepInputs(config, image_set.images, group, device, network_dtype(precision)), 0
         self.gan = build_gan(config, device, precision, group)
+        self._train_step = step_in_parts(config.grad_accum_steps)
         # The same networks without the wrappers that exchange gradients with other processes.
         self._alone = dataclasses.replace(
-            self.gan, generate=self.gan.generator, discriminate=self.gan.discriminators, group=Group()
+            self.gan, ddp_generator=self.gan.generator, ddp_discriminators=self.gan.discriminators, group=Group()
         )
 
     def measure(self, seconds: float) -> Measurement:
@@ -102,7 +104,7 @@ class TrainingBenchmark:
         for _ in range(steps):
             with stopwatch.data():
                 real_images, latents = self._inputs.at(self._step)
-            train_step(gan, real_images, latents, self._config.grad_accum_steps)
+            self._train_step(gan, real_images, latents)
             self._step += 1
             self._group.to_stop()  # as the training loop does
         whole, data = stopwatch.lap()

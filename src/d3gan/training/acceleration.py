@@ -1,5 +1,6 @@
 """How the training step is called: as it is written, with compiled networks, or as one CUDA graph."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,9 +10,11 @@ from torch.optim import Optimizer
 
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
-from d3gan.training.step import GAN, StepResult, train_step
+from d3gan.training.accumulation import step_in_parts
+from d3gan.training.step import GAN, StepResult
 
 Step = Callable[[Tensor, Tensor], StepResult]
+"""A training step of given networks, as a function of real images and latents."""
 
 # Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
 WARM_UP = 3
@@ -33,12 +36,14 @@ def resolve_acceleration(config: TrainConfig, device: torch.device, world_size: 
     return {"compile": config.compile == "on", "cuda_graph": config.cuda_graph == "on"}
 
 
-def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bool) -> Step:  # the flag's name
-    """The training step, called as was decided; to be made after a checkpoint was loaded.
+def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bool) -> Step:
+    """The training step of these networks.
+
+    Call this after a checkpoint has been loaded.
 
     Args:
-        gan: whose networks are compiled in place where that is wanted.
-        grad_accum_steps: as ``train_step``.
+        gan: its networks are compiled in place with ``compile``.
+        grad_accum_steps: batches per step.
         compile: whether to compile the networks; the first steps then take minutes.
         cuda_graph: whether to record the step at its first call and replay it from then on.
     """
@@ -47,9 +52,8 @@ def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bo
     if compile:
         for network in (gan.generator, *gan.discriminators.members):
             network.compile()
-    if cuda_graph:
-        return GraphedStep(gan, grad_accum_steps, record_cuda_graph)
-    return lambda real_images, latents: train_step(gan, real_images, latents, grad_accum_steps)
+    step = functools.partial(step_in_parts(grad_accum_steps), gan)
+    return GraphedStep(gan, step, record_cuda_graph) if cuda_graph else step
 
 
 class GraphedStep:
@@ -61,14 +65,17 @@ class GraphedStep:
 
     Args:
         gan: updated in place.
-        grad_accum_steps: as ``train_step``.
-        record: given a step, returns what repeats it.
+        step: the step of ``gan`` to record.
+        record: given a step without arguments, returns a function that repeats it.
     """
 
     def __init__(
-        self, gan: GAN, grad_accum_steps: int, record: Callable[[Callable[[], StepResult]], Callable[[], StepResult]]
+        self,
+        gan: GAN,
+        step: Step,
+        record: Callable[[Callable[[], StepResult]], Callable[[], StepResult]],
     ):
-        self._gan, self._accumulate, self._record = gan, grad_accum_steps, record
+        self._gan, self._train_step, self._record = gan, step, record
         self._replay: Callable[[], StepResult] | None = None
         self._real_images = self._latents = torch.empty(0)
 
@@ -83,10 +90,10 @@ class GraphedStep:
         return self._replay()
 
     def _step(self) -> StepResult:
-        return train_step(self._gan, self._real_images, self._latents, self._accumulate)
+        return self._train_step(self._real_images, self._latents)
 
     def _warm_up(self) -> None:
-        """Some steps for nothing: networks and optimisers are as before, in the same memory."""
+        """Runs warm-up steps, then restores weights and optimizer state in place."""
         with _as_before(self._gan), _side_stream(self._real_images.device):
             for _ in range(WARM_UP):
                 self._step()

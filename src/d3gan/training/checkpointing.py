@@ -40,7 +40,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
     state |= {
         "tracker": training.tracker.state(step),
         "data": training.image_set.checksum,
-        "batches_a_step": training.batches_a_step,
+        "batches_per_step": training.batches_per_step,
     }
     if not training.group.is_main:
         return
@@ -105,7 +105,7 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
         raise ConfigError(
             f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
         )
-    before, now = state.get("batches_a_step", 1), training.batches_a_step
+    before, now = state.get("batches_per_step", 1), training.batches_per_step
     if before != now:
         raise ConfigError(
             f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} "

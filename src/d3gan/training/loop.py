@@ -105,7 +105,7 @@ def _train(
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
     # What to measure the generator with.
-    follower = PeriodicEvaluator(config, image_set, device, group) if config.evaluate_every else None
+    evaluator = PeriodicEvaluator(config, image_set, device, group) if config.evaluate_every else None
 
     with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
@@ -116,17 +116,17 @@ def _train(
         training = Training(run, config, gan, average, tracker, image_set)
         step = resume(training)
         do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
-        everyones = group.all_gather({"host": hostname(), "device": str(device)})
+        processes = group.all_gather({"host": hostname(), "device": str(device)})
         if group.is_main:
             if step < last_step:
                 keep_lines_up_to(run.metrics, tracker.logged_step)
                 keep_lines_up_to(run.evaluations, step)
-            _note_environment(training, device, {"precision": precision, **acceleration}, everyones, step)
+            _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
         logger.info(
             f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}"
         )
-        logger.info(_described_batch(config, group, everyones))
-        logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} an epoch; run directory {run.path}")
+        logger.info(_batch_description(config, group, processes))
+        logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} per epoch; run directory {run.path}")
 
         with (
             _naming_last_checkpoint(run),
@@ -135,53 +135,49 @@ def _train(
             display(last_step, step) as screen,
             open_events(config.tensorboard and group.is_main, run, tracker.logged_step) as events,
         ):
-            stopping = put_off = False
-            if step == 0:
-                save_samples(training, step)
-            elif follower is not None and follower.is_due(run.evaluations, step, last_step):
-                # The run was stopped while this step was evaluated, or just before.
-                if _evaluate(follower, training, step, screen, events, stop):
-                    save(training, step, best=True)
-                stopping = put_off = group.any_rank(bool(stop))
+            first_step = step
             tracker.stopwatch.restart()
-            while step < last_step and not stopping:
+            while True:
+                # What is due after this many steps. In the first turn an earlier session has done it, except for an
+                # evaluation during which that session was stopped.
+                is_new = step > first_step
+                is_last = step >= last_step
+                stopping = is_new and group.to_stop()
+                if is_new and (stopping or is_last or step % config.log_every == 0):
+                    rate = learning_rate(config, step - 1, steps_in_run, training.batches_per_step)
+                    line = tracker.log(step, rate, last=step % config.log_every != 0)
+                    screen.show(line)
+                    events.write(line)
+                if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):
+                    with tracker.stopwatch.paused():
+                        save_samples(training, step)
+                is_best = put_off = False
+                if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
+                    with tracker.stopwatch.paused():
+                        is_best, put_off = _evaluate(evaluator, training, step, screen, events, stop, stopping)
+                    stopping = stopping or group.any_rank(bool(stop))
+                if is_best or (is_new and (stopping or is_last or _due(step, config.checkpoint))):
+                    group.heartbeat(f"saving step {step}")
+                    with tracker.stopwatch.paused():
+                        save(training, step, best=is_best)
+                if stopping or is_last:
+                    break
+
                 # One step.
                 group.heartbeat(f"the data of step {step + 1}")
                 with tracker.stopwatch.data():
                     real_images, latents = inputs.at(step)
-                rate = learning_rate(config, step, steps_in_run, training.batches_a_step)
-                set_learning_rate(gan, rate)
+                set_learning_rate(gan, learning_rate(config, step, steps_in_run, training.batches_per_step))
                 group.heartbeat(f"step {step + 1}")
                 tracker.record(do_step(real_images, latents))
                 step += 1
                 if average is not None:
                     average.update(gan.generator, step)
                 screen.advance(step)
-                stopping = group.to_stop()
-                ending = stopping or step == last_step
 
-                # What it measured.
-                if ending or step % config.log_every == 0:
-                    line = tracker.log(step, rate, last=step % config.log_every != 0)
-                    screen.show(line)
-                    events.write(line)
-
-                # What it makes, how good that is, and what is kept of it.
-                if step == last_step or _due(step, inputs.steps_per_epoch) or _due(step, config.sample_every):
-                    with tracker.stopwatch.paused():
-                        save_samples(training, step)
-                best = False
-                if follower is not None and follower.is_due(run.evaluations, step, last_step):
-                    with tracker.stopwatch.paused():
-                        best = not stopping and _evaluate(follower, training, step, screen, events, stop)
-                    stopping = put_off = stopping or group.any_rank(bool(stop))
-                    ending = ending or stopping
-                if best or ending or _due(step, config.checkpoint):
-                    group.heartbeat(f"saving step {step}")
-                    with tracker.stopwatch.paused():
-                        save(training, step, best=best)
-            told = group.all_gather(stop.signal) if stopping and (put_off or step < last_step) else []
-            interrupted_by = next((number for number in told if number is not None), None)
+            unfinished = put_off or step < last_step
+            signals = group.all_gather(stop.signal) if stopping and unfinished else []
+            interrupted_by = next((number for number in signals if number is not None), None)
             if interrupted_by is not None:
                 stop.tell_launcher(interrupted_by)
     return TrainResult(run.path, step, last_step, interrupted_by, group.is_main)
@@ -192,7 +188,7 @@ _OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
 
 
 def _versions(device: torch.device) -> dict[str, object]:
-    """What the processes of a run must have in common beside the config."""
+    """What the processes of a run must have in common besides the config."""
     return {"version of d3gan": __version__, "version of PyTorch": torch.__version__, "kind of device": device.type}
 
 
@@ -211,8 +207,8 @@ def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
         yield RunDirectory(config.run_directory)
 
 
-def _described_batch(config: TrainConfig, group: Group, everyones: list[dict[str, str]]) -> str:
-    hosts = len({told["host"] for told in everyones})
+def _batch_description(config: TrainConfig, group: Group, processes: list[dict[str, str]]) -> str:
+    hosts = len({process["host"] for process in processes})
     parts = [f"batch size {config.batch_size}"]
     if config.grad_accum_steps > 1:
         parts.append(f"{config.grad_accum_steps} accumulated")
@@ -221,7 +217,7 @@ def _described_batch(config: TrainConfig, group: Group, everyones: list[dict[str
     total = config.batch_size * config.grad_accum_steps * group.world_size
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     again = f"; restart {attempt} of {os.environ.get('TORCHELASTIC_MAX_RESTARTS')}" if attempt != "0" else ""
-    return " x ".join(parts) + f": {total} images a step{again}"
+    return " x ".join(parts) + f": {total} images per step{again}"
 
 
 @contextmanager
@@ -239,51 +235,58 @@ def _naming_last_checkpoint(run: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def _algorithms(deterministic: bool) -> Iterator[None]:
-    """The settings of cuDNN during the run; whoever called ``train`` finds their own again."""
-    # TF32 off: who asks for float32 gets it, and who wants speed gets bf16.
+    """Sets the cuDNN flags for the run and restores the caller's afterwards."""
+    # TF32 is off: float32 means float32, and bf16 is there for speed.
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
     ):
         yield
 
 
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+def _due(step: int, *intervals: int) -> bool:
+    """Whether a step is the end of one of the intervals; an interval of 0 has no end."""
+    return any(every > 0 and step % every == 0 for every in intervals)
 
 
 def _evaluate(
-    follower: PeriodicEvaluator,
+    evaluator: PeriodicEvaluator,
     training: Training,
     step: int,
     screen: Display,
     events: NoEvents | TensorBoardEvents,
     stop: StopRequest,
-) -> bool:
-    """Evaluates the generator, writes and shows the figures; returns whether it is the best one so far.
+    stopping: bool,
+) -> tuple[bool, bool]:
+    """Evaluates the generator, and writes and shows the metrics.
 
-    Where a signal comes in meanwhile, nothing is written: the run that goes on from here does it first.
+    When the run is to stop, before or meanwhile, nothing is written: the session that resumes it evaluates first.
+
+    Returns:
+        Whether the generator is the best one so far, and whether the evaluation was put off.
     """
+    if stopping:
+        return False, True
     group, (weights, generator) = training.group, training.evaluated_generator()
     screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
-    line = follower.evaluate(generator, step, training.tracker.training_seconds(), weights, lambda: bool(stop))
+    line = evaluator.evaluate(generator, step, training.tracker.training_seconds(), weights, lambda: bool(stop))
     if line is None:
         screen.note(f"evaluation of step {step} put off")
-        return False
-    best = group.is_main and follower.write(training.run.evaluations, line)
+        return False, True
+    is_best = group.is_main and evaluator.write(training.run.evaluations, line)
     if group.is_main:
-        screen.note(f"step {step}: {one_line(line)}{', best so far' if best else ''}")
+        screen.note(f"step {step}: {one_line(line)}{', best so far' if is_best else ''}")
         events.write({"step": step} | figures_of(line))
-    return bool(group.broadcast(best))
+    return bool(group.broadcast(is_best)), False
 
 
-def _note_environment(
+def _record_environment(
     training: Training,
     device: torch.device,
     arithmetic: dict[str, object],
-    everyones: list[dict[str, str]],
+    processes: list[dict[str, str]],
     step: int,
 ) -> None:
-    """Adds this session to environment.json; warns where the last one computed elsewhere or otherwise."""
+    """Adds this session to environment.json; warns if the last one ran on another machine or in another way."""
     run, image_set = training.run, training.image_set
     earlier = read_environment(run)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -295,7 +298,7 @@ def _note_environment(
         "from_step": step,
         "world_size": training.group.world_size,
         "grad_accum_steps": training.config.grad_accum_steps,
-        "processes": everyones,
+        "processes": processes,
         "data": data | {"sha256": image_set.checksum},
     }
     now = write_environment(run, facts)
@@ -305,4 +308,4 @@ def _note_environment(
             f"{key} {earlier[-1][key]} -> {now[key]}" for key in keys if earlier[-1].get(key, now[key]) != now[key]
         ]
         if changed:
-            logger.warning(f"{', '.join(changed)} since the last session: the run goes on, but not bit for bit")
+            logger.warning(f"{', '.join(changed)} since the last session: the run resumes, but not bit for bit")

@@ -11,7 +11,8 @@ from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialise
+from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
+from d3gan.models.matmul_convolution import use_matmul
 from d3gan.randomness import stream
 from d3gan.training.objectives import PAIRINGS, SELECTIONS
 from d3gan.training.step import GAN
@@ -48,10 +49,13 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
     recipe = config.recipe
     generator = Generator(config.image_size, config.nz, config.ngf, config.nc, recipe.activation)
-    initialise(generator, stream(config.seed, "generator"))
+    initialize(generator, stream(config.seed, "generator"))
     members = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(recipe.discriminators)]
     for k, discriminator in enumerate(members):
-        initialise(discriminator, stream(config.seed, "discriminator", k))
+        initialize(discriminator, stream(config.seed, "discriminator", k))
+    if device.type == "cpu":
+        for network in (generator, *members):
+            use_matmul(network)
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
     # up to rounding.
@@ -78,15 +82,15 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
 
 
 def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
-    """One backward pass of each network, for nothing.
+    """Runs one backward pass of each network and drops its gradients.
 
-    After its first, DistributedDataParallel lays out the gradients in the order in which they came. Where a gradient
-    lies decides in which order an all-reduce adds up the parts of three and more processes: without this, the first
-    step after a resume would not be the one of a run that was never stopped.
+    After its first backward pass, DistributedDataParallel lays out gradients in the order in which they came. Where
+    a gradient lies decides in which order an all-reduce adds up the parts of three and more processes. Without this
+    pass, the first step after a resume would differ in its last bits from that of a run that was never stopped.
     """
     latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
     images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
-    for network, inputs in ((gan.generate, (latents,)), (gan.discriminate, (images, images))):
+    for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
         kept = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
             outputs = network(*inputs)

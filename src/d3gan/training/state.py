@@ -31,7 +31,7 @@ class Training:
         return self.gan.group
 
     @property
-    def batches_a_step(self) -> int:
+    def batches_per_step(self) -> int:
         """Batches of all processes that make one step: what a run is, however they are shared out."""
         return self.group.world_size * self.config.grad_accum_steps
 

@@ -1,20 +1,16 @@
-"""One training step of a GAN with K >= 1 discriminators: the discriminator phase, then the generator phase.
+"""One training step of a GAN with K >= 1 discriminators: the discriminators' update, then the generator's.
 
-DCGAN is the case K = 1. docs/algorithm.md has the formulae.
+DCGAN is the case K = 1. docs/algorithm.md has the formulae. ``accumulation.py`` takes the same step in several parts.
 """
 
-import functools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
-from d3gan.distributed.data_parallel import without_sync
 from d3gan.distributed.group import Group
 from d3gan.models.dcgan import Discriminators, Generator
 from d3gan.training.objectives import fake_loss, real_loss
@@ -22,74 +18,124 @@ from d3gan.training.objectives import fake_loss, real_loss
 
 @dataclass(frozen=True)
 class GAN:
-    """What a step works on: the networks, their optimisers, and the rules between them."""
+    """What a step works on: the networks, their optimizers, and the rules between them."""
 
     generator: Generator
     discriminators: Discriminators
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
     pairing: Callable[[Tensor], Tensor]
-    """Fake errors (K,) -> the fake error that joins each discriminator's real error (K,)."""
+    """Fake losses (K,) -> the fake loss that joins each discriminator's real loss (K,)."""
     selection: Callable[[Tensor], Tensor]
-    """Paired errors (K,) -> index of the discriminator that trains the generator, () int64."""
+    """Paired losses (K,) -> index of the discriminator that trains the generator, () int64."""
     autocast: Callable[[], AbstractContextManager[Any]]
-    """The precision that the networks are called in."""
-    generate: nn.Module
-    """The generator as a step calls it: one of several processes averages its gradients with the others'."""
-    discriminate: nn.Module
-    """The discriminators, likewise."""
+    """The precision in which the networks are called."""
+    ddp_generator: nn.Module
+    """The generator in DistributedDataParallel, which averages its gradients; the generator itself in one process."""
+    ddp_discriminators: nn.Module
+    """The discriminators in DistributedDataParallel, or themselves."""
     group: Group = field(default_factory=Group)
     """The processes that train together."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step measured; detached, on the device. Means over all processes, the first one excepted."""
+    """What one step measured, detached, on the device: means over all processes, except for ``generator_loss``."""
 
     generator_loss: Tensor
-    """() error of this process's fake images as seen by the selected discriminator after its update."""
+    """() loss of this process's fake images for the selected discriminator, after that one's update."""
     real_losses: Tensor
-    """(K,) error of each discriminator on the real images."""
+    """(K,) loss of each discriminator on the real images."""
     fake_losses: Tensor
-    """(K,) error of each discriminator on the fake images."""
-    errors: Tensor
-    """(K,) real error plus paired fake error."""
+    """(K,) loss of each discriminator on the fake images."""
+    losses: Tensor
+    """(K,) real loss plus paired fake loss."""
     selected: Tensor
     """() int64: the discriminator that trained the generator."""
 
 
-def train_step(gan: GAN, real_images: Tensor, latents: Tensor, grad_accum_steps: int = 1) -> StepResult:
+def train_step(gan: GAN, real_images: Tensor, latents: Tensor) -> StepResult:
     """Updates every discriminator, then the generator.
 
-    The host reads nothing back: on an accelerator the step is only queued. Of several processes each calls it with
-    images and latents of its own; they update alike, since gradients, the errors that select, and the generator's
-    BatchNorm statistics are means over all of them. Beside the gradients that takes one small all-reduce.
+    The host reads nothing back: on an accelerator the step is only queued. With several processes, each calls it with
+    images and latents of its own. All of them update alike, because gradients, the losses that select, and the
+    generator's BatchNorm statistics are means over the processes. Besides the gradients that takes one all-reduce.
 
     Args:
         gan: updated in place.
-        real_images: (A N, C, H, W) in [-1, 1].
-        latents: (A N, nz).
-        grad_accum_steps: A, the number of batches that go through the networks one after the other and update them
-            together, each with BatchNorm statistics of its own: A processes with one batch each do the same.
+        real_images: (N, C, H, W) in [-1, 1].
+        latents: (N, nz).
     """
-    reals, seeds = real_images.chunk(grad_accum_steps), latents.chunk(grad_accum_steps)
-    fakes, statistics = draft(gan, seeds)
-    real_losses, fake_losses = discriminator_phase(gan, reals, [images.detach() for images in fakes])
-    real_losses, fake_losses, *statistics = gan.group.mean([real_losses, fake_losses, *statistics])
-    errors = real_losses + gan.pairing(fake_losses)
-    selected = gan.selection(errors)
-    # One batch's fake images serve both phases. Several would not fit in memory with their graphs: made once more.
-    makers = [functools.partial(generate, gan, z) for z in seeds] if grad_accum_steps > 1 else [lambda: fakes[0]]
-    generator_loss = generator_phase(gan, makers, selected)
-    for statistic, mean in zip(running_statistics(gan.generator), statistics, strict=True):
-        statistic.copy_(mean)  # not earlier: the generator's backward pass holds on to them
-    return StepResult(generator_loss, real_losses, fake_losses, errors, selected)
-
-
-def generate(gan: GAN, latents: Tensor) -> Tensor:
-    """Fake images (N, C, H, W) in [-1, 1], attached to the generator, for latents (N, nz)."""
     with gan.autocast():
-        return cast(Tensor, gan.generate(latents))
+        fake_images = cast(Tensor, gan.ddp_generator(latents))
+    real_losses, fake_losses = update_discriminators(gan, real_images, fake_images.detach())
+
+    statistics = running_statistics(gan.generator)
+    real_losses, fake_losses, *mean_statistics = gan.group.mean([real_losses, fake_losses, *statistics])
+    losses = real_losses + gan.pairing(fake_losses)
+    selected = gan.selection(losses)
+
+    generator_loss = update_generator(gan, fake_images, selected)
+    set_running_statistics(gan.generator, mean_statistics)
+    return StepResult(generator_loss, real_losses, fake_losses, losses, selected)
+
+
+def update_discriminators(gan: GAN, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Updates every discriminator to tell real images from fake ones.
+
+    Args:
+        gan: its discriminators and their optimizer are updated in place.
+        real_images: (N, C, H, W) in [-1, 1].
+        fake_images: (N, C, H, W) in [-1, 1], detached from the generator.
+
+    Returns:
+        This process's real and fake losses before the update, (K,) each, detached.
+    """
+    gan.discriminator_optimizer.zero_grad()
+    real_losses, fake_losses = discriminator_losses(gan, real_images, fake_images)
+    paired_sum(gan, real_losses, fake_losses).backward()
+    gan.discriminator_optimizer.step()
+    return real_losses.detach(), fake_losses.detach()
+
+
+def update_generator(gan: GAN, fake_images: Tensor, selected: Tensor) -> Tensor:
+    """Updates the generator so that the selected, already updated discriminator takes its images for real.
+
+    Args:
+        gan: its generator and that optimizer are updated in place; no discriminator parameter takes a gradient.
+        fake_images: (N, C, H, W) in [-1, 1], attached to the generator.
+        selected: () int64.
+
+    Returns:
+        This process's generator loss before the update, (), detached.
+    """
+    gan.generator_optimizer.zero_grad()
+    loss = generator_loss(gan, fake_images, selected)
+    loss.backward()
+    gan.generator_optimizer.step()
+    return loss.detach()
+
+
+def discriminator_losses(gan: GAN, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each discriminator's loss on the real and on the fake images, (K,) each."""
+    with gan.autocast():
+        real_logits, fake_logits = gan.ddp_discriminators(real_images, fake_images)
+    return real_loss(real_logits), fake_loss(fake_logits)
+
+
+def paired_sum(gan: GAN, real_losses: Tensor, fake_losses: Tensor) -> Tensor:
+    """What the discriminators minimize: the sum of their paired losses, ().
+
+    Pairing only permutes the terms, so it changes neither the sum nor any gradient: only the selection depends on it.
+    """
+    return (real_losses + gan.pairing(fake_losses)).sum()
+
+
+def generator_loss(gan: GAN, fake_images: Tensor, selected: Tensor) -> Tensor:
+    """The loss of fake images that the selected discriminator is to take for real, ()."""
+    with gan.autocast():
+        logits = gan.discriminators.selected_logits(fake_images, selected)
+    return real_loss(logits)
 
 
 def running_statistics(generator: nn.Module) -> list[Tensor]:
@@ -97,78 +143,7 @@ def running_statistics(generator: nn.Module) -> list[Tensor]:
     return [buffer for buffer in generator.buffers() if buffer.is_floating_point()]
 
 
-def draft(gan: GAN, seeds: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The step's fake images, batch by batch, and the mean of the running statistics that the batches lead to.
-
-    A single batch is made with its graph. Several are made without, and leave the generator as it is.
-    """
-    if len(seeds) == 1:
-        return [generate(gan, seeds[0])], running_statistics(gan.generator)
-    fakes, kept = [], []
-    for latents in seeds:
-        buffers = {name: buffer.clone() for name, buffer in gan.generator.named_buffers()}
-        with torch.no_grad(), gan.autocast():
-            fakes.append(cast(Tensor, functional_call(gan.generator, buffers, (latents,))))
-        kept.append([buffer for buffer in buffers.values() if buffer.is_floating_point()])
-    return fakes, [torch.stack(each).mean(dim=0) for each in zip(*kept, strict=True)]
-
-
-def discriminator_phase(gan: GAN, reals: Sequence[Tensor], fakes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Updates every discriminator to tell real images from fake ones.
-
-    What is differentiated is the sum of the paired errors. Pairing only permutes its terms, so it changes neither the
-    sum nor any gradient: it acts through the selection alone.
-
-    Args:
-        gan: its discriminators and their optimiser are updated in place.
-        reals: batches (N, C, H, W) in [-1, 1].
-        fakes: as many batches (N, C, H, W) in [-1, 1], detached from the generator.
-
-    Returns:
-        This process's real and fake errors before the update, means over the batches, (K,) each, detached.
-    """
-    gan.discriminator_optimizer.zero_grad()
-    found = []
-    for number, (real_images, fake_images) in enumerate(zip(reals, fakes, strict=True), start=1):
-        with nullcontext() if number == len(reals) else without_sync(gan.discriminate):
-            with gan.autocast():
-                real_logits, fake_logits = gan.discriminate(real_images, fake_images)
-            real_losses, fake_losses = real_loss(real_logits), fake_loss(fake_logits)
-            _share((real_losses + gan.pairing(fake_losses)).sum(), len(reals)).backward()
-        found.append((real_losses.detach(), fake_losses.detach()))
-    gan.discriminator_optimizer.step()
-    real_losses, fake_losses = (_mean(errors) for errors in zip(*found, strict=True))
-    return real_losses, fake_losses
-
-
-def generator_phase(gan: GAN, makers: Sequence[Callable[[], Tensor]], selected: Tensor) -> Tensor:
-    """Updates the generator to make the selected, already updated discriminator take its images for real.
-
-    Args:
-        gan: its generator and that optimiser are updated in place; no discriminator parameter takes a gradient.
-        makers: each gives a batch (N, C, H, W) of the discriminator phase, attached to the generator.
-        selected: () int64.
-
-    Returns:
-        This process's generator error before the update, mean over the batches, (), detached.
-    """
-    gan.generator_optimizer.zero_grad()
-    found = []
-    for number, make in enumerate(makers, start=1):
-        with nullcontext() if number == len(makers) else without_sync(gan.generate):
-            fake_images = make()
-            with gan.autocast():
-                logits = gan.discriminators.selected_logits(fake_images, selected)
-            error = real_loss(logits)
-            _share(error, len(makers)).backward()
-        found.append(error.detach())
-    gan.generator_optimizer.step()
-    return _mean(found)
-
-
-def _share(error: Tensor, count: int) -> Tensor:
-    return error if count == 1 else error / count
-
-
-def _mean(errors: Sequence[Tensor]) -> Tensor:
-    return errors[0] if len(errors) == 1 else torch.stack(list(errors)).mean(dim=0)
+def set_running_statistics(generator: nn.Module, values: list[Tensor]) -> None:
+    """Sets them in place; only after the generator's backward pass, which still needs the old ones."""
+    for statistic, value in zip(running_statistics(generator), values, strict=True):
+        statistic.copy_(value)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
-from d3gan.training.step import train_step
 from tests.distributed.processes import ROOT, torchrun
 from tests.distributed.programs import STEPS, batch, config, gradients_of, state_of
 
@@ -90,7 +90,7 @@ def test_a_step_has_one_exchange_beside_the_gradients(found: list[dict[str, Any]
 
 
 def test_a_failure_of_one_process_is_every_processs(found: list[dict[str, Any]]) -> None:
-    of_one, of_all = "ConfigError: process 1 on HOST: no such thing", "ExternalError: all alike"
+    of_one, of_all = "ConfigError: rank 1 on HOST: no such thing", "ExternalError: all alike"
     assert [ranks["failures"] for ranks in found] == [[of_one, of_all, "well", "ValueError: a defect"]] * 2
 
 
@@ -100,7 +100,7 @@ def test_accumulated_batches_are_what_as_many_processes_would_do(K: int) -> None
     for step in range(STEPS):
         shards = [batch(step, rank) for rank in range(3)]
         real_images, latents = (torch.cat(each) for each in zip(*shards, strict=True))
-        result = train_step(ours, real_images, latents, grad_accum_steps=3)
+        result = step_in_parts(3)(ours, real_images, latents)
         assert int(result.selected) == plain_step(plain, shards)[0]
     expected = state_of(plain)
     for key, value in state_of(ours).items():
