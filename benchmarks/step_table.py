@@ -74,8 +74,9 @@ def notes(results: dict[str, Any]) -> list[str]:
         step_seconds = statistics.median(seconds[model, size, "ours", precision])
         moved = entry["bytes"] / 1e9 / statistics.median(speeds)
         lines.append(
-            f"- {model}, {precision}, batch {size}: {1000 * step_seconds:.0f} ms; {1000 * floor:.0f} ms for arithmetic "
-            f"at the matrix product's rate, {1000 * moved:.0f} ms for {entry['bytes'] / 1e9:.2f} GB at the copy's"
+            f"- {model}, {precision}, batch {size}: {1000 * step_seconds:.0f} ms; {1000 * floor:.0f} ms for "
+            f"arithmetic at the matrix product's rate, {1000 * moved:.0f} ms for {entry['bytes'] / 1e9:.2f} GB at "
+            "the copy's"
         )
     ours, published = (bytes_ / 1e9 for bytes_ in results["peak_memory"])
     lines.append(f"- peak resident memory: {ours:.1f} GB with all our rows, {published:.1f} GB with the others")
