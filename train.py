@@ -1,4 +1,4 @@
-"""The seed's single-device command: ``python train.py`` reads config.ini; every key is also a flag."""
+"""The original program's single-device command: ``python train.py`` reads config.ini; every key is also a flag."""
 
 import sys
 

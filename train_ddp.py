@@ -1,4 +1,4 @@
-"""The seed's multi-device command: ``python train_ddp.py`` trains on all visible GPUs, one process each.
+"""The original program's multi-GPU command: ``python train_ddp.py`` trains on all visible GPUs, one process each.
 
 It is ``python train.py --workers-per-node auto``; ``torchrun train_ddp.py`` works too.
 """

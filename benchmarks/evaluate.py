@@ -26,16 +26,17 @@ from d3gan.config.presets import load_preset
 from d3gan.devices import resolve_device
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.evaluation.evaluate import EvaluationSpec, evaluate
+from d3gan.evaluation.evaluate import evaluate
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import Inception
 from d3gan.evaluation.extractors.inception_network import InceptionV3
-from d3gan.evaluation.feature_statistics import collect
+from d3gan.evaluation.feature_statistics import collect_statistics
 from d3gan.evaluation.metrics.fid import Gaussian, Moments, frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
-from d3gan.evaluation.metrics.prdc import neighbours
+from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import reference_from
+from d3gan.evaluation.setup import EvaluationSpec
 from d3gan.memory import peak_memory
 from d3gan.runs.jsonl import read_evaluations
 
@@ -110,19 +111,19 @@ def statistics_rows() -> dict[str, Callable[[], object]]:
         ),
         "factor of a reference": lambda: Gaussian(reference.mean, reference.covariance).factor,
         "KID, 100 subsets of 1,000": lambda: kernel_distance(features[0], features[1], generator),
-        "precision, recall, density, coverage, 10,000 images": lambda: neighbours(features[0], features[1]),
+        "precision, recall, density, coverage, 10,000 images": lambda: neighbors(features[0], features[1]),
     }
 
 
 def _memory(queue: Any) -> None:
     """In a process of its own: peak memory before and after 50,000 fakes against a reference of 50,000."""
     extractor = Projection()
-    collect(noise, 500, extractor, Group(), score=True)
+    collect_statistics(noise, 500, extractor, Group(), score=True)
     before = peak_memory()
-    collected = collect(noise, MANY, extractor, Group(), score=False)
-    assert collected is not None
-    reference = reference_from(collected, "noise", "noise", extractor)
-    del collected
+    real = collect_statistics(noise, MANY, extractor, Group(), score=False)
+    assert real is not None
+    reference = reference_from(real, "noise", "noise", extractor)
+    del real
     evaluate(noise, EvaluationSpec(("fid", "is", "kid", "prdc"), MANY), reference, extractor, Group())
     queue.put((before, peak_memory()))
 

@@ -18,7 +18,7 @@ from variants import plain_convolutions
 
 from d3gan import TrainConfig, train
 from d3gan.comparison.formatting import interval_text, p_text, ratio_text
-from d3gan.comparison.grouping import figures_by_dataset
+from d3gan.comparison.grouping import metrics_by_dataset
 from d3gan.comparison.runs import read_runs
 from d3gan.comparison.statistics import paired_ratio, ratio_interval
 
@@ -63,8 +63,8 @@ def main() -> None:
     options = parser.parse_args()
     paths = {way: [run_of(options, way, seed) for seed in range(options.seeds)] for way in WAYS}
     runs = {way: read_runs(found) for way, found in paths.items()}
-    (figures,) = figures_by_dataset([run for found in runs.values() for run in found]).values()
-    fid = figures.fid
+    (metrics,) = metrics_by_dataset([run for found in runs.values() for run in found]).values()
+    fid = metrics.fid
     values = {way: [[line[fid] for line in run.evaluations] for run in found] for way, found in runs.items()}
     steps = [line["step"] for line in runs[next(iter(WAYS))][0].evaluations]
     print(f"\n{fid}, {options.seeds} seeds\n\n| step | {' | '.join(WAYS)} |\n|---{'|---' * len(WAYS)}|")

@@ -1,4 +1,4 @@
-"""Commands as a person types them: exit codes, one line an error, what is written where."""
+"""Commands as a person types them: exit codes, one line per error, what is written where."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_config_ini_in_the_current_folder_is_read(
 
 
 @pytest.mark.parametrize("script", ["train.py", "train_ddp.py"])
-def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None:
+def test_the_original_programs_commands(script: str, pictures: Path, tmp_path: Path) -> None:
     flags = as_flags(tiny_settings(pictures, tmp_path / "run", max_steps=2))
     done = subprocess.run(
         [sys.executable, str(ROOT / script), *flags], capture_output=True, text=True, check=False, cwd=tmp_path
@@ -62,7 +62,7 @@ def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (tmp_path / "run" / "generator.safetensors").is_file()
-    assert ("no GPU to compute on: one process" in done.stdout) == (script == "train_ddp.py")
+    assert ("no GPU found: starting one CPU process" in done.stdout) == (script == "train_ddp.py")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None
         ("train --dataset minst", "dataset = minst: is neither"),
         ("train --device tpu", "device = 'tpu': must be auto, cpu, cuda, cuda:N or mps"),
         ("train --device cpu:3", "device = 'cpu:3': must be auto, cpu"),
-        ("sample RUN --num 10001", "--num 10001: a picture shows at most 10,000 images; --npz"),
+        ("sample RUN --num 10001", "--num 10001: a PNG shows at most 10,000 images; --npz"),
         ("train --device cuda:77", "device = 'cuda:77': this machine shows PyTorch"),
         ("trian", "trian: unknown command (did you mean 'train'?)"),
         ("data fetsh mnist", "data fetsh: unknown command (did you mean 'data fetch'?)"),
@@ -91,10 +91,10 @@ def test_the_seeds_commands(script: str, pictures: Path, tmp_path: Path) -> None
         ("sample nowhere", "nowhere: holds no run of d3gan"),
         ("sample RUN --num 0", "num = 0: must be from 1"),
         ("sample RUN --out grid.jpg", "--out grid.jpg: the name must end in .png"),
-        ("sample RUN --animate --out a.mp4", "--out a.mp4: an animation's name must end in .gif or .webp"),
+        ("sample RUN --animate --out a.mp4", "--out a.mp4: the name of an animation must end in .gif or .webp"),
         ("sample RUN --npz a.npy", "--npz a.npy: the name must end in .npz"),
-        ("sample RUN --animate --interpolate", "--interpolate and --animate: give one of them"),
-        ("sample RUN --interpolate --num 1", "at least two images a row"),
+        ("sample RUN --animate --interpolate", "--interpolate and --animate: give only one of them"),
+        ("sample RUN --interpolate --num 1", "at least two images per row"),
         ("sample RUN more", "more: unexpected"),
         ("export RUN --format onx", "--format = 'onx': must be safetensors, onnx (did you mean 'onnx'?)"),
     ],
@@ -117,7 +117,7 @@ def test_a_bad_value_gets_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir()), "an error leaves nothing behind"
 
 
-def test_a_fault_in_the_world_gets_one_line_and_exit_code_1(
+def test_an_external_fault_gets_one_line_and_exit_code_1(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     damaged = tmp_path / "g.safetensors"
@@ -150,7 +150,7 @@ def test_a_defect_shows_its_traceback_on_request_alone(
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), RuntimeError("can't allocate memory")]
 )
-def test_too_little_memory_is_told_as_such(
+def test_too_little_memory_is_reported_as_such(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: Any) -> int:
@@ -173,7 +173,7 @@ def test_a_flag_beats_a_bad_value_in_the_file_and_the_files_mistakes_are_the_fil
     assert capsys.readouterr().err == f"d3gan: error: {file}: batch_size = 1: must be from 2 to 1000000\n"
 
 
-def test_the_seeds_type_is_a_flag_too(pictures: Path, tmp_path: Path) -> None:
+def test_the_original_programs_type_is_a_flag_too(pictures: Path, tmp_path: Path) -> None:
     settings = tiny_settings(pictures, tmp_path / "run", max_steps=1)
     settings["type"] = settings.pop("dataset")
     assert main(["train", *as_flags(settings)]) == 0
@@ -281,7 +281,7 @@ def test_exported_onnx_makes_the_same_images_at_any_batch_size(run: Path, tmp_pa
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     path = tmp_path / "g.onnx"
-    # A process of its own: the exporter leaves warnings behind that would fail other tests.
+    # In a separate process: the exporter leaves warnings behind that would fail other tests.
     done = subprocess.run(
         [sys.executable, "-m", "d3gan", "export", str(run), "--format", "onnx", "--out", str(path)],
         capture_output=True,

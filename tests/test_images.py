@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from d3gan.errors import ConfigError
-from d3gan.images import captioned, from_uint8, grid, interpolate, save_animation, save_png, to_uint8
+from d3gan.images import captioned, from_uint8, image_grid, interpolate, save_animation, save_png, to_uint8
 
 
 def test_every_pixel_value_survives_the_way_there_and_back() -> None:
@@ -26,18 +26,18 @@ def test_values_are_rounded_and_clipped_never_stretched_or_wrapped() -> None:
 def test_a_grid_lays_images_out_row_by_row() -> None:
     images = np.zeros((5, 3, 4, 6), np.uint8)
     images[:] = np.arange(1, 6, dtype=np.uint8)[:, None, None, None]
-    pixels = np.asarray(grid(images, columns=3, gap=1))
+    pixels = np.asarray(image_grid(images, columns=3, gap=1))
     assert pixels.shape == (2 * 5 + 1, 3 * 7 + 1, 3)
     assert pixels[1, 1].tolist() == [1, 1, 1]
     assert pixels[1, 15].tolist() == [3, 3, 3]
     assert pixels[6, 8].tolist() == [5, 5, 5]
     assert pixels[6, 15].tolist() == pixels[0, 0].tolist() == [0, 0, 0]
-    assert grid(images[:, :1]).mode == "L"
-    assert grid(images[:1], columns=8).size == (10, 8)
+    assert image_grid(images[:, :1]).mode == "L"
+    assert image_grid(images[:1], columns=8).size == (10, 8)
 
 
 def test_a_png_holds_the_pixels_and_its_text(tmp_path: Path) -> None:
-    image = grid(np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8))
+    image = image_grid(np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8))
     save_png(image, tmp_path / "deep" / "a.png", {"step": "7"})
     with Image.open(tmp_path / "deep" / "a.png") as read:
         assert np.array_equal(np.asarray(read), np.asarray(image))

@@ -1,4 +1,4 @@
-"""What is handed out: its names and numbers agree, and the built wheel works away from the checkout."""
+"""The distributed package: names and numbers agree, pages name files that exist, and the built wheel works."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from d3gan.config.presets import preset_names
 from tests.conftest import IMAGES, tiny_settings
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 Run = Callable[..., str]
 
 
@@ -37,25 +38,44 @@ def named_extras() -> list[tuple[str, str]]:
     files = [ROOT / ".ci/run", *(path for path in ROOT.iterdir() if path.is_file() and path.suffix != ".cff")]
     files += [path for folder in ("docs", "src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*")]
     binary = {".png", ".webp", ".pyc"}
-    found = []
+    named = []
     for file in files:
         if file.is_file() and file.suffix not in binary:
             for extras in re.findall(r"""(?:\bd3gan|["' ]\.)\[([a-z][a-z0-9,-]*)\]""", file.read_text()):
-                found += [(str(file.relative_to(ROOT)), extra) for extra in extras.split(",")]
-    return found
+                named += [(str(file.relative_to(ROOT)), extra) for extra in extras.split(",")]
+    return named
 
 
 def test_every_extra_that_is_named_exists() -> None:
-    found = named_extras()
+    named = named_extras()
     assert {"README.md", "Makefile", "docs/cluster/Dockerfile", "src/d3gan/sampling/export.py"} <= {
-        file for file, _ in found
+        file for file, _ in named
     }
-    assert [each for each in found if each[1] not in PROJECT["optional-dependencies"]] == []
+    assert [each for each in named if each[1] not in PROJECT["optional-dependencies"]] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/algorithm.md"])
+def test_every_source_file_that_a_page_names_exists(page: str) -> None:
+    paths = re.findall(r"[`(](?:\.\./)?((?:src|tests|docs|benchmarks)/[^`)#*\s]*)", (ROOT / page).read_text())
+    assert len(paths) > 2
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_map_of_the_rooms_is_the_order_of_imports_that_is_checked() -> None:
+    """CONTRIBUTING.md's table has one row per layer of import-linter, and every room of the package is in it."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    (contract,) = PYPROJECT["tool"]["importlinter"]["contracts"]
+    assert rows == [[name.removeprefix("d3gan.") for name in layer.split(" | ")] for layer in contract["layers"]]
+    package = ROOT / "src" / "d3gan"
+    modules = [*package.glob("*.py"), *(path.parent for path in package.glob("*/__init__.py"))]
+    rooms = {path.stem for path in modules} - {"__init__", "__main__"}
+    assert rooms == {room for row in rows for room in row}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source archive, which lies beside it."""
+    """The wheel, built from the source archive, which is in the same folder."""
     pytest.importorskip("build", reason="build is not installed: pip install 'd3gan[package]'")
     folder = tmp_path_factory.mktemp("dist")
     words = [sys.executable, "-m", "build", "--no-isolation", f"--outdir={folder}", str(ROOT)]
@@ -73,7 +93,8 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = environment / "bin" / "python"
     pip = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, str(built)], check=True)
-    # The lines of a .pth file go on the path as they are: an editable d3gan's own .pth file, over there, is not read.
+    # Python adds the lines of a .pth file to its path, but does not read the .pth files in those folders: an editable
+    # d3gan there stays out.
     borrowed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (own_packages,) = environment.glob("lib/python*/site-packages")
     (own_packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")

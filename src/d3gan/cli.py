@@ -1,4 +1,4 @@
-"""The command line. It alone decides exit codes: 0 done, 1 a fault in the world, 2 a bad value, 128 + n signal n.
+"""The command line. It alone decides exit codes: 0 done, 1 an external fault, 2 a bad value, 128 + n signal n.
 
 Nothing here imports torch before a command needs it.
 """
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
+from d3gan.config.shared_flags import Debug
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.options import DataFetch, DataList, DataVerify
 from d3gan.data.published.catalog import find_dataset
@@ -41,29 +42,28 @@ class Call(NamedTuple):
     """How a command was called."""
 
     program: str
-    """What messages call the program."""
+    """Name of the program in messages."""
     arguments: list[str]
     """The command and its flags."""
 
     def __str__(self) -> str:
-        """The line to type to call it so again."""
+        """The line that repeats the call."""
         return shlex.join([*self.program.split(), *self.arguments])
 
 
 @dataclass(frozen=True)
 class Presets:
-    """List the configs that --preset knows, or print one of them to make your own of."""
+    """List the configs that --preset accepts, or print one of them as a start for your own."""
 
     name: tyro.conf.Positional[str] = ""
-    """Name of a preset, to print its .ini file. Empty: list all, what each is for, its cost, what to expect."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Name of the preset whose .ini file to print. Default: list all with purpose, cost and expected result."""
+    debug: Debug = False
 
 
 def run_train(flags: Train, call: Call) -> int:
     """Trains; see ``d3gan.training.loop``."""
     if flags.workers_per_node and not started_by_launcher():
-        again = "the same command goes on from the last checkpoint, and --max-restarts N does so by itself"
+        again = "the same command resumes from the last checkpoint; --max-restarts N does so automatically"
         return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug, again)
     from d3gan.training.loop import train
     from d3gan.training.progress import terminal_display
@@ -74,7 +74,7 @@ def run_train(flags: Train, call: Call) -> int:
         logger.info(f"stopped by {result.interrupted_by.name} at step {result.step}; saved. Resume with: {call}")
         return 128 + result.interrupted_by
     if result.step > result.last_step:
-        logger.info(f"{result.run} has {result.step} steps already; nothing was left to do")
+        logger.info(f"{result.run} has {result.step} steps already; nothing is left to do")
     logger.info(
         f"done: {result.step} steps; samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
     )
@@ -98,7 +98,7 @@ def run_scale(flags: Scale, call: Call) -> int:
 
 
 def run_evaluate(flags: Evaluate, _call: Call) -> int:
-    """Measures; see ``d3gan.evaluation``."""
+    """Evaluates a generator or a folder of images; see ``d3gan.evaluation``."""
     import json
 
     from d3gan.evaluation.command import measure, measure_text
@@ -115,7 +115,7 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
 def run_sample(flags: Sample, _call: Call) -> int:
     """Writes images; see ``d3gan.sampling.generate``."""
     from d3gan.runs.directory import home_of
-    from d3gan.sampling.files import write_animation, write_array, write_grid, write_interpolation
+    from d3gan.sampling.files import write_animation, write_array, write_image_grid, write_interpolation
 
     home = home_of(flags.run)
     if flags.animate:
@@ -131,33 +131,33 @@ def run_sample(flags: Sample, _call: Call) -> int:
         print(flags.npz)
     else:
         path = Path(flags.out or home / "grid.png")
-        write_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
+        write_image_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
         print(path)
     return 0
 
 
 def run_compare(flags: Compare, call: Call) -> int:
-    """Trains a grid of runs and compares them; see ``d3gan.comparison``."""
-    from d3gan.sweep.command import planned, study
+    """Trains the runs of a sweep and compares them; see ``d3gan.sweep``."""
+    from d3gan.sweep.command import dry_run, run_sweep
 
     if flags.dry_run:
-        print("\n".join(planned(flags)))
+        print("\n".join(dry_run(flags)))
         return 0
-    found = study(flags)
-    if found.stopped_by is not None:
-        print(f"stopped by {found.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
-        return 128 + found.stopped_by
-    if found.page is not None:
-        print(f"\n{found.verdict}\n\nfigures: {found.page.parent / 'figures'}\nthe page: {found.page.resolve()}")
-    if found.failed:
+    result = run_sweep(flags)
+    if result.stopped_by is not None:
+        print(f"stopped by {result.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
+        return 128 + result.stopped_by
+    if result.page is not None:
+        print(f"\n{result.verdict}\n\nfigures: {result.page.parent / 'figures'}\nthe page: {result.page.resolve()}")
+    if result.failed:
         raise ExternalError(
-            f"of {flags.out}, {len(found.failed)} failed: {', '.join(run.name for run in found.failed)}"
+            f"of {flags.out}, {len(result.failed)} failed: {', '.join(run.name for run in result.failed)}"
         )
     return 0
 
 
 def run_report(flags: Report, _call: Call) -> int:
-    """Writes the page about some runs; see ``d3gan.report``."""
+    """Writes a page about finished runs; see ``d3gan.report``."""
     from d3gan.report.write import write_report
 
     print(write_report(flags.runs, flags.out, flags.against))
@@ -165,7 +165,7 @@ def run_report(flags: Report, _call: Call) -> int:
 
 
 def run_export(flags: Export, _call: Call) -> int:
-    """Writes the generator in another form; see ``d3gan.sampling.export``."""
+    """Writes the generator in another file format; see ``d3gan.sampling.export``."""
     from d3gan.sampling.export import export
 
     print(export(flags.run, flags.format, flags.out))
@@ -173,7 +173,7 @@ def run_export(flags: Export, _call: Call) -> int:
 
 
 def preset_lines() -> list[str]:
-    """What ``d3gan presets`` prints: of each preset its purpose, its cost, and what to expect of it."""
+    """The lines of ``d3gan presets``: purpose, cost and expected result of each preset."""
     lines = []
     for name in preset_names():
         purpose, expected = preset_header(name)
@@ -184,9 +184,9 @@ def preset_lines() -> list[str]:
 
 
 def _cost_text(name: str) -> str:
-    """The arithmetic of training once with one process; the evaluations come on top of it."""
+    """Arithmetic of training once with one process, without the evaluations."""
     config = load_preset(name)
-    flops = flops_an_image(config)
+    flops = flops_per_image(config)
     dataset = find_dataset(config.dataset)
     if dataset is None:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"
@@ -199,7 +199,7 @@ def _cost_text(name: str) -> str:
 
 
 def run_presets(flags: Presets, _call: Call) -> int:
-    """Prints what there is, or one of them."""
+    """Lists the presets, or prints one of them."""
     if flags.name:
         print(preset_text(flags.name), end="")
     else:
@@ -208,7 +208,7 @@ def run_presets(flags: Presets, _call: Call) -> int:
 
 
 def run_data_list(flags: DataList, _call: Call) -> int:
-    """Prints the catalog."""
+    """Prints the catalog of data sets."""
     from d3gan.data.published.commands import catalog_lines
 
     print("\n".join(catalog_lines(flags.data_dir or None)))
@@ -228,12 +228,12 @@ def run_data_verify(flags: DataVerify, _call: Call) -> int:
     from d3gan.data.published.verify import verify
 
     verify(flags.name, data_dir=flags.data_dir or None)
-    print(f"{flags.name}: all is well")
+    print(f"{flags.name}: all files are intact")
     return 0
 
 
-# What follows the program's name -> what holds its flags (its docstring is the help; fields without a default are
-# given by place), and what does the work.
+# A command's words -> the dataclass of its flags (its docstring is the help; fields without a default are positional)
+# and the function that runs it.
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "train": (Train, run_train),
     "evaluate": (Evaluate, run_evaluate),
@@ -249,8 +249,8 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
 }
 
 
-class _Lines(logging.Handler):
-    """Shows what d3gan logs as plain lines: on rank 0 alone, on standard output unless that is taken."""
+class _LogHandler(logging.Handler):
+    """Prints log messages as plain lines, on rank 0 alone: to standard output, or with --json to standard error."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -261,7 +261,7 @@ class _Lines(logging.Handler):
         self.addFilter(lambda _record: is_main)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints a line. A reader who has left is an error like any other."""
+        """Prints a message. Unlike other handlers, it lets a closed pipe raise; ``main`` handles it."""
         level = "warning: " if record.levelno >= logging.WARNING else ""
         print(level + record.getMessage(), file=sys.stderr if self.to_stderr else sys.stdout, flush=True)
 
@@ -275,18 +275,18 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
     """Runs one command.
 
     Args:
-        arguments: what follows the program's name.
-        program: the name that messages call it by.
+        arguments: the words after the program's name.
+        program: its name in messages.
 
     Returns:
         The exit code.
     """
     debug = "--debug" in arguments
-    handler = _Lines()
+    handler = _LogHandler()
     logger.addHandler(handler)
     try:
         code = _dispatch(list(arguments), program, handler)
-        sys.stdout.flush()  # here, where a closed pipe is still caught
+        sys.stdout.flush()  # a closed pipe raises here, not at exit
         return leave(code)
     except KeyboardInterrupt:
         if first_on_host("interrupted"):
@@ -297,9 +297,6 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
 
         silence_output()
         return leave(141)
-    except (ConfigError, ExternalError) as error:
-        report(program, error, debug)
-        return leave(code_of(error))
     except Exception as error:
         report(program, error, debug)
         return leave(code_of(error))
@@ -307,7 +304,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         logger.removeHandler(handler)
 
 
-def _dispatch(arguments: list[str], program: str, handler: _Lines) -> int:
+def _dispatch(arguments: list[str], program: str, handler: _LogHandler) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview("", program))
         return 0
@@ -325,7 +322,7 @@ def _dispatch(arguments: list[str], program: str, handler: _Lines) -> int:
     name = " ".join(arguments[:words])
     owner, work = COMMANDS[name]
     flags = parse_flags(owner, arguments[words:], f"{program} {name}")
-    handler.to_stderr = getattr(flags, "json", False)  # then standard output holds the object alone
+    handler.to_stderr = getattr(flags, "json", False)  # standard output holds the JSON object alone
     return work(flags, Call(program, arguments))
 
 

@@ -1,4 +1,4 @@
-"""Which device a process computes on, and in which arithmetic."""
+"""The device a process computes on, and its precision."""
 
 import platform
 from contextlib import suppress
@@ -36,7 +36,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The arithmetic a name stands for; ``auto`` takes bf16 where the hardware computes in it, else float32.
+    """The precision a name stands for; ``auto`` takes bf16 if the hardware computes in it, else float32.
 
     Raises:
         ConfigError: the device cannot compute in the precision asked for.
@@ -51,7 +51,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def device_name(device: torch.device) -> str:
-    """What the maker calls it, as far as the system tells."""
+    """The product name, as far as the system knows it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
@@ -65,7 +65,7 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Underscored, but PyTorch has no public name for it; where it is gone we fall back to float32.
+        # Private, but PyTorch has no public name for it; without it we fall back to float32.
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return False
 

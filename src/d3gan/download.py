@@ -1,10 +1,10 @@
-"""One file over HTTP(S), continued where an earlier attempt stopped."""
+"""Downloads one file over HTTP(S), resuming an earlier attempt."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 20  # bytes read at once
+CHUNK = 1 << 20  # bytes read at a time
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 TRIES = 2
@@ -14,30 +14,30 @@ class DownloadError(Exception):
     """A download failed; the message says why.
 
     Attributes:
-        host_failed: Whether the host itself did not answer, so that asking it for another file is useless.
-        broke_off: Whether it began well, so that another try may go on from there.
+        host_failed: Whether the host did not answer at all, so that asking it for another file is useless.
+        broke_off: Whether the transfer had begun, so that another attempt may resume it.
     """
 
-    def __init__(self, why: str, *, host_failed: bool = False, broke_off: bool = False) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, *, host_failed: bool = False, broke_off: bool = False) -> None:
+        super().__init__(reason)
         self.host_failed = host_failed
         self.broke_off = broke_off
 
 
 def download(url: str, part: Path, size: int | None, advance: Callable[[int], None]) -> None:
-    """Downloads ``url`` into ``part``, continuing what an earlier call left there.
+    """Downloads ``url`` into ``part``, resuming after the bytes that are already there.
 
-    A break half-way is tried once more, from where it broke. Proxies are taken from the environment. The content is
-    not checked here; OSError from writing is let through.
+    If the connection breaks, tries once more from that point. Proxies come from the environment. Does not check the
+    content; raises OSError if writing fails.
 
     Args:
-        url: Where the file is.
-        part: Where its bytes go; kept when the download breaks, so that the next call continues it.
-        size: Length in bytes the whole file must have, or None where unknown.
-        advance: Called with the number of bytes each time some are there; negative when starting anew.
+        url: The file's address.
+        part: The file to write; stays when the download breaks, so that the next call can resume it.
+        size: Length of the whole file in bytes, or None if unknown.
+        advance: Called with the number of new bytes; negative when the download starts anew.
 
     Raises:
-        DownloadError: the host cannot be reached, refuses, or sends another length than expected.
+        DownloadError: the host is unreachable, refuses, or sends another length than expected.
     """
     have = part.stat().st_size if part.exists() else 0
     if size is not None and have > size:
@@ -57,10 +57,10 @@ def download(url: str, part: Path, size: int | None, advance: Callable[[int], No
 
 
 def _transfer(url: str, part: Path, have: int, size: int | None, advance: Callable[[int], None]) -> None:
-    """One request, for what ``part`` lacks."""
+    """Requests the bytes that ``part`` lacks, and appends them."""
     import requests
 
-    # The file is wanted as it lies there: a .gz must arrive packed.
+    # The file must arrive as the host stores it: a .gz still packed.
     headers = {"Accept-Encoding": "identity", "User-Agent": "d3gan"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -73,7 +73,7 @@ def _transfer(url: str, part: Path, have: int, size: int | None, advance: Callab
         if start == 0 and have:
             advance(-have)
         if response.status_code not in (200, 206):
-            # 416: what is there already is no beginning of this file.
+            # 416: the bytes already there are not the beginning of this file.
             useless = response.status_code == 416
             if useless:
                 part.unlink(missing_ok=True)
@@ -86,12 +86,12 @@ def _transfer(url: str, part: Path, have: int, size: int | None, advance: Callab
 
 
 def _start_of(response: Any, have: int) -> int:
-    """Where the bytes of this answer belong: ``have``, or 0 where the server sends the whole file."""
+    """The offset of the response's first byte: ``have``, or 0 if the server sends the whole file."""
     if response.status_code != 206:
         return 0
-    given = response.headers.get("Content-Range", "")
-    if not given.startswith(f"bytes {have}-"):
-        raise DownloadError(f"was asked for bytes from {have} on and sent '{given}'")
+    content_range = response.headers.get("Content-Range", "")
+    if not content_range.startswith(f"bytes {have}-"):
+        raise DownloadError(f"was asked for bytes from {have} on and sent '{content_range}'")
     return have
 
 
@@ -117,12 +117,12 @@ def _receive(response: Any, part: Path, start: int, expected: int | None, advanc
 
 
 def _plain(error: Exception) -> str:
-    """The reason inside the layers that requests and urllib3 wrap around it."""
+    """The innermost reason of an error of requests and urllib3."""
     reason: BaseException = error
     while True:
         inner = getattr(reason, "reason", None) or (reason.args[0] if reason.args else None)
         if not isinstance(inner, BaseException):
             break
         reason = inner
-    # urllib3 puts the object that failed before the reason: "HTTPSConnection(host=..., port=443): reason".
+    # urllib3 writes the object that failed before the reason: "HTTPSConnection(host=..., port=443): reason".
     return " ".join(str(reason).split("): ", 1)[-1].split()) or type(error).__name__

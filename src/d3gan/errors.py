@@ -11,8 +11,7 @@ from collections.abc import Iterable
 class ConfigError(Exception):
     """A value the user gave is not usable: exit code 2.
 
-    The message is one line: the key or flag, the value, what is allowed. It is no ``ValueError`` because tyro
-    catches those while it builds a dataclass and prints them in a frame of its own.
+    The message is one line: the key or flag, the value, what is allowed.
     """
 
 

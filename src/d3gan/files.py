@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; every fault of the disk is told with its path and a way out."""
+"""Files that are written whole or not at all; every disk error names its path and a way out."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
-    """Turns an operating-system error inside the block into a ExternalError that names ``path`` and a way out."""
+    """Turns an operating-system error inside the block into an ExternalError that names ``path`` and a way out."""
     try:
         yield
     except OSError as error:
@@ -25,7 +25,7 @@ def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Makes a folder where it is missing, and finds out whether files can be written there.
+    """Makes a folder if it is missing, and checks that files can be written there.
 
     Raises:
         ExternalError: they cannot.
@@ -49,7 +49,7 @@ def replace(part: Path, path: Path) -> None:
 
 @contextmanager
 def replace_file(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[IO[Any]]:
-    """A binary file that takes the name ``path`` once the block ends well, and vanishes otherwise.
+    """A binary file that gets the name ``path`` when the block succeeds, and is deleted otherwise.
 
     Whatever happens, ``path`` holds either its old content or all of the new. The name it is written under is fixed,
     so what a killed process left is overwritten: where two processes may write one path, hold a lock.

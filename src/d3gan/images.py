@@ -1,4 +1,4 @@
-"""Value ranges, grids, animations and interpolations of images."""
+"""Value ranges, image grids, animations and interpolations."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from d3gan.files import replace_file
 
 
 def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Maps uint8 0..255 linearly to [-1, 1]; the shape stays."""
+    """Maps uint8 0..255 linearly to [-1, 1], of the same shape."""
     return images.to(dtype).div_(127.5).sub_(1.0)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Maps [-1, 1] linearly to uint8 0..255, rounded to the nearest and clipped; the shape stays."""
+    """Maps [-1, 1] linearly to uint8 0..255, rounded to the nearest and clipped, of the same shape."""
     return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def grid(images: npt.NDArray[np.uint8], columns: int = 0, gap: int = 2) -> Image.Image:
-    """Lays images out row by row.
+def image_grid(images: npt.NDArray[np.uint8], columns: int = 0, gap: int = 2) -> Image.Image:
+    """Arranges images row by row.
 
     Args:
         images: (N, C, H, W) uint8, C = 1 or 3, N >= 1.
-        columns: images a row; 0 makes the grid as square as it can be.
-        gap: pixels of black between images and around them.
+        columns: images per row; 0 makes the grid as square as possible.
+        gap: width of black borders between and around images, in pixels.
     """
     count, channels, height, width = images.shape
     columns = min(columns or math.ceil(math.sqrt(count)), count)
@@ -43,7 +43,7 @@ def grid(images: npt.NDArray[np.uint8], columns: int = 0, gap: int = 2) -> Image
 
 
 def save_png(image: Image.Image, path: Path, text: dict[str, str] | None = None) -> None:
-    """Writes a PNG whole or not at all, with text entries such as the step it was made at."""
+    """Writes a PNG whole or not at all, with text entries such as the training step."""
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
@@ -52,12 +52,12 @@ def save_png(image: Image.Image, path: Path, text: dict[str, str] | None = None)
 
 
 def enlarged(image: Image.Image, scale: int) -> Image.Image:
-    """The image ``scale`` times as large, without smoothing."""
+    """Enlarges an image ``scale`` times, without smoothing."""
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
 def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
-    """The image enlarged ``scale`` times, with a line of text on a strip below it."""
+    """Enlarges an image ``scale`` times and adds a line of text on a strip below it."""
     large = enlarged(image.convert("RGB"), scale)
     size = max(11, large.height // 22)
     framed = Image.new("RGB", (large.width, large.height + size + 8), "black")
@@ -67,7 +67,7 @@ def captioned(image: Image.Image, caption: str, scale: int = 1) -> Image.Image:
 
 
 def joined(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Images side by side on black, their upper edges in line."""
+    """Joins images side by side on black, with aligned upper edges."""
     width = sum(image.width for image in images) + gap * (len(images) - 1)
     canvas, left = Image.new("RGB", (width, max(image.height for image in images))), 0
     for image in images:
@@ -77,13 +77,13 @@ def joined(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 200) -> None:
-    """Writes frames of one size as an endless animation, .gif or .webp by the suffix; the last stays longer.
+    """Writes frames of one size as an endless animation, .gif or .webp by the suffix; the last frame stays longer.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: the path has another suffix.
     """
     if path.suffix.lower() not in (".gif", ".webp"):
-        raise ConfigError(f"--out {path}: an animation's name must end in .gif or .webp")
+        raise ConfigError(f"--out {path}: the name of an animation must end in .gif or .webp")
     durations = [milliseconds] * (len(frames) - 1) + [max(milliseconds, 1500)]
     with replace_file(path) as file:
         frames[0].save(
@@ -94,7 +94,7 @@ def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int 
 def interpolate(start: Tensor, end: Tensor, count: int) -> Tensor:
     """Latents on the great-circle arc from one latent to another.
 
-    Gaussian latents of many dimensions lie near a sphere; a straight line would leave it in the middle
+    Gaussian latents of many dimensions are close to a sphere; a straight line would leave it in the middle
     (White: Sampling Generative Networks, arXiv:1609.04468).
 
     Args:
@@ -105,7 +105,7 @@ def interpolate(start: Tensor, end: Tensor, count: int) -> Tensor:
     Returns:
         (R, count, nz).
     """
-    # On nearly parallel or opposite latents the arc is not defined well; there the straight line serves.
+    # The arc between nearly parallel or opposite latents is ill-defined; a straight line replaces it.
     share = torch.linspace(0, 1, count, dtype=start.dtype)[None, :, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
     angle = cosine.acos()[:, None, None]

@@ -1,4 +1,4 @@
-"""How this process holds memory for tensors on the CPU."""
+"""Memory of this process: how it is kept for tensors on the CPU, and the most it has used."""
 
 import ctypes
 import sys
@@ -15,7 +15,7 @@ def peak_memory() -> int:
 
         return int(psutil.Process().memory_info().peak_wset)
     with suppress(OSError, StopIteration, ValueError):
-        # Not getrusage, where Linux adds what the process was started from: a large program's child would look large.
+        # Not getrusage: on Linux it includes the parent process, so the child of a large program would look large.
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     import resource
@@ -24,7 +24,8 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _peak_device_memory(device: torch.device) -> int | None:
+def peak_device_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors of this process have taken on a CUDA device; None on others."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
@@ -33,7 +34,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_memory() -> None:
-    """Has the C library keep what tensors give back, for the next ones; where it is not glibc nothing happens.
+    """Makes glibc keep memory that tensors free, for the next ones; does nothing with another C library.
 
     By default it fetches a large tensor's memory from the system, which clears it page by page, and gives it back
     some microseconds later: thousands of pages in each training step (docs/performance.md).

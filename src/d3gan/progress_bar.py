@@ -1,4 +1,4 @@
-"""A bar of bytes or images on a terminal; nothing anywhere else."""
+"""Progress bars on a terminal; nothing is shown elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,22 +8,22 @@ _shown = False
 
 
 def show_progress_bars(shown: bool = True) -> None:
-    """Has this process show bars from now on, or none: programs that call d3gan get none unless they ask."""
+    """Turns bars on or off in this process. They are off by default, for programs that import d3gan."""
     global _shown
     _shown = shown
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None, *, unit: str) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on standard error while the block runs, after ``show_progress_bars`` and on a terminal.
+def progress_bar(description: str, total: int | None, *, unit: str) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on standard error while the block runs, if bars are on and it is a terminal.
 
     Args:
-        what: The words before the bar.
-        total: How much there is to do, or None where unknown.
-        unit: "bytes", or what else is counted.
+        description: The text before the bar.
+        total: The number of units, or None if unknown.
+        unit: "bytes", or the name of another unit.
 
     Yields:
-        A function to be called with how much has been done since it was last called.
+        A function to call with the number of units done since its last call.
     """
     if not (_shown and sys.stderr.isatty()):
         yield lambda _done: None
@@ -34,5 +34,5 @@ def progress_bar(what: str, total: int | None, *, unit: str) -> Iterator[Callabl
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(description, total=total)
         yield lambda done: bars.advance(task, done)

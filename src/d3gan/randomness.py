@@ -1,6 +1,6 @@
-"""Random streams that depend on where they are used and on nothing that happened before.
+"""Random streams that depend on their purpose and key, and on nothing that happened before.
 
-Every draw of a run is a function of the run's seed and of its place (purpose, step, epoch, …). So a resumed run needs
+Every draw of a run is a function of the run's seed and of its key (purpose, step, epoch, …). So a resumed run needs
 no generator state, and two models with one seed start from the same weights, see the same order of images and the
 same latents.
 """
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 
-def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one purpose at one place.
+def stream(seed: int, purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random number generator for one purpose and key.
 
     Streams are as independent as hashed seeds are: PyTorch's CPU generator takes 32 bits of the seed, so that among
     100,000 steps of a run about one pair shares its latents; a GPU's takes 63.
@@ -20,17 +20,15 @@ def stream(seed: int, purpose: str, *place: int, device: torch.device | str = "c
     Args:
         seed: the run's seed, 0 to 2**63 - 1.
         purpose: what is drawn: "generator", "discriminator", "order", "latents", …
-        place: numbers that tell draws of one purpose apart, such as the step.
+        key: numbers that distinguish draws of one purpose, such as the step.
         device: where it draws. Devices of different kinds draw different numbers from one seed.
     """
-    # A spawn key, unlike more words of entropy, tells () from (0,).
-    sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *place))
+    # A spawn key, unlike additional entropy, distinguishes () from (0,).
+    sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *key))
     state = sequence.generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def draw_latents(
-    count: int, nz: int, seed: int, purpose: str, *place: int, device: torch.device | str
-) -> torch.Tensor:
+def draw_latents(count: int, nz: int, seed: int, purpose: str, *key: int, device: torch.device | str) -> torch.Tensor:
     """Latents (count, nz) float32 from N(0, 1); see ``stream`` for the other arguments."""
-    return torch.randn(count, nz, generator=stream(seed, purpose, *place, device=device), device=device)
+    return torch.randn(count, nz, generator=stream(seed, purpose, *key, device=device), device=device)

@@ -10,15 +10,15 @@ from d3gan.comparison.animation import write_animations, write_side_by_side
 from d3gan.comparison.runs import Run
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ExternalError
-from d3gan.images import grid, save_png
+from d3gan.images import image_grid, save_png
 
 
 def run_with(folder: Path, variant: str, shades: dict[int, int], seed: int = 0) -> Run:
-    """A run whose sample grids are 64 plain images of 16 x 16, a shade a step."""
+    """A run whose sample grids are 64 plain images of 16 x 16, one shade per step."""
     grids = []
     for step, shade in shades.items():
         path = folder / f"{variant}-{seed}-{step}.png"
-        save_png(grid(np.full((64, 1, 16, 16), shade, np.uint8)), path)
+        save_png(image_grid(np.full((64, 1, 16, 16), shade, np.uint8)), path)
         grids.append((step, path))
     config = TrainConfig(image_size=16, nc=1, seed=seed, batch_size=64)
     return Run(folder / f"{variant}-{seed}", config, variant, "mnist", [], [], [], grids)
@@ -34,7 +34,7 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
     return frames, durations
 
 
-def test_each_variant_has_its_place_and_its_own_step(tmp_path: Path) -> None:
+def test_each_variant_has_its_panel_and_its_own_step(tmp_path: Path) -> None:
     left = run_with(tmp_path, "dcgan", {0: 40, 100: 80, 200: 120})
     right = run_with(tmp_path, "d3gan", {0: 160, 150: 200, 200: 240})
     assert write_side_by_side([left, right], tmp_path / "both.gif") == 3
@@ -66,7 +66,7 @@ def test_one_for_each_data_set_and_batch_size(tmp_path: Path) -> None:
     alone = run_with(tmp_path, "d3gan+lr=1", {0: 0}, seed=0)
     assert write_animations(runs, tmp_path / "made") == [tmp_path / "made" / "mnist-b64.webp"]
     assert write_animations([*runs, alone], tmp_path / "none") == [], "it has one sample grid only"
-    assert write_animations(runs[:2], tmp_path / "none") == [], "there is nothing beside it"
+    assert write_animations(runs[:2], tmp_path / "none") == [], "there is no second variant"
     five = [run_with(tmp_path, f"d3gan+nz={n}", {0: 0, 9: 90}) for n in range(1, 6)]
     names = [path.name for path in write_animations(five, tmp_path / "five")]
     assert names == ["mnist-b64.webp", "mnist-b64-2.webp"]
@@ -76,11 +76,11 @@ def test_long_runs_are_thinned_and_torn_grids_left_out(tmp_path: Path) -> None:
     run = run_with(tmp_path, "dcgan", {step: step % 256 for step in range(0, 1000, 10)})
     assert write_side_by_side([run], tmp_path / "long.webp") == 40
     other = run_with(tmp_path, "d3gan", {0: 50, 10: 100, 20: 150})
-    other.grids[1][1].write_text("no picture")
+    other.sample_grids[1][1].write_text("no picture")
     assert write_side_by_side([other], tmp_path / "torn.gif") == 3
     shown = [int(frame[20, 20]) for frame in frames_of(tmp_path / "torn.gif")[0]]
     assert [round(shade, -1) for shade in shown] == [50, 50, 150], "the one before stands in"
-    for _, file in other.grids:
+    for _, file in other.sample_grids:
         file.write_text("no picture")
     with pytest.raises(ExternalError, match="none of its sample grids can be read"):
         write_side_by_side([other], tmp_path / "torn.gif")

@@ -24,10 +24,10 @@ FID, IS = "fid_inception_train", "is_inception"
 STEPS = range(100, 1001, 100)
 
 
-def write_run(folder: Path, fid: Callable[[int], float], seconds_a_step: float = 0.1, **changes: Any) -> Path:
+def write_run(folder: Path, fid: Callable[[int], float], seconds_per_step: float = 0.1, **changes: Any) -> Path:
     """A run with an evaluation every 100 steps and a tick every 50."""
-    settings: dict[str, Any] = {"batch_size": 64, "out": str(folder)}
-    config = TrainConfig(**(settings | changes))
+    values: dict[str, Any] = {"batch_size": 64, "out": str(folder)}
+    config = TrainConfig(**(values | changes))
     run, K = RunDirectory(folder), config.recipe.discriminators
     folder.mkdir(parents=True)
     run.config.write_text(config_text(config))
@@ -35,14 +35,14 @@ def write_run(folder: Path, fid: Callable[[int], float], seconds_a_step: float =
     run.environment.write_text(json.dumps({"sessions": [session]}))
     lines, evaluations = [], []
     for step in range(50, STEPS[-1] + 1, 50):
-        seen = {"step": step, "images_seen": 64 * step, "training_seconds": seconds_a_step * step}
-        errors = {
+        seen = {"step": step, "images_seen": 64 * step, "training_seconds": seconds_per_step * step}
+        losses = {
             "real_losses": [1.0 + k for k in range(K)],
             "fake_losses": [0.5, 0.0][:K],
             "generator_loss": step / 100,
         }
-        rest = {"selected": [40, 10][:K], "images_per_second": 64 / seconds_a_step, "global_batch_size": 64}
-        lines.append(seen | errors | rest | {"epoch": step / 500})
+        rest = {"selected": [40, 10][:K], "images_per_second": 64 / seconds_per_step, "global_batch_size": 64}
+        lines.append(seen | losses | rest | {"epoch": step / 500})
         if step in STEPS:
             evaluations.append(seen | {FID: fid(step), IS: 2.0, "num_samples": 100, "generator": "raw"})
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -67,8 +67,8 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def contest(comparison: Comparison, variant: str = "d3gan") -> dict[str, Any]:
-    found: dict[str, Any] = next(c for c in comparison.document["contests"] if c["variant"] == variant)
+def paired(comparison: Comparison, variant: str = "d3gan") -> dict[str, Any]:
+    found: dict[str, Any] = next(c for c in comparison.document["paired"] if c["variant"] == variant)
     return found
 
 
@@ -81,8 +81,8 @@ def table_cells(table: Table) -> list[dict[str, str]]:
 
 
 def test_known_curves_give_known_ratios(paths: list[Path]) -> None:
-    found = contest(compare_runs(paths))
-    assert found["counterpart"] == "dcgan"
+    found = paired(compare_runs(paths))
+    assert found["baseline"] == "dcgan"
     assert found["seeds"] == [0, 1, 2]
     # After 1,000 steps: 100 / 2^5 over 100 / 2^2.5.
     assert found["equal"]["iteration"]["interval"]["mean"] == pytest.approx(2**-2.5)
@@ -122,7 +122,7 @@ def test_only_a_pair_without_other_differences_answers_the_question(half: int, s
             found.append(write_run(tmp_path / f"{model}-{seed}", curve, model=model, seed=seed))
     verdict = compare_runs(found).verdict
     assert verdict.startswith(said)
-    assert "d3gan reaches FID" in verdict, "the other pair is told too"
+    assert "d3gan reaches FID" in verdict, "the verdict names the other pair too"
     models = ("dcgan-controlled", "d3gan-controlled")
     several = [write_run(tmp_path / f"svhn-{m}", falling(100, 300), dataset="svhn", model=m) for m in models]
     verdict = compare_runs([*found, *several]).verdict
@@ -148,16 +148,16 @@ def test_tables_hold_the_same(paths: list[Path]) -> None:
     assert final["d3gan"]["arithmetic"] == "56.1 TFLOP"
     assert final["d3gan"]["FID (inception, train)"].startswith("3.43 (")  # geometric mean of 100, 110, 120 over 32
     behaviour = {row["variant"]: row for row in table(comparison, "behaviour")}
-    assert behaviour["d3gan"]["generator's error with FID"].startswith("-0.990")  # rises while the FID falls
+    assert behaviour["d3gan"]["generator's loss with FID"].startswith("-0.990")  # rises while the FID falls
     assert behaviour["d3gan"]["largest share of selections"] == "0.80"
     assert (
         behaviour["d3gan"]["gap of the discriminators"] == "0.86"
-    )  # 1.5 over 1.75: swapped, the errors are 1.0 and 2.5
+    )  # 1.5 over 1.75: swapped, the losses are 1.0 and 2.5
     assert behaviour["dcgan"]["gap of the discriminators"] == "-"
 
 
 def test_it_can_be_compared_with_another_variant(paths: list[Path]) -> None:
-    found = contest(compare_runs(paths, against="d3gan"), "dcgan")
+    found = paired(compare_runs(paths, against="d3gan"), "dcgan")
     assert found["targets"][0]["ratios"]["seconds"]["interval"]["mean"] == pytest.approx(4 / 3)
     with pytest.raises(ConfigError, match=r"--against d3gna: no such run \(did you mean 'd3gan'\?\)"):
         compare_runs(paths, against="d3gna")
@@ -166,7 +166,7 @@ def test_it_can_be_compared_with_another_variant(paths: list[Path]) -> None:
 def test_controlled_pairs_find_each_other(tmp_path: Path) -> None:
     models = ("dcgan", "d3gan", "dcgan-controlled", "d3gan-controlled")
     runs = [write_run(tmp_path / model, falling(100, 300), model=model) for model in models]
-    pairs = [(c["variant"], c["counterpart"]) for c in compare_runs(runs).document["contests"]]
+    pairs = [(c["variant"], c["baseline"]) for c in compare_runs(runs).document["paired"]]
     assert pairs == [("d3gan-controlled", "dcgan-controlled"), ("d3gan", "dcgan")]
 
 
@@ -195,8 +195,8 @@ def test_folders_say_which_keys_were_varied(tmp_path: Path) -> None:
         paths.append(write_run(folder, falling(100, 300), model=name[:5], **changes))
     assert [run.variant for run in read_runs(paths)] == names
     assert [run.variant for run in read_runs(paths[:3])] == names[:3]
-    contests = compare_runs(paths, against="dcgan+lr=1e-3").document["contests"]
-    pairs = [(contest["variant"], contest["counterpart"]) for contest in contests]
+    comparisons = compare_runs(paths, against="dcgan+lr=1e-3").document["paired"]
+    pairs = [(each["variant"], each["baseline"]) for each in comparisons]
     assert ("d3gan+lr=0.001", "dcgan+lr=0.001") in pairs
 
 
@@ -225,8 +225,8 @@ def test_accumulating_is_compared_with_not_accumulating(tmp_path: Path) -> None:
     file = RunDirectory(larger).metrics
     file.write_text(file.read_text().replace('"global_batch_size": 64', '"global_batch_size": 128'))
     comparison = compare_runs([one, larger])
-    assert contest(comparison, "dcgan+grad_accum_steps=2")["setting"] == "mnist, batch size 64"
-    remark = "runs differ in the images of a step, so equal iterations are not equal images: 128, 64"
+    assert paired(comparison, "dcgan+grad_accum_steps=2")["condition"] == "mnist, batch size 64"
+    remark = "runs differ in the images per step, so equal iterations are not equal images: 128, 64"
     assert remark in "\n".join(comparison.remarks)
     # Two processes of one batch each make the same step as one process of two.
     both = write_run(tmp_path / "both", falling(100, 200), model="dcgan", seed=1)
@@ -234,8 +234,8 @@ def test_accumulating_is_compared_with_not_accumulating(tmp_path: Path) -> None:
         text = file.read_text().replace('"global_batch_size": 64', '"global_batch_size": 128')
         file.write_text(text.replace('"world_size": 1', '"world_size": 2'))
     assert [run.variant for run in read_runs([larger, both])] == ["dcgan", "dcgan"]
-    (setting,) = compare_runs([larger, both]).document["settings"]
-    assert setting["batch_size"] == 128
+    (condition,) = compare_runs([larger, both]).document["conditions"]
+    assert condition["batch_size"] == 128
 
 
 def test_a_run_that_collapses_leaves_no_time_to_compare(tmp_path: Path) -> None:
@@ -243,9 +243,9 @@ def test_a_run_that_collapses_leaves_no_time_to_compare(tmp_path: Path) -> None:
     d3gan = [write_run(tmp_path / "d0", lambda _: 200.0, model="d3gan", seed=0)]
     d3gan += [write_run(tmp_path / "d1", falling(100, 300), model="d3gan", seed=1)]
     comparison = compare_runs([*dcgan, *d3gan])
-    assert contest(comparison)["targets"] == []  # the collapsed run's best is worse than where the others start
+    assert paired(comparison)["targets"] == []  # the collapsed run's best is worse than where the others start
     assert "no FID is reached by all runs" in comparison.verdict
-    assert math.isfinite(contest(comparison)["equal"]["iteration"]["interval"]["mean"])
+    assert math.isfinite(paired(comparison)["equal"]["iteration"]["interval"]["mean"])
 
 
 def test_what_makes_a_comparison_weak_is_said(paths: list[Path], tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_what_makes_a_comparison_weak_is_said(paths: list[Path], tmp_path: Path)
     again = write_run(tmp_path / "again", falling(100, 300), model="dcgan", seed=0)
     remarks = "\n".join(compare_runs([*paths, again]).remarks)
     assert "Left out, since another run has the same variant and seed: again." in remarks
-    assert "a variant has 2 seeds only" in "\n".join(compare_runs(paths[:4]).remarks)
+    assert "a variant has only 2 seeds" in "\n".join(compare_runs(paths[:4]).remarks)
 
 
 def test_what_an_evaluation_could_not_compute_is_said(paths: list[Path]) -> None:
@@ -273,7 +273,7 @@ def test_what_an_evaluation_could_not_compute_is_said(paths: list[Path]) -> None
     comparison = compare_runs(paths)
     said = "FID not computed at 2 of 10 evaluations, first at step 400: 12 of 800 numbers of the features are NaN"
     assert any(f"{paths[0].name}: {said}" in remark for remark in comparison.remarks)
-    # The last value of that run is none of its end.
+    # That run has no final value.
     final = next(row for row in table(comparison, "final") if row["variant"] == "dcgan")
     others = [100 * (1 + 0.1 * seed) * 0.5 ** (1000 / 400) for seed in (1, 2)]
     assert final["FID (inception, train)"].startswith(f"{math.sqrt(others[0] * others[1]):.1f}")
@@ -282,24 +282,24 @@ def test_what_an_evaluation_could_not_compute_is_said(paths: list[Path]) -> None
 
 
 def test_torn_and_foreign_lines_are_left_out(paths: list[Path]) -> None:
-    whole = compare_runs(paths).document["contests"]
+    whole = compare_runs(paths).document["paired"]
     for path in paths:
         for file in (RunDirectory(path).metrics, RunDirectory(path).evaluations):
             file.write_text("7\n" + file.read_text() + '{"step": 1100, "fid_in')
-    assert compare_runs(paths).document["contests"] == whole
+    assert compare_runs(paths).document["paired"] == whole
     RunDirectory(paths[0]).config.write_text("# Written by d3gan: the config of the run in this folder.\nnothing")
-    with pytest.raises(ExternalError, match="is damaged"):
+    with pytest.raises(ExternalError, match="cannot be read"):
         compare_runs(paths)
     with pytest.raises(ConfigError, match="holds no run"):
         compare_runs([paths[0].parent / "nowhere"])
 
 
-def test_figures_that_are_not_finite_are_left_out(paths: list[Path]) -> None:
+def test_values_that_are_not_finite_are_left_out(paths: list[Path]) -> None:
     file = RunDirectory(paths[0]).evaluations
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[-1][FID] = math.nan
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = contest(compare_runs(paths))["equal"]["iteration"]["interval"]
+    found = paired(compare_runs(paths))["equal"]["iteration"]["interval"]
     assert math.isfinite(found["mean"])
     json.dumps(compare_runs(paths).document, allow_nan=False)
 
@@ -317,11 +317,11 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
     } <= names
     assert {"time-to-fid", "time-to-fid-ratios", "equal-cost-ratios", "throughput-by-batch-size-mnist"} <= names
     kinds = {
-        "errors-generator",
-        "errors-discriminators",
+        "loss-generator",
+        "loss-discriminators",
         "selected",
         "gap-of-discriminators",
-        "correlation-of-error-and-fid",
+        "correlation-of-loss-and-fid",
     }
     assert {f"{kind}-mnist-b64" for kind in kinds} <= names
     for path in written:
@@ -335,14 +335,14 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
 
 
 def test_data_sets_may_be_measured_against_other_references(paths: list[Path], tmp_path: Path) -> None:
-    """A folder of images has no test split: its figures bear another name, and are compared among themselves."""
+    """A folder of images has no test split: its metrics have other names, and are compared with each other."""
     for model, half in (("dcgan", 400.0), ("d3gan", 200.0)):
         path = write_run(tmp_path / f"photos-{model}", falling(100, half), model=model, dataset="photos")
         file = RunDirectory(path).evaluations
         file.write_text(file.read_text().replace(FID, "fid_inception_all"))
         paths.append(path)
     comparison = compare_runs(paths)
-    found = {c["setting"]: c for c in comparison.document["contests"]}
+    found = {c["condition"]: c for c in comparison.document["paired"]}
     assert set(found) == {"mnist, batch size 64", "photos, batch size 64"}
     assert found["photos, batch size 64"]["equal"]["iteration"]["interval"]["mean"] == pytest.approx(2**-2.5)
     final = {(row["data set"], row["variant"]): row for row in table(comparison, "final")}
@@ -359,13 +359,13 @@ def test_batch_sizes_are_drawn_together(paths: list[Path], tmp_path: Path) -> No
     ]
     RunDirectory(larger).metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     comparison = compare_runs([*paths, larger])
-    assert {s["batch_size"] for s in comparison.document["settings"]} == {64, 256}
+    assert {s["batch_size"] for s in comparison.document["conditions"]} == {64, 256}
     drawing = next(d for d in comparison.drawings if d.name == "fid-by-iteration-mnist-dcgan-batch-sizes")
     labels = drawing.draw().axes[0].get_legend_handles_labels()[1]
     assert labels == ["batch size 64", "batch size 256"]
 
 
-def test_published_curves_lie_beside_ours(tmp_path: Path) -> None:
+def test_published_curves_are_drawn_with_ours(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", falling(100, 300), model="d3gan", dataset="cifar10")
     file = RunDirectory(path).evaluations
     lines = [json.loads(line) | {PUBLISHED_FID: 1.5} for line in file.read_text().splitlines()]
@@ -380,7 +380,7 @@ def test_published_curves_lie_beside_ours(tmp_path: Path) -> None:
     assert first.get_xdata()[0] == pytest.approx(500)  # type: ignore[index]
 
 
-def test_scaling_goes_along(paths: list[Path], tmp_path: Path) -> None:
+def test_scaling_figures_are_included(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "scaling").mkdir()
     (tmp_path / "scaling" / "scaling.json").write_text(json.dumps(document((1, 2), (64,))))
     comparison = compare_runs(paths, scaling=str(tmp_path / "scaling"))

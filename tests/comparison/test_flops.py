@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from d3gan import TrainConfig
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
 
@@ -30,10 +30,10 @@ def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
         step_in_parts(config.grad_accum_steps)(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64))
-    assert flops_an_image(config) == counter.get_total_flops() / images
+    assert flops_per_image(config) == counter.get_total_flops() / images
 
 
 def test_published_sizes() -> None:
-    """The figures of the reference: 0.88 and 0.57 GFLOP an image."""
-    assert round(flops_an_image(TrainConfig(model="d3gan")) / 1e9, 2) == 0.88
-    assert round(flops_an_image(TrainConfig(model="dcgan")) / 1e9, 2) == 0.57
+    """The published numbers: 0.88 and 0.57 GFLOP per image."""
+    assert round(flops_per_image(TrainConfig(model="d3gan")) / 1e9, 2) == 0.88
+    assert round(flops_per_image(TrainConfig(model="dcgan")) / 1e9, 2) == 0.57

@@ -39,7 +39,7 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say(count: int, level: fl
 
 
 @pytest.mark.parametrize("count", [3, 4, 6])
-def test_equal_variants_are_told_apart_as_seldom_as_p_says(count: int) -> None:
+def test_equal_variants_are_found_different_as_seldom_as_p_says(count: int) -> None:
     random = np.random.default_rng(count)
     seeds = random.normal(3.0, 1.0, (DRAWS, count, 1))  # what a pair shares falls out of its ratio
     pairs = np.exp(seeds + random.normal(0.0, 0.1, (DRAWS, count, 2)))
@@ -91,23 +91,23 @@ def test_correlations_stay_within_one() -> None:
 
 
 def test_where_a_curve_gets() -> None:
-    places, values = [100.0, 200.0, 300.0, 400.0], [80.0, 20.0, 40.0, 5.0]
-    assert reached_at(places, values, 40.0) == pytest.approx(150.0)  # half way in the logarithm
-    assert reached_at(places, values, 20.0) == pytest.approx(200.0)
-    assert reached_at(places, values, 10.0) == pytest.approx(300 + 100 * 2 / 3)
-    assert reached_at(places, values, 100.0) == 100.0
-    assert reached_at(places, values, 4.0) is None
+    x, values = [100.0, 200.0, 300.0, 400.0], [80.0, 20.0, 40.0, 5.0]
+    assert reached_at(x, values, 40.0) == pytest.approx(150.0)  # half way in the logarithm
+    assert reached_at(x, values, 20.0) == pytest.approx(200.0)
+    assert reached_at(x, values, 10.0) == pytest.approx(300 + 100 * 2 / 3)
+    assert reached_at(x, values, 100.0) == 100.0
+    assert reached_at(x, values, 4.0) is None
     assert reached_at([], [], 4.0) is None
-    assert value_at(places, values, 250.0) == pytest.approx(30.0)
-    assert value_at(places, values, 400.0) == 5.0
-    assert value_at(places, values, 99.0) is None
-    assert value_at(places, values, 401.0) is None
+    assert value_at(x, values, 250.0) == pytest.approx(30.0)
+    assert value_at(x, values, 400.0) == 5.0
+    assert value_at(x, values, 99.0) is None
+    assert value_at(x, values, 401.0) is None
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=8), st.floats(1e-3, 1e6))
 def test_a_curve_reaches_what_its_smallest_value_is(values: list[float], target: float) -> None:
-    places = [float(i) for i in range(len(values))]
-    found = reached_at(places, values, target)
+    x = [float(i) for i in range(len(values))]
+    found = reached_at(x, values, target)
     assert (found is not None) == (min(values) <= target)
     if found is not None:
         first = next(i for i, value in enumerate(values) if value <= target)

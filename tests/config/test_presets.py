@@ -28,7 +28,7 @@ def test_each_preset_can_be_read_and_says_what_it_is_for_and_what_to_expect(name
     load_preset(name)
     purpose, expected = preset_header(name)
     assert len(purpose) > 20
-    assert re.search(r"not measured here|docs/\w+\.md", expected), "a figure needs its source"
+    assert re.search(r"not measured here|docs/\w+\.md", expected), "a result needs its source"
 
 
 def test_the_list_says_of_each_what_it_is_for_costs_and_leads_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,9 +81,9 @@ def test_compare_and_scale_read_a_preset(tmp_path: Path, capsys: pytest.CaptureF
     [
         (
             ["train", "--preset=mnist-dmo"],
-            "preset mnist-dmo: unknown (did you mean 'mnist-demo'?); there are: cifar10-",
+            "preset mnist-dmo: unknown (did you mean 'mnist-demo'?); allowed: cifar10-",
         ),
-        (["compare", "--preset", "../config"], "preset ../config: unknown; there are: cifar10-256, cifar10-512, "),
+        (["compare", "--preset", "../config"], "preset ../config: unknown; allowed: cifar10-256, cifar10-512, "),
         (["presets", "mnist-dmo"], "preset mnist-dmo: unknown (did you mean 'mnist-demo'?)"),
         (["scale", "--preset", "mnist"], "preset mnist: unknown (did you mean 'mnist-demo'?)"),
         (["train", "--preset=mnist-demo", "--config=a.ini"], "--preset mnist-demo and --config a.ini: give one of"),

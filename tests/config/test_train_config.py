@@ -12,8 +12,8 @@ from d3gan.config.train_config import MODELS, TrainConfig
 from d3gan.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-# The published program's config.ini.
-SEED = dict(
+# The config.ini of the original D3GAN program.
+ORIGINAL = dict(
     type="mnist",
     batch_size="128",
     nz="100",
@@ -34,15 +34,15 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_roots_config_holds_the_seeds_keys_and_values_and_equals_the_defaults() -> None:
+def test_the_roots_config_has_the_original_programs_keys_and_values_and_equals_the_defaults() -> None:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "config.ini")
-    assert SEED.items() <= dict(parser["parameters"]).items()
+    assert ORIGINAL.items() <= dict(parser["parameters"]).items()
     assert load_config(ROOT / "config.ini") == TrainConfig()
 
 
-def test_a_config_of_the_seeds_keys_alone_is_read(tmp_path: Path) -> None:
-    text = "[parameters]\n" + "\n".join(f"{k} = {v}" for k, v in SEED.items())
+def test_a_config_of_the_original_programs_keys_alone_is_read(tmp_path: Path) -> None:
+    text = "[parameters]\n" + "\n".join(f"{k} = {v}" for k, v in ORIGINAL.items())
     assert load_config(write(tmp_path / "c.ini", text)) == TrainConfig()
 
 

@@ -198,8 +198,8 @@ def test_a_bad_image_is_named_with_its_place(
 ) -> None:
     files = {f"{i}.png": plain("red") for i in range(9)} | {"sub/bad.png": data}
     path = make_zip(tmp_path / "x.zip", files) if zipped else make_folder(tmp_path / "x", files)
-    told = rf"x(\.zip)?: sub/bad\.png: cannot be read as PNG, JPEG or WebP \(.*({why})"
-    with pytest.raises(ExternalError, match=told):
+    message = rf"x(\.zip)?: sub/bad\.png: cannot be read as PNG, JPEG or WebP \(.*({why})"
+    with pytest.raises(ExternalError, match=message):
         load_images(path, image_size=8, data_dir=data_dir)
     assert not list(data_dir.rglob("*.npy")), "nothing half-made is left"
     with pytest.raises(ExternalError, match=r"sub/bad\.png"):
@@ -344,7 +344,7 @@ def test_a_folder_that_changes_meanwhile_is_not_cached(
         return decode(data, channels)
 
     monkeypatch.setattr(folders, "_decode", decode_and_disturb)
-    with pytest.raises(ExternalError, match="changed while it was read"):
+    with pytest.raises(ExternalError, match="changed while being read"):
         load(folder, data_dir)
     assert not list(data_dir.rglob("*.npy"))
 
@@ -361,7 +361,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, data_dir: Path) -
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mnits", "is neither a known name nor a path that exists (did you mean 'mnist'?)"),
+        ("mnits", "is neither a known name nor an existing path (did you mean 'mnist'?)"),
         ("cifar-10", "did you mean 'cifar10'?"),
         ("/no/such/folder", "or the path of a folder or .zip"),
     ],
@@ -383,7 +383,7 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path, data_dir: Path) -> None:
 MEMORY_PROGRAM = """
 import resource, sys, numpy
 import PIL.Image, PIL.JpegImagePlugin
-from d3gan.data import load_images
+from d3gan.data.load import load_images
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 images = load_images(sys.argv[1], image_size=64, data_dir=sys.argv[2]).images
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

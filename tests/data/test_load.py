@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d3gan.data.load import data_folder, load_images
+from d3gan.data.load import load_images
+from d3gan.data.locate import data_folder
 from d3gan.errors import ConfigError, ExternalError
 from tests.data.published.formats import Published, publish
 
@@ -84,7 +85,7 @@ def test_a_damaged_cache_file_is_noticed_and_rebuilt(
 def test_ctrl_c_leaves_nothing_under_a_final_name(
     tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from d3gan.data.published import readers
+    from d3gan.data import load
 
     def interrupted(*_arguments: object) -> object:
         yield tiny.images[:1]
@@ -92,7 +93,7 @@ def test_ctrl_c_leaves_nothing_under_a_final_name(
 
     tiny.put(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(readers, "read_images", interrupted)
+        patch.setattr(load, "read_images", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
     assert [p.name for p in (tmp_path / "prepared").iterdir() if p.suffix != ".lock"] == []
@@ -142,7 +143,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 sys.path.insert(0, sys.argv[2])
 from tests.data.published.formats import publish
-from d3gan.data import load_images
+from d3gan.data.load import load_images
 from d3gan.errors import ExternalError
 try:
     load_images(publish("idx").dataset, data_dir=sys.argv[1])
@@ -185,7 +186,9 @@ def test_a_bad_value_is_told(options: dict[str, object], said: str, tiny: Publis
 
 
 def test_importing_the_package_is_light() -> None:
-    program = "import sys, d3gan.data as d; d.catalog_lines('.'); d.dataset_names(); print(*sys.modules)"
+    program = (
+        "import sys; from d3gan.data.published.commands import catalog_lines; catalog_lines('.'); print(*sys.modules)"
+    )
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60).split()
     assert {"torch", "numpy", "scipy", "PIL", "requests"}.isdisjoint(loaded)
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from d3gan.cli import main
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError
-from d3gan.evaluation.evaluate import fakes_of
+from d3gan.evaluation.evaluate import fake_images
 from d3gan.evaluation.extractors.inception import inception
-from d3gan.evaluation.feature_statistics import CHUNK, collect
+from d3gan.evaluation.feature_statistics import CHUNK, collect_statistics
 from d3gan.evaluation.metric_names import PUBLISHED_FID
 from d3gan.evaluation.metrics.fid import Moments, frechet_distance
 from d3gan.evaluation.published_fid import published_fid, wrapped_to_uint8
@@ -34,17 +34,17 @@ from tests.evaluation.test_reference import Pixels
 
 
 def test_a_fake_depends_on_the_seed_and_its_number_alone(run: Path) -> None:
-    source = fakes_of(load_generator(run), 3)
+    source = fake_images(load_generator(run), 3)
     whole = source(0, 600)
     assert whole.shape == (600, 3, 16, 16)
     assert whole.dtype == torch.uint8
     assert torch.equal(torch.cat([source(0, 1), source(1, 260), source(260, 600)]), whole)
     assert len(whole.flatten(1).unique(dim=0)) == 600
-    assert not torch.equal(fakes_of(load_generator(run), 4)(0, 10), whole[:10])
+    assert not torch.equal(fake_images(load_generator(run), 4)(0, 10), whole[:10])
 
 
 class Fixed(nn.Module):
-    """Gives what it was told, and notes in which mode it was asked."""
+    """Returns the same image always, and records its mode at each call."""
 
     def __init__(self, image: Tensor):
         super().__init__()
@@ -60,24 +60,24 @@ class Fixed(nn.Module):
 def test_images_are_rounded_and_clipped_and_never_stretched() -> None:
     values = torch.tensor([[-1.5, -1.0, -0.2, 0.0], [0.0039, 0.3, 0.9, 2.0]])[None].repeat(1, 2, 1)
     generator = Fixed(values)
-    images = fakes_of(generator, 0)(0, 1)  # type: ignore[arg-type]
+    images = fake_images(generator, 0)(0, 1)  # type: ignore[arg-type]
     assert images[0, 0, :2].tolist() == [[0, 0, 102, 128], [128, 166, 242, 255]]
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])
     dim = Fixed(0.1 * torch.rand(3, 4, 4))
-    assert int(fakes_of(dim, 0)(0, 1).max()) <= 141  # type: ignore[arg-type]
+    assert int(fake_images(dim, 0)(0, 1).max()) <= 141  # type: ignore[arg-type]
 
 
 def test_the_generator_is_asked_in_eval_mode_and_left_as_it_was() -> None:
     generator = Fixed(torch.zeros(3, 4, 4)).train()
-    fakes_of(generator, 0)(0, 300)  # type: ignore[arg-type]
+    fake_images(generator, 0)(0, 300)  # type: ignore[arg-type]
     assert set(generator.modes) == {False}
     assert generator.training
 
 
 def test_images_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ExternalError, match="not finite"):
-        fakes_of(Fixed(torch.full((3, 4, 4), torch.nan)), 0)(0, 2)  # type: ignore[arg-type]
+        fake_images(Fixed(torch.full((3, 4, 4), torch.nan)), 0)(0, 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
@@ -89,11 +89,13 @@ def test_exactly_the_images_asked_for_are_counted(count: int) -> None:
         return torch.zeros(stop - start, 3, 4, 4, dtype=torch.uint8)
 
     done: list[int] = []
-    found = collect(source, count, Pixels(), Group(), score=True, everything=True, advance=done.append)
-    assert found is not None
-    assert found.moments.count == count == sum(done)
-    assert found.features is not None
-    assert len(found.features) == count
+    statistics = collect_statistics(
+        source, count, Pixels(), Group(), score=True, all_features=True, advance=done.append
+    )
+    assert statistics is not None
+    assert statistics.moments.count == count == sum(done)
+    assert statistics.features is not None
+    assert len(statistics.features) == count
     assert sorted(n for start, stop in asked for n in range(start, stop)) == list(range(count))
 
 
@@ -105,10 +107,10 @@ def test_a_set_sorted_by_class_has_the_score_of_a_shuffled_one() -> None:
     def source(start: int, stop: int) -> Tensor:
         return (torch.arange(start, stop) // 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
 
-    found = collect(source, 600, Classes(), Group(), score=True)
-    assert found is not None
-    assert found.score is not None
-    assert found.score[0] > 2.8  # of 3; dealt in order, most splits would hold one class and score 1
+    statistics = collect_statistics(source, 600, Classes(), Group(), score=True)
+    assert statistics is not None
+    assert statistics.score is not None
+    assert statistics.score[0] > 2.8  # of 3; dealt in order, most splits would hold one class and score 1
 
 
 # The command.
@@ -121,7 +123,7 @@ def evaluate(*words: object, capsys: pytest.CaptureFixture[str]) -> dict[str, An
     return record
 
 
-def test_a_run_is_measured_and_every_figure_says_how(
+def test_a_run_is_measured_and_every_metric_says_how(
     run: Path, network: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = evaluate(run, "--num-samples", 300, "--features", network, capsys=capsys)
@@ -198,7 +200,7 @@ def test_images_of_another_size_are_brought_to_one(
     capsys.readouterr()
     words = ["evaluate", "--images", str(small), "--reference", str(pictures), "--features", str(network)]
     assert main([*words, "--metrics", "fid"]) == 0
-    assert "brought to 8 x 8" in capsys.readouterr().out
+    assert "resizing its images to 8 x 8" in capsys.readouterr().out
 
 
 def test_statistics_go_out_and_come_back(
@@ -217,7 +219,7 @@ def test_statistics_go_out_and_come_back(
     assert theirs[f"fid_{name}_theirs"] == first[f"fid_{name}_all"]
 
 
-def test_intervals_hold_their_figures(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_intervals_hold_their_values(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = evaluate(run, "--num-samples", 80, "--features", network, "--bootstrap", 20, capsys=capsys)
     intervals = {name: value for name, value in record.items() if name.endswith("_interval")}
     assert len(intervals) == 7
@@ -238,7 +240,7 @@ def test_too_few_images_are_warned_of_once(run: Path, tmp_path: Path, capsys: py
     [
         (["RUN", "--metrics", "fid,fdi"], 2, "'fdi' is unknown (did you mean 'fid'?); allowed: fid,is,kid,prdc"),
         (["RUN", "--metrics", ","], 2, "metrics is empty"),
-        (["RUN", "--num-samples", "1"], 2, "nothing can be said of one image"),
+        (["RUN", "--num-samples", "1"], 2, "one image or replicate has no statistics"),
         (["RUN", "--num-samples", "-1"], 2, "num_samples = -1"),
         (["RUN", "--reference", "test"], 2, "has no splits"),
         (["RUN", "--reference", "nowhere"], 2, "no such images"),
@@ -249,11 +251,15 @@ def test_too_few_images_are_warned_of_once(run: Path, tmp_path: Path, capsys: py
         (["RUN", "--protocol", "published", "--features", "NETWORK"], 2, "is defined by 64 features of Inception"),
         (["RUN", "--features", "BARE", "--metrics", "is"], 2, "needs class logits"),
         (["RUN", "--reference", "THEIRS", "--features", "NETWORK"], 2, "holds no features, only mu and sigma"),
-        (["RUN", "--image-size", "16"], 2, "--image-size goes with --images"),
+        (["RUN", "--image-size", "16"], 2, "--image-size: is for --images only"),
         (["RUN", "--save-reference", "x.txt"], 2, "must end in .npz"),
         (["RUN", "--num-samples", "5", "--features", "NETWORK", "--metrics", "is"], 2, "is needs at least 10 images"),
         (["RUN", "--num-samples", "5", "--features", "NETWORK", "--metrics", "fid,prdc"], 2, "leave it out: fid"),
-        (["LONE", "--reference", "PICTURES", "--protocol", "published"], 2, "is defined by 64 features of Inception"),
+        (
+            ["LONE", "--reference", "PICTURES", "--protocol", "published"],
+            2,
+            "needs the batch size from the run's config",
+        ),
         (["LONE"], 2, "are not there"),
         (["nowhere"], 2, "holds no run"),
         (["RUN", "--images", "PICTURES"], 2, "either RUN or --images"),
@@ -265,7 +271,7 @@ def test_too_few_images_are_warned_of_once(run: Path, tmp_path: Path, capsys: py
         (["--images", "PICTURES", "--reference", "PICTURES", "--num-samples", "45"], 2, "holds 44 images"),
         (["--images", "PICTURES", "--reference", "PICTURES", "--protocol", "published"], 2, "give RUN, not --images"),
         (["--images", "nowhere", "--reference", "PICTURES"], 2, "--images nowhere: no such images"),
-        (["PLAIN", "--generator", "ema"], 2, "keeps no moving average"),
+        (["PLAIN", "--generator", "ema"], 2, "has no moving average"),
     ],
 )
 def test_what_cannot_be_done_gets_one_line(
@@ -284,20 +290,20 @@ def test_what_cannot_be_done_gets_one_line(
     (tmp_path / "texts" / "a.png").write_text("no picture")
     (tmp_path / "short.pth").write_bytes(b"weights")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(8), sigma=np.eye(8))
-    places = {"RUN": run, "NETWORK": network, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
-    places |= {"TEXTS": tmp_path / "texts", "SHORT": tmp_path / "short.pth", "THEIRS": tmp_path / "theirs.npz"}
-    places["LONE"] = tmp_path / "lone.safetensors"
-    places["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
+    paths = {"RUN": run, "NETWORK": network, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
+    paths |= {"TEXTS": tmp_path / "texts", "SHORT": tmp_path / "short.pth", "THEIRS": tmp_path / "theirs.npz"}
+    paths["LONE"] = tmp_path / "lone.safetensors"
+    paths["LONE"].write_bytes((run / "generator.safetensors").read_bytes())
     if "BARE" in words:
         from tests.evaluation.extractors.test_extractors import script
         from tests.evaluation.networks import TinyNetwork
 
-        places["BARE"] = script(TinyNetwork(logits=False), tmp_path / "bare.pt")
+        paths["BARE"] = script(TinyNetwork(logits=False), tmp_path / "bare.pt")
     if "PLAIN" in words:
         from d3gan import train
 
-        places["PLAIN"] = train(tiny("plain", max_steps=2)).run
-    arguments = [str(places.get(word, word)) for word in words]
+        paths["PLAIN"] = train(tiny("plain", max_steps=2)).run
+    arguments = [str(paths.get(word, word)) for word in words]
     if "--features" not in words and "--inception-weights" not in words:
         arguments += ["--features", str(network)]
     assert main(["evaluate", *arguments]) == code
@@ -321,7 +327,7 @@ def test_conversion_as_published_wraps() -> None:
     assert wrapped_to_uint8(values).tolist() == [1, 129, 0, 0, 127, 255]
 
 
-def test_published_figure_is_that_of_one_batch_and_64_features(
+def test_published_fid_is_that_of_one_batch_and_64_features(
     run: Path, pictures: Path, tmp_path: Path, network: Path
 ) -> None:
     torch.save(formula_weights(), tmp_path / "formula.pth")
@@ -329,15 +335,15 @@ def test_published_figure_is_that_of_one_batch_and_64_features(
     generator: Generator = load_generator(run)
     where = ImageFinder("", 16, 3, str(tmp_path))
     real = where.open(str(pictures), "--reference")
-    found = published_fid(generator, real, extractor, 6, seed=0)
+    fid = published_fid(generator, real, extractor, 6, seed=0)
     fakes = generator(draw_latents(6, 6, 0, "published protocol", device="cpu")).detach()
     sides = []
     for images in (from_uint8(real.source()(0, 6)), fakes):
         moments = Moments(64)
         moments.update(extractor.early_features((images * 255).long().remainder(256).to(torch.uint8)))
         sides.append(moments.gaussian())
-    assert found == pytest.approx(frechet_distance(*sides), rel=1e-9)
-    assert found > 0
+    assert fid == pytest.approx(frechet_distance(*sides), rel=1e-9)
+    assert fid > 0
     assert PUBLISHED_FID == "fid_64_features_one_batch"
     with pytest.raises(ConfigError, match="64 features of Inception"):
         published_fid(generator, real, Pixels(), 6, seed=0)

@@ -1,8 +1,8 @@
-"""A figure's name says what decides whether it may be compared."""
+"""A metric's name says what decides whether it may be compared."""
 
 import pytest
 
-from d3gan.evaluation.metric_names import PUBLISHED_FID, figure_label, figure_name, figures_of, one_line, text_of
+from d3gan.evaluation.metric_names import PUBLISHED_FID, metric_label, metric_name, metric_text, metrics_of, one_line
 
 RECORD = {
     "step": 3,
@@ -27,12 +27,12 @@ RECORD = {
     ],
 )
 def test_names_and_labels(metric: str, extractor: str, reference: str, name: str, label: str) -> None:
-    assert figure_name(metric, extractor, reference) == name
-    assert figure_label(name) == label
+    assert metric_name(metric, extractor, reference) == name
+    assert metric_label(name) == label
 
 
-def test_figures_come_in_the_order_of_tables_and_without_what_describes_them() -> None:
-    assert list(figures_of(RECORD)) == [
+def test_metrics_come_in_the_order_of_tables_and_without_what_describes_them() -> None:
+    assert list(metrics_of(RECORD)) == [
         "fid_efficientnet-lite0_test",
         PUBLISHED_FID,
         "is_efficientnet-lite0",
@@ -42,8 +42,8 @@ def test_figures_come_in_the_order_of_tables_and_without_what_describes_them() -
 
 
 def test_text_has_deviation_and_interval() -> None:
-    assert text_of(RECORD, "is_efficientnet-lite0") == "2.250 ± 0.125"
-    fid = text_of(RECORD, "fid_efficientnet-lite0_test")
+    assert metric_text(RECORD, "is_efficientnet-lite0") == "2.250 ± 0.125"
+    fid = metric_text(RECORD, "fid_efficientnet-lite0_test")
     assert fid == "12.35  95 % interval 12.00 to 12.50" or fid == "12.34  95 % interval 12.00 to 12.50"
     line = one_line(RECORD)
     assert line.startswith("FID 12.3")

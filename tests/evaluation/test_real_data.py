@@ -1,4 +1,4 @@
-"""Real digits in a known order, and the published figures of CIFAR-10. Both take minutes or more."""
+"""Real digits in a known order, and the published metrics of CIFAR-10. Both take minutes or more."""
 
 import dataclasses
 import json
@@ -20,13 +20,13 @@ SMALLER_IS_BETTER = ("fid", "kid")
 LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
 
 
-def figures(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
-    """The figures of an evaluation by metric."""
+def metrics(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
+    """The values of an evaluation by metric."""
     capsys.readouterr()
     assert main(["evaluate", *map(str, words), "--json"]) == 0
     record: dict[str, Any] = json.loads(capsys.readouterr().out)
-    found = {name: value for name, value in record.items() if "efficientnet" in name or "inception" in name}
-    return {name.split("_")[0]: v for name, v in found.items() if not name.endswith(("_deviation", "_interval"))}
+    values = {name: value for name, value in record.items() if "efficientnet" in name or "inception" in name}
+    return {name.split("_")[0]: v for name, v in values.items() if not name.endswith(("_deviation", "_interval"))}
 
 
 @pytest.mark.network
@@ -45,12 +45,12 @@ def test_digits_are_ordered_by_every_metric(tmp_path: Path, capsys: pytest.Captu
         Image.fromarray(pixels).save(noise / f"{i}.png")
 
     config = dataclasses.replace(load_preset("mnist-study"), evaluate_every=0, out=str(tmp_path / "run"))
-    stages = {"noise": figures(capsys, "--images", noise, "--reference", "mnist:test", *common)}
+    stages = {"noise": metrics(capsys, "--images", noise, "--reference", "mnist:test", *common)}
     for name, steps in (("half-trained", 937), ("trained", 0)):
         run = train(dataclasses.replace(config, max_steps=steps)).run
-        stages[name] = figures(capsys, run, "--reference", "test", *common)
+        stages[name] = metrics(capsys, run, "--reference", "test", *common)
     held_out = ("--images", "mnist:train", "--image-size", 16, "--reference", "mnist:test")
-    stages["held-out"] = figures(capsys, *held_out, *common)
+    stages["held-out"] = metrics(capsys, *held_out, *common)
 
     order = [stages[name] for name in ("noise", "half-trained", "trained", "held-out")]
     for metric in SMALLER_IS_BETTER:
@@ -81,8 +81,8 @@ def test_figures_of_cifar10_are_the_published_ones(tmp_path: Path, capsys: pytes
         fetch("cifar10")
     except ExternalError as error:
         pytest.skip(f"weights or images cannot be had here: {error}")
-    trained = figures(capsys, "--images", "cifar10:train", "--reference", "cifar10:test", "--metrics", "fid,is")
-    tested = figures(capsys, "--images", "cifar10:test", "--reference", "cifar10:train", "--metrics", "is")
+    trained = metrics(capsys, "--images", "cifar10:train", "--reference", "cifar10:test", "--metrics", "fid,is")
+    tested = metrics(capsys, "--images", "cifar10:test", "--reference", "cifar10:train", "--metrics", "is")
     # Their images were resized as TensorFlow 1 does, ours as pytorch-fid does: a few per mille.
     assert trained["is"] == pytest.approx(11.24, abs=0.1)
     assert tested["is"] == pytest.approx(10.98, abs=0.1)

@@ -1,4 +1,4 @@
-"""Real images and their statistics: which ones, how they are kept, and files of other programs."""
+"""Real images and their statistics: which ones, how they are cached, and files of other programs."""
 
 import logging
 import threading
@@ -13,7 +13,12 @@ from PIL import Image
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.feature_statistics import KEPT, collect, grey_to_colour, order_of
+from d3gan.evaluation.feature_statistics import (
+    MAX_SAMPLED_FEATURES,
+    collect_statistics,
+    evaluation_order,
+    gray_to_color,
+)
 from d3gan.evaluation.real_images import ImageFinder, native_size
 from d3gan.evaluation.reference import Reference, find_reference, read_reference, write_reference
 
@@ -42,9 +47,9 @@ def finder(data: Path, dataset: str = "", **changes: Any) -> ImageFinder:
 
 @pytest.fixture
 def reference(pictures: Path, tmp_path: Path) -> Reference:
-    found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
-    assert found is not None
-    return found
+    reference = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+    assert reference is not None
+    return reference
 
 
 def test_statistics_are_those_of_every_image_as_it_is(pictures: Path, reference: Reference) -> None:
@@ -57,8 +62,8 @@ def test_statistics_are_those_of_every_image_as_it_is(pictures: Path, reference:
     assert reference.count == 44
     np.testing.assert_allclose(reference.gaussian.mean.numpy(), np.mean(rows, axis=0), rtol=1e-6)
     np.testing.assert_allclose(reference.gaussian.covariance.numpy(), np.cov(np.array(rows).T), rtol=1e-4)
-    assert reference.kept is not None
-    assert len(reference.kept) == 44
+    assert reference.sampled_features is not None
+    assert len(reference.sampled_features) == 44
 
 
 def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_grey_images_become_three_equal_channels(pictures: Path, tmp_path: Path)
     for images in extractor.seen:
         assert images.shape[1:] == (3, 16, 16)
         assert torch.equal(images[:, 0], images[:, 2])
-    assert torch.equal(grey_to_colour(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
+    assert torch.equal(gray_to_color(torch.ones(2, 3, 4, 4)), torch.ones(2, 3, 4, 4))
 
 
 def test_statistics_are_computed_once_for_each_extractor_and_size(
@@ -85,8 +90,8 @@ def test_statistics_are_computed_once_for_each_extractor_and_size(
     ]
     for extractor, changes, computed in cases:
         said.clear()
-        found = find_reference(str(pictures), extractor, Group(), finder(tmp_path, **changes))
-        assert found is not None
+        reference = find_reference(str(pictures), extractor, Group(), finder(tmp_path, **changes))
+        assert reference is not None
         assert any("computing features" in line for line in said) == computed, (extractor.name, changes)
         assert bool(extractor.seen) == computed
 
@@ -101,9 +106,9 @@ def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: 
             return super().compute(images)
 
     first, second = Slow(), Pixels()
-    found: list[Reference | None] = []
+    references: list[Reference | None] = []
     where = finder(tmp_path)
-    run = threading.Thread(target=lambda: found.append(find_reference(str(pictures), first, Group(), where)))
+    run = threading.Thread(target=lambda: references.append(find_reference(str(pictures), first, Group(), where)))
     run.start()
     assert computing.wait(30)
 
@@ -114,13 +119,13 @@ def test_two_runs_that_start_together_compute_it_once(pictures: Path, tmp_path: 
 
     logger = logging.getLogger("d3gan")
     logger.addFilter(notice)
-    found.append(find_reference(str(pictures), second, Group(), where))
+    references.append(find_reference(str(pictures), second, Group(), where))
     logger.removeFilter(notice)
     run.join()
     assert first.seen
     assert not second.seen
     assert len([line for line in said if "another process is computing their features; waiting" in line]) == 1
-    ours, theirs = found
+    ours, theirs = references
     assert ours is not None
     assert theirs is not None
     assert torch.equal(ours.gaussian.covariance, theirs.gaussian.covariance)
@@ -134,9 +139,9 @@ def test_a_damaged_cache_is_reported_and_made_again(
     for damage in (b"", whole[:200], b"x" * 500):
         path.write_bytes(damage)
         said.clear()
-        found = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
-        assert found is not None
-        assert torch.equal(found.gaussian.covariance, reference.gaussian.covariance)
+        rebuilt = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+        assert rebuilt is not None
+        assert torch.equal(rebuilt.gaussian.covariance, reference.gaussian.covariance)
         assert any("computing it again" in line for line in said)
     assert path.read_bytes() == whole
 
@@ -144,11 +149,11 @@ def test_a_damaged_cache_is_reported_and_made_again(
 def test_what_is_written_is_read_and_is_what_others_read(reference: Reference, tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     write_reference(reference, path)
-    found = read_reference(path, Pixels())
-    assert found.name == "mine"
-    assert (found.count, found.described) == (reference.count, reference.described)
-    assert torch.equal(found.gaussian.mean, reference.gaussian.mean)
-    assert found.kept is not None
+    read = read_reference(path, Pixels())
+    assert read.name == "mine"
+    assert (read.count, read.description) == (reference.count, reference.description)
+    assert torch.equal(read.gaussian.mean, reference.gaussian.mean)
+    assert read.sampled_features is not None
     with np.load(path, allow_pickle=False) as file:
         assert file["mu"].shape == (4,)
         assert file["sigma"].shape == (4, 4)
@@ -158,15 +163,15 @@ def test_what_is_written_is_read_and_is_what_others_read(reference: Reference, t
 def test_a_file_of_another_program_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cifar.npz"
     np.savez(path, mu=np.zeros(4, np.float32), sigma=np.eye(4))
-    found = read_reference(path, Pixels())
-    assert (found.name, found.count, found.kept) == ("cifar", None, None)
-    assert found.gaussian.mean.dtype == torch.float64
+    read = read_reference(path, Pixels())
+    assert (read.name, read.count, read.sampled_features) == ("cifar", None, None)
+    assert read.gaussian.mean.dtype == torch.float64
 
 
 def test_files_that_do_not_fit_get_one_line(reference: Reference, tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     write_reference(reference, path)
-    with pytest.raises(ConfigError, match="was made with pixels 1, the features here are others 1"):
+    with pytest.raises(ConfigError, match="was made with pixels 1, but the features here are others 1"):
         read_reference(path, Pixels("others"))
     for arrays, kind, words in [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, ConfigError, "has 5 features, pixels gives 4"),
@@ -211,15 +216,15 @@ def test_sizes_of_images(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_large_set_keeps_some_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d3gan.evaluation.feature_statistics.KEPT", 30)
-    assert KEPT == 10_000
+    monkeypatch.setattr("d3gan.evaluation.feature_statistics.MAX_SAMPLED_FEATURES", 30)
+    assert MAX_SAMPLED_FEATURES == 10_000
 
     def source(start: int, stop: int) -> torch.Tensor:
         return torch.arange(start, stop).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
 
-    found = collect(source, 250, Pixels(), Group(), score=False)
-    assert found is not None
-    assert found.moments.count == 250
-    kept = found.kept[:, 0].long().tolist()
-    assert kept == order_of(250)[:30].sort().values.tolist()
-    assert max(kept) > 200
+    statistics = collect_statistics(source, 250, Pixels(), Group(), score=False)
+    assert statistics is not None
+    assert statistics.moments.count == 250
+    sampled = statistics.sampled_features[:, 0].long().tolist()
+    assert sampled == evaluation_order(250)[:30].sort().values.tolist()
+    assert max(sampled) > 200

@@ -15,7 +15,7 @@ from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.comparison.runs import Run
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.evaluation.metric_names import metric_label
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.environment import read_environment
 
@@ -114,7 +114,7 @@ def compared(paths: list[Path], against: str = "") -> Comparison:
     where = f"{runs[0].dataset}, batch size {runs[0].config.batch_size}"
     drawings = [
         Drawing(
-            name, f"{title}, {where}", f"{figure_label(FID)}; 95 % interval over the seeds.", partial(draw, runs, key)
+            name, f"{title}, {where}", f"{metric_label(FID)}; 95 % interval over the seeds.", partial(draw, runs, key)
         )
         for name, title, key in (
             ("fid-by-iteration-mnist-b64", "FID by iteration", "step"),
@@ -126,7 +126,7 @@ def compared(paths: list[Path], against: str = "") -> Comparison:
         [Cell(run.name), _final(run), Cell(f"{(last := 700 * run.config.seed + 9):,}", last), Cell("d3gan wins")]
         for run in runs
     ]
-    columns = ["run", figure_label(FID), "iterations to FID 30", "words"]
+    columns = ["run", metric_label(FID), "iterations to FID 30", "words"]
     table = Table("final", "Final metrics", "At the last evaluation.", columns, rows)
     verdict = (
         "The second discriminator pays here: d3gan reaches FID (efficientnet-lite0, train) 30 in 81 % of the time "
@@ -151,6 +151,6 @@ def draw(runs: list[Run], key: str, value: str = FID) -> Figure:
             y = np.array([line[value] for line in run.evaluations])
             axes.plot(x, y, color=color, label=run.name.encode("utf-8", "replace").decode())
             axes.fill_between(x, 0.9 * y, 1.1 * y, color=color, alpha=0.18, lw=0)
-        axes.set(xlabel=key.replace("_", " "), ylabel=figure_label(value))
+        axes.set(xlabel=key.replace("_", " "), ylabel=metric_label(value))
         axes.legend(frameon=False)
     return figure

@@ -192,7 +192,7 @@ def test_one_run_alone(folders: list[Path]) -> None:
 
 
 def test_a_run_of_which_nothing_is_known(folders: list[Path]) -> None:
-    run = dataclasses.replace(read_run(folders[0]), sessions=[], metrics=[], evaluations=[], grids=[])
+    run = dataclasses.replace(read_run(folders[0]), sessions=[], metrics=[], evaluations=[], sample_grids=[])
     parsed = Parsed(page_of(Comparison([run], "Nothing can be said yet.", [], [], {})))
     assert "Nothing can be said yet." in parsed.text
     assert "Samples" not in parsed.text
@@ -279,7 +279,7 @@ def test_a_page_above_the_limit_says_so(
 
 def test_a_damaged_grid_is_left_out_and_named(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "torn", grids=4))
-    run.grids[1][1].write_bytes(run.grids[1][1].read_bytes()[:300])
+    run.sample_grids[1][1].write_bytes(run.sample_grids[1][1].read_bytes()[:300])
     found = page_of(compared([run.path]))
     assert frames_of(found) == {"d3gan, seed 0": [0, 800, 1200]}
     assert "torn: sample grids that cannot be read are left out: step-00000400.png." in Parsed(found).text

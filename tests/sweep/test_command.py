@@ -36,13 +36,13 @@ def words(pictures_here: Path, tmp_path: Path, network: Path) -> list[str]:
     return ["compare", *flags, "--models", "dcgan", "d3gan", "--seeds", "0", "1", "--at-once=2"]
 
 
-def test_a_grid_from_the_command_to_the_page(words: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_a_sweep_from_the_command_to_the_page(words: list[str], tmp_path: Path, capsys: Any) -> None:
     assert main(words) == 0
     output = capsys.readouterr().out
     out = tmp_path / "out"
     assert sorted(path.name for path in (out / "runs").iterdir()) == sorted(RUNS)
     found = json.loads((out / "comparison.json").read_text())
-    assert found["contests"][0]["seeds"] == [0, 1]
+    assert found["paired"][0]["seeds"] == [0, 1]
     assert found["verdict"] in output
     assert f"the page: {out / 'report.html'}" in output
     assert "<svg" in (out / "report.html").read_text()
@@ -54,7 +54,7 @@ def test_a_grid_from_the_command_to_the_page(words: list[str], tmp_path: Path, c
     written = (out / "runs" / RUNS[0] / "environment.json").read_text()
     assert main(words) == 0
     output = capsys.readouterr().out
-    assert all(f"{name}: found, finished before" in output for name in RUNS)
+    assert all(f"{name}: already finished" in output for name in RUNS)
     assert (out / "runs" / RUNS[0] / "environment.json").read_text() == written
     assert main([*words, "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in RUNS]
@@ -84,10 +84,10 @@ def test_variants_keep_their_names_from_the_command_to_the_page(
     out = tmp_path / "out"
     folders = {name: f"pictures-{name}-b4-s0" for name in names}
     assert {path.name for path in (out / "runs").iterdir()} == set(folders.values())
-    (setting,) = json.loads((out / "comparison.json").read_text())["settings"]
-    assert {name: Path(found["runs"]["0"]).name for name, found in setting["variants"].items()} == folders
-    contests = json.loads((out / "comparison.json").read_text())["contests"]
-    assert {c["variant"] for c in contests} == set(names[1:]), "all are compared with dcgan"
+    (condition,) = json.loads((out / "comparison.json").read_text())["conditions"]
+    assert {name: Path(found["runs"]["0"]).name for name, found in condition["variants"].items()} == folders
+    paired = json.loads((out / "comparison.json").read_text())["paired"]
+    assert {c["variant"] for c in paired} == set(names[1:]), "all are compared with dcgan"
     assert {run.variant for run in read_runs([out / "runs" / folder for folder in folders.values()])} == set(names)
     assert main(["report", str(out), "--against=dcgan"]) == 0
     page = (out / "report.html").read_text()
@@ -97,10 +97,10 @@ def test_variants_keep_their_names_from_the_command_to_the_page(
     assert capsys.readouterr().out.count(": finished") == len(names)
 
 
-def test_a_counterpart_that_failed_hides_nothing(words: list[str], tmp_path: Path, capsys: Any) -> None:
-    in_the_way = tmp_path / "out" / "runs" / RUNS[0]
-    in_the_way.mkdir(parents=True)
-    (in_the_way / "thesis.tex").write_text("mine")
+def test_a_baseline_that_failed_hides_nothing(words: list[str], tmp_path: Path, capsys: Any) -> None:
+    blocked = tmp_path / "out" / "runs" / RUNS[0]
+    blocked.mkdir(parents=True)
+    (blocked / "thesis.tex").write_text("mine")
     assert main([*words, "--seeds=0", "--max-steps=4", "--against=dcgan"]) == 1
     captured = capsys.readouterr()
     assert f"1 failed: {RUNS[0]}" in captured.err
@@ -109,9 +109,9 @@ def test_a_counterpart_that_failed_hides_nothing(words: list[str], tmp_path: Pat
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(words: list[str], tmp_path: Path, capsys: Any) -> None:
-    in_the_way = tmp_path / "out" / "runs" / RUNS[1]
-    in_the_way.mkdir(parents=True)
-    (in_the_way / "thesis.tex").write_text("mine")
+    blocked = tmp_path / "out" / "runs" / RUNS[1]
+    blocked.mkdir(parents=True)
+    (blocked / "thesis.tex").write_text("mine")
     torn = tmp_path / "out" / "runs" / RUNS[2] / "checkpoints"
     torn.mkdir(parents=True)
     (torn / "step-00000004.pt").write_text("no checkpoint")
@@ -122,20 +122,20 @@ def test_a_failed_run_is_named_and_the_others_go_on(words: list[str], tmp_path: 
     (damaged / "checkpoints").mkdir(parents=True)
     (damaged / "config.ini").write_text("# Written by d3gan: the config of the run in this folder.\nnothing")
     assert main([*words, "--dry-run"]) == 0
-    assert f"{RUNS[1]}: in the way: --out" in capsys.readouterr().out
+    assert f"{RUNS[1]}: blocked: --out" in capsys.readouterr().out
     assert main(words) == 1
     captured = capsys.readouterr()
-    assert f"{RUNS[1]}: FAILED: error: --out {in_the_way}: is not empty and holds no run" in captured.out
+    assert f"{RUNS[1]}: FAILED: error: --out {blocked}: is not empty and holds no run" in captured.out
     assert "holds a run of another config" in captured.out
-    assert "config.ini: is damaged" in captured.out
+    assert "config.ini: cannot be read" in captured.out
     assert f"3 failed: {RUNS[1]}, {RUNS[2]}, {RUNS[3]}" in captured.err
-    assert (in_the_way / "thesis.tex").read_text() == "mine"
+    assert (blocked / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "out" / "report.html").exists()
     assert {Path(p).name for p in _compared(tmp_path / "out")} == {RUNS[0]}
 
 
 def _compared(out: Path) -> list[str]:
-    settings = json.loads((out / "comparison.json").read_text())["settings"]
+    settings = json.loads((out / "comparison.json").read_text())["conditions"]
     return [path for s in settings for variant in s["variants"].values() for path in variant["runs"].values()]
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_dies_is_named_with_its_last_words(words: list[str], tmp_path
     assert not (tmp_path / "out" / "report.html").exists(), "there is nothing to compare"
 
 
-def test_an_interrupted_grid_goes_on(words: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_an_interrupted_sweep_is_resumed(words: list[str], tmp_path: Path, capsys: Any) -> None:
     longer = [*words, "--epochs=400", "--models=dcgan", "--seeds", "0", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "d3gan", *longer],
@@ -171,7 +171,7 @@ def test_an_interrupted_grid_goes_on(words: list[str], tmp_path: Path, capsys: A
     shorter = [*words, f"--max-steps={max(before) + 3}", "--epochs=400", "--models=dcgan", "--seeds", "0", "1"]
     assert main(shorter) == 0
     output = capsys.readouterr().out
-    assert output.count(": goes on from step ") == 2
+    assert output.count(": resumed at step ") == 2
     out, straight = tmp_path / "out", [*shorter, f"--out={tmp_path / 'straight'}"]
     assert main(straight) == 0
     for name in ("pictures-dcgan-b4-s0", "pictures-dcgan-b4-s1"):

@@ -14,7 +14,7 @@ import torch
 from d3gan import TrainConfig, load_generator, train
 from d3gan.cli import main
 from d3gan.errors import ConfigError
-from d3gan.evaluation.evaluate import fakes_of
+from d3gan.evaluation.evaluate import fake_images
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.generator_file import read_facts
@@ -32,9 +32,9 @@ def followed(tiny: Tiny, network: Path) -> Tiny:
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in RunDirectory(run).evaluations.read_text().splitlines()]
-    assert all(line["evaluation_seconds"] > 0 for line in found)
-    return [{name: value for name, value in line.items() if not name.endswith("_seconds")} for line in found]
+    evaluations = [json.loads(line) for line in RunDirectory(run).evaluations.read_text().splitlines()]
+    assert all(line["evaluation_seconds"] > 0 for line in evaluations)
+    return [{name: value for name, value in line.items() if not name.endswith("_seconds")} for line in evaluations]
 
 
 def fid(line: dict[str, Any]) -> float:
@@ -44,13 +44,13 @@ def fid(line: dict[str, Any]) -> float:
 
 def test_each_evaluation_is_a_line_with_its_step(followed: Tiny) -> None:
     run = train(followed()).run
-    found = lines(run)
-    assert [line["step"] for line in found] == [4, 8, 12, 16, 20, 22]
-    assert [line["images_seen"] for line in found] == [4 * line["step"] for line in found]
-    for line in found:
+    evaluations = lines(run)
+    assert [line["step"] for line in evaluations] == [4, 8, 12, 16, 20, 22]
+    assert [line["images_seen"] for line in evaluations] == [4 * line["step"] for line in evaluations]
+    for line in evaluations:
         assert (line["num_samples"], line["reference_images"], line["generator"]) == (50, 44, "raw")
         assert {name.split("_")[0] for name in line} >= {"fid", "is", "kid"}
-    assert len({fid(line) for line in found}) == 6
+    assert len({fid(line) for line in evaluations}) == 6
     raw = [json.loads(line) for line in RunDirectory(run).evaluations.read_text().splitlines()]
     assert raw[0]["training_seconds"] < raw[-1]["training_seconds"]
 
@@ -69,13 +69,13 @@ def test_the_best_step_is_kept(followed: Tiny) -> None:
     assert load_checkpoint(run.best_checkpoint)["step"] == best["step"]
     facts = read_facts(run.best_generator)
     assert (facts["step"], facts["weights"]) == (best["step"], "raw")
-    kept = load_checkpoint(run.best_checkpoint)["generator"]
+    best_state = load_checkpoint(run.best_checkpoint)["generator"]
     state = load_generator(run.best_generator).state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in state.items())
+    assert all(torch.equal(best_state[name], value) for name, value in state.items())
     assert len(checkpoints(run.checkpoints)) == 2, "best.pt is beside the last two"
 
 
-def test_evaluating_afterwards_finds_the_same_figures(followed: Tiny, network: Path, capsys: Any) -> None:
+def test_evaluating_afterwards_gives_the_same_metrics(followed: Tiny, network: Path, capsys: Any) -> None:
     run = train(followed(seed=5)).run
     capsys.readouterr()
     words = ["evaluate", str(run), "--num-samples", "50", "--features", str(network), "--json"]
@@ -94,11 +94,11 @@ def test_a_stopped_run_writes_the_same_lines(stops: list[int], followed: Tiny) -
     for step in stops:
         train(followed("parts", ema=0.9, max_steps=step))
     parts = RunDirectory(train(followed("parts", ema=0.9)).run)
-    found = lines(parts.path)
+    evaluations = lines(parts.path)
     # Where a run ends it is evaluated; those lines are beside the others.
-    assert [line for line in found if line["step"] not in stops or line["step"] % 4 == 0] == lines(whole.path)
-    assert all(line["generator"] == "ema" for line in found)
-    best = min(found, key=fid)
+    assert [line for line in evaluations if line["step"] not in stops or line["step"] % 4 == 0] == lines(whole.path)
+    assert all(line["generator"] == "ema" for line in evaluations)
+    best = min(evaluations, key=fid)
     assert load_checkpoint(parts.best_checkpoint)["step"] == best["step"]
 
 
@@ -142,7 +142,7 @@ def test_a_stop_does_not_wait_for_an_evaluation_and_the_next_call_makes_up_for_i
         return images
 
     with monkeypatch.context() as signalled:
-        signalled.setattr(evaluation, "fakes_of", lambda *words: noticing(fakes_of(*words)))
+        signalled.setattr(evaluation, "fake_images", lambda *words: noticing(fake_images(*words)))
         stopped = train(followed("parts", num_samples=600))
     assert (stopped.step, stopped.interrupted_by) == (12, signal.SIGTERM)
     assert len(asked) == 8
@@ -159,12 +159,12 @@ def test_a_stop_during_an_evaluation_put_off_or_of_the_last_step_is_told(
 
     def stopping(*words: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return fakes_of(*words)
+        return fake_images(*words)
 
     last = 4 if step == 0 else 8
     train(followed("run", max_steps=4, evaluate_every=0 if step else 4)) if step else None
     with monkeypatch.context() as signalled:
-        signalled.setattr(evaluation, "fakes_of", stopping)
+        signalled.setattr(evaluation, "fake_images", stopping)
         stopped = train(followed("run", max_steps=last))
     assert (stopped.step, stopped.interrupted_by) == (4, signal.SIGTERM)
     done = train(followed("run", max_steps=last))
@@ -186,9 +186,9 @@ def test_an_evaluation_that_fails_is_a_line_and_training_goes_on(
     assert out.count("FID and IS and KID not computed: ") == 2
     assert reason in out
     run = RunDirectory(config.run_directory)
-    found = lines(run.path)
-    assert [line["step"] for line in found] == [4, 8]
-    assert all(reason in line["not_computed"][metric] for line in found for metric in ("fid", "is", "kid"))
+    evaluations = lines(run.path)
+    assert [line["step"] for line in evaluations] == [4, 8]
+    assert all(reason in line["not_computed"][metric] for line in evaluations for metric in ("fid", "is", "kid"))
     assert not run.best_checkpoint.exists()
     assert load_checkpoint(checkpoints(run.checkpoints)[-1])["step"] == 8
     # What is asked for by itself, and cannot be had, is an error.
@@ -224,7 +224,7 @@ def test_lines_of_another_kind_are_not_compared(tmp_path: Path, followed: Tiny) 
     assert len(read_evaluations(path)) == 6
 
 
-def test_progress_and_events_show_the_figures(
+def test_progress_and_events_show_the_metrics(
     followed: Tiny, capsys: pytest.CaptureFixture[str], network: Path
 ) -> None:
     config = followed(tensorboard=True, metrics="fid,is")

@@ -284,7 +284,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted: Path, 
     said.clear()
     train(tiny())
     assert any("trying an older one" in line and newest.name in line for line in said)
-    assert any(line.startswith("going on from") and "step-00000010.pt" in line for line in said)
+    assert any(line.startswith("resuming from") and "step-00000010.pt" in line for line in said)
     assert_same_run(uninterrupted, run)
 
 
@@ -316,7 +316,7 @@ def test_divergence_names_step_and_network_and_the_last_good_checkpoint(
     with pytest.raises(TrainingDivergedError) as caught:
         train(config)
     message = str(caught.value)
-    assert message.startswith("step 8: the real error of discriminator 1 is nan")
+    assert message.startswith("step 8: the real loss of discriminator 1 is nan")
     assert "step-00000005.pt" in message
     assert [p.name for p in checkpoints(config.run_directory / "checkpoints")] == ["step-00000005.pt"]
 
@@ -420,7 +420,7 @@ def test_a_damaged_config_in_the_run_is_a_fault_of_the_world(tiny: Tiny) -> None
     path = RunDirectory(train(tiny(max_steps=2)).run).config
     path.write_text(path.read_text().replace("batch_size = 4", "batch_size = four"))
     with pytest.raises(
-        ExternalError, match=r"config\.ini: is damaged .*batch_size.*mend it, or choose another --out"
+        ExternalError, match=r"config\.ini: cannot be read .*batch_size.*fix the file or choose another --out"
     ):
         train(tiny())
 

@@ -9,7 +9,7 @@ import torch
 
 from d3gan.errors import ExternalError, TrainingDivergedError
 from d3gan.memory import peak_memory
-from d3gan.training.metrics import Tracker
+from d3gan.training.metrics import MetricsLog
 from d3gan.training.step import StepResult
 from d3gan.training.stopwatch import Stopwatch
 
@@ -22,12 +22,12 @@ def result(generator: float, real: list[float], fake: list[float], selected: int
 
 
 def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path / "m.jsonl", 2, 10, 4, CPU)
-    tracker.stopwatch.restart()
-    tracker.record(result(1.0, [1.0, 2.0], [5.0, 6.0], 0))
-    tracker.record(result(3.0, [3.0, 4.0], [7.0, 9.0], 1))
-    tracker.record(result(5.0, [5.0, 9.0], [9.0, 0.0], 1))
-    line = tracker.log(3, 0.01)
+    metrics_log = MetricsLog(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    metrics_log.stopwatch.restart()
+    metrics_log.record(result(1.0, [1.0, 2.0], [5.0, 6.0], 0))
+    metrics_log.record(result(3.0, [3.0, 4.0], [7.0, 9.0], 1))
+    metrics_log.record(result(5.0, [5.0, 9.0], [9.0, 0.0], 1))
+    line = metrics_log.log(3, 0.01)
     assert line == json.loads((tmp_path / "m.jsonl").read_text())
     assert (line["step"], line["images_seen"], line["epoch"], line["learning_rate"]) == (3, 30, 0.75, 0.01)
     assert (line["generator_loss"], line["real_losses"], line["fake_losses"]) == (3.0, [3.0, 5.0], [7.0, 5.0])
@@ -38,23 +38,23 @@ def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "bad", "name"),
     [
-        (1, result(float("nan"), [0.0, 0.0], [0.0, 0.0], 0), "step 5: the generator's error is nan"),
-        (2, result(0.0, [0.0, float("inf")], [0.0, 0.0], 0), "step 6: the real error of discriminator 1 is inf"),
-        (0, result(0.0, [0.0, 0.0], [float("nan"), 0.0], 0), "step 4: the fake error of discriminator 0 is nan"),
+        (1, result(float("nan"), [0.0, 0.0], [0.0, 0.0], 0), "step 5: the generator loss is nan"),
+        (2, result(0.0, [0.0, float("inf")], [0.0, 0.0], 0), "step 6: the real loss of discriminator 1 is inf"),
+        (0, result(0.0, [0.0, 0.0], [float("nan"), 0.0], 0), "step 4: the fake loss of discriminator 0 is nan"),
     ],
 )
 def test_the_first_value_that_is_not_finite_is_named(step: int, bad: StepResult, name: str, tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    metrics_log = MetricsLog(tmp_path / "m.jsonl", 2, 10, 4, CPU)
     for i in range(3):
-        tracker.record(bad if i == step else result(0.0, [0.0, 0.0], [0.0, 0.0], 0))
+        metrics_log.record(bad if i == step else result(0.0, [0.0, 0.0], [0.0, 0.0], 0))
     with pytest.raises(TrainingDivergedError, match=name):
-        tracker.log(6, 0.01)
+        metrics_log.log(6, 0.01)
     with pytest.raises(TrainingDivergedError, match=name):
-        tracker.state(6)
+        metrics_log.state(6)
 
 
 def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None:
-    first, second = (Tracker(tmp_path / "m.jsonl", 1, 10, 4, CPU) for _ in range(2))
+    first, second = (MetricsLog(tmp_path / "m.jsonl", 1, 10, 4, CPU) for _ in range(2))
     first.stopwatch.restart()
     first.record(result(1.0, [1.0], [1.0], 0))
     time.sleep(0.2)
@@ -80,11 +80,11 @@ def test_the_stopwatch_leaves_out_pauses_and_counts_data() -> None:
 
 
 def test_a_line_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path / "nowhere" / "m.jsonl", 1, 10, 4, CPU)
-    tracker.stopwatch.restart()
-    tracker.record(result(0.0, [0.0], [0.0], 0))
+    metrics_log = MetricsLog(tmp_path / "nowhere" / "m.jsonl", 1, 10, 4, CPU)
+    metrics_log.stopwatch.restart()
+    metrics_log.record(result(0.0, [0.0], [0.0], 0))
     with pytest.raises(ExternalError, match=r"m\.jsonl: No such file"):
-        tracker.log(1, 0.1)
+        metrics_log.log(1, 0.1)
 
 
 def test_peak_memory_is_in_bytes() -> None:

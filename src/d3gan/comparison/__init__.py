@@ -1,1 +1,1 @@
-"""Many runs compared: a grid of them trained, read, put into figures, tables and one sentence."""
+"""Compares finished runs: reads them, and makes figures, tables and one sentence."""

@@ -1,22 +1,22 @@
-"""Curves of evaluations over iterations, images, seconds and operations; of one run, and over the seeds."""
+"""Curves of a metric over iterations, images, seconds and operations: of one run, and over the seeds."""
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from d3gan.comparison.flops import flops_an_image
-from d3gan.comparison.runs import Run
+import numpy as np
+
+from d3gan.comparison.columns import Columns
 from d3gan.comparison.statistics import Interval, mean_interval, ratio_interval
 
 
 class Axis(NamedTuple):
-    """What a curve is drawn over."""
+    """What a curve is drawn over: its column, its label, and the label in one word."""
 
     name: str
-    """iteration, images, seconds or flops."""
     label: str
     short: str
-    """Likewise, in one word."""
 
 
 AXES = (
@@ -28,73 +28,66 @@ AXES = (
 
 
 class Curve(NamedTuple):
-    """A run's figure over an axis."""
+    """A run's metric over an axis; ``x`` is strictly increasing."""
 
     steps: list[int]
-    places: list[float]
-    """Increasing."""
+    x: list[float]
     values: list[float]
 
 
-class Point(NamedTuple):
-    """A figure at one step, over the seeds."""
+class Band(NamedTuple):
+    """A metric over an axis, averaged over the seeds, as ``x`` is."""
 
-    step: int
-    place: float
-    """Mean over the seeds."""
-    value: Interval
-
-
-def number(record: Mapping[str, Any], name: str) -> float | None:
-    """A finite number in a record of a run's files, else None."""
-    value = record.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    steps: list[int]
+    x: list[float]
+    values: list[Interval]
 
 
-def place_of(run: Run, record: Mapping[str, Any], axis: Axis) -> float | None:
-    """Where a line of a run's files lies on an axis."""
-    if axis.name == "flops":
-        images = number(record, "images_seen")
-        return None if images is None else images * flops_an_image(run.config)
-    return number(record, {"iteration": "step", "images": "images_seen", "seconds": "training_seconds"}[axis.name])
+def curve_of(columns: Columns, metric: str, axis: str = "iteration") -> Curve:
+    """Selects a curve; leaves out lines without the metric, and those that do not advance on the axis."""
+    x, values = columns[axis], columns.get(metric)
+    if values is None:
+        return Curve([], [], [])
+    finite = np.isfinite(x) & np.isfinite(values)
+    steps, x, values = columns["iteration"][finite], x[finite], values[finite]
+    advances = np.diff(np.maximum.accumulate(x), prepend=-np.inf) > 0
+    return Curve(steps[advances].astype(int).tolist(), x[advances].tolist(), values[advances].tolist())
 
 
-def curve_of(run: Run, figure: str, axis: Axis) -> Curve:
-    """A run's curve of a figure in its evaluations; lines without it are left out."""
-    steps: list[int] = []
-    places: list[float] = []
-    values: list[float] = []
-    for record in run.evaluations:
-        place, value = place_of(run, record, axis), number(record, figure)
-        if place is not None and value is not None and (not places or place > places[-1]):
-            steps.append(int(record["step"]))
-            places.append(place)
+def band_of(runs: Iterable[Columns], metric: str, axis: str = "iteration") -> Band:
+    """Averages a metric over runs that differ in the seed, at the steps that all runs with the metric share."""
+    curves = [curve for columns in runs if (curve := curve_of(columns, metric, axis)).steps]
+    steps = sorted(set.intersection(*(set(curve.steps) for curve in curves))) if curves else []
+    points = [dict(zip(c.steps, zip(c.x, c.values, strict=True), strict=True)) for c in curves]
+    x = [math.fsum(each[step][0] for each in points) / len(points) for step in steps]
+    return Band(steps, x, [over_seeds(metric, [each[step][1] for each in points]) for step in steps])
+
+
+def share_bands(runs: Sequence[Columns]) -> list[Band]:
+    """Each discriminator's share of the selections; empty where there is only one."""
+    bands = [band_of(runs, name) for name in runs[0] if name.startswith("share_")]
+    return [band for band in bands if band.steps]
+
+
+def is_distance(metric: str) -> bool:
+    """Whether a metric is a positive distance, which is averaged by its logarithm; others are averaged directly."""
+    return metric.startswith("fid_")
+
+
+def over_seeds(metric: str, values: Sequence[float]) -> Interval:
+    """The mean of a metric with its interval; geometric for distances that are above 0."""
+    return ratio_interval(values) if is_distance(metric) and min(values) > 0 else mean_interval(values)
+
+
+def losses_at_evaluations(
+    training: Columns, evaluation: Columns, loss: str, metric: str
+) -> tuple[list[float], list[float]]:
+    """For each evaluation of a run the mean loss since the evaluation before, and the metric."""
+    logged, evaluated = curve_of(training, loss), curve_of(evaluation, metric)
+    ends = np.searchsorted(logged.steps, [0, *evaluated.steps], side="right").tolist()
+    means, values = [], []
+    for (start, end), value in zip(itertools.pairwise(ends), evaluated.values, strict=True):
+        if end > start:
+            means.append(math.fsum(logged.values[start:end]) / (end - start))
             values.append(value)
-    return Curve(steps, places, values)
-
-
-def is_distance(figure: str) -> bool:
-    """Whether a figure is a positive distance, which is averaged by its logarithm; else by itself."""
-    return figure.startswith("fid_")
-
-
-def over_seeds(figure: str, values: Sequence[float]) -> Interval:
-    """The mean of a figure with its interval; geometric for distances that are above 0."""
-    return ratio_interval(values) if is_distance(figure) and min(values) > 0 else mean_interval(values)
-
-
-def band_of(runs: Iterable[Run], figure: str, axis: Axis) -> list[Point]:
-    """A variant's curve with its interval, at the steps at which all runs that have the figure were evaluated."""
-    curves = [curve for run in runs if (curve := curve_of(run, figure, axis)).steps]
-    if not curves:
-        return []
-    shared = set.intersection(*(set(curve.steps) for curve in curves))
-    points = []
-    for step in sorted(shared):
-        rows = [curve.steps.index(step) for curve in curves]
-        place = math.fsum(curve.places[i] for curve, i in zip(curves, rows, strict=True)) / len(curves)
-        values = [curve.values[i] for curve, i in zip(curves, rows, strict=True)]
-        points.append(Point(step, place, over_seeds(figure, values)))
-    return points
+    return means, values

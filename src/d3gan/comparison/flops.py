@@ -1,7 +1,7 @@
-"""What a run costs in arithmetic. Imports no torch: a grid of runs is planned before anything is built.
+"""What a run costs in arithmetic. Imports no torch: a sweep is planned before any network is built.
 
-Multiplications and additions of convolutions count, two to a multiply-accumulate; all else is below 2 % of them.
-PyTorch's own counter finds the same (tests/comparison/test_cost.py).
+Counts the multiplications and additions of convolutions, two per multiply-accumulate; everything else is below 2 % of
+them. PyTorch's own counter counts the same (tests/comparison/test_flops.py).
 """
 
 import itertools
@@ -10,16 +10,16 @@ import math
 from d3gan.config.train_config import TrainConfig
 
 
-def flops_an_image(config: TrainConfig) -> float:
-    """Floating-point operations of a training step, for each real image in it.
+def flops_per_image(config: TrainConfig) -> float:
+    """Floating-point operations of a training step, per real image.
 
-    A forward pass costs F, the gradients of weights F again, and those of the input F, which the first layer of a
-    network does without. The step: the generator forward and backward; K discriminators forward and backward on a
-    real and a fake image; one discriminator forward, and back to its input alone. With ``grad_accum_steps`` above 1,
-    the generator makes its images twice.
+    A forward pass costs F, the gradients of the weights F again, and those of the input F, which the first layer of a
+    network does not need. The step: the generator forward and backward; K discriminators forward and backward on a
+    real and a fake image; one discriminator forward, and backward to its input alone. With ``grad_accum_steps``
+    above 1, the generator makes its images twice.
 
     Args:
-        config: its sizes, grad_accum_steps and number of discriminators count.
+        config: of the run.
 
     Returns:
         Operations, such as 0.88e9 for D3GAN at 32 x 32 with width 64.
@@ -41,7 +41,7 @@ def _forward(config: TrainConfig, width: int, *, generator: bool) -> tuple[float
     innermost = 2 if config.image_size <= 32 else 4
     stages = int(math.log2(config.image_size // innermost))
     widths = [config.nc] + [width * min(2**i, 8) for i in range(stages)]
-    # Each layer between two maps touches 4 x 4 places for every place of the smaller map.
+    # Each layer between two maps touches 4 x 4 pixels for every pixel of the smaller map.
     sides = [config.image_size // 2 ** (i + 1) for i in range(stages)]
     between = [2.0 * 16 * side**2 * a * b for side, (a, b) in zip(sides, itertools.pairwise(widths), strict=True)]
     ends = 2.0 * innermost**2 * widths[-1] * (config.nz if generator else 1)

@@ -7,24 +7,21 @@ _PREFIXES = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1
 
 def digits(value: float, significant: int = 3) -> str:
     """A number with three significant digits, without exponents: 0.0123, 4.57, 28.1, 1,234."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    places = 0
-    while size < 10 ** (significant - 1) and places < 8:
+    size, decimals = abs(value), 0
+    while 0 < size < 10 ** (significant - 1) and decimals < 8:
         size *= 10
-        places += 1
-    return f"{value:,.{places}f}"
+        decimals += 1
+    return f"{value:,.{decimals}f}"
 
 
-def scaled(value: float) -> str:
+def with_prefix(value: float) -> str:
     """A large number with a prefix: ``1.23 G``."""
     prefix, unit = next(((p, u) for p, u in reversed(_PREFIXES) if abs(value) >= u), _PREFIXES[0])
     return f"{digits(value / unit)} {prefix}".rstrip()
 
 
 def interval_text(interval: Interval) -> str:
-    """``28.1 (26.0 to 30.4)``, or the mean alone where one value says nothing of how much it varies."""
+    """``28.1 (26.0 to 30.4)``, or the mean alone where there is no interval."""
     if interval.low is None or interval.high is None:
         return digits(interval.mean)
     return f"{digits(interval.mean)} ({digits(interval.low)} to {digits(interval.high)})"

@@ -1,110 +1,129 @@
 """Figures of quality: FID and Inception Score over iterations, images, seconds and operations."""
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from d3gan.comparison.curves import AXES, Axis, Point, band_of, is_distance
+from d3gan.comparison.curves import AXES, Axis, Band, band_of, is_distance
 from d3gan.comparison.formatting import seeds_text
-from d3gan.comparison.grouping import Figures, Setting
-from d3gan.comparison.plot_axes import axes_of, draw_band, scale_of_places, scale_of_values
-from d3gan.comparison.published_curves import _steps_an_epoch, published_runs
+from d3gan.comparison.grouping import Condition, MetricNames
+from d3gan.comparison.plot_axes import draw_bands, drawing, scale_x
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
-from d3gan.evaluation.metric_names import METRIC_NAMES, PUBLISHED_FID, figure_label
-from d3gan.plotting import GREY, figure_of
+from d3gan.evaluation.metric_names import METRIC_LABELS, PUBLISHED_FID, metric_label
+from d3gan.plotting import GREY, plain_number
 
-_MEANS = {True: "geometric mean", False: "mean"}
+# Beyond this ratio of the largest to the smallest mean the vertical axis is logarithmic.
+_LARGEST_RATIO_LINEAR = 8.0
+Runs = Mapping[str, Sequence[Run]]
+"""Line of a figure -> the runs that it averages."""
 
 
-def quality_drawings(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Iterator[Drawing]:
-    """A figure for each setting, metric and axis; and where there are several batch sizes, one of a variant's."""
-    for setting in settings:
-        for figure in filter(None, figures[setting.dataset]):
+def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
+    """A figure for each condition, metric and axis, and one of all batch sizes for each variant with several."""
+    by_batch_size: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
+    for condition in conditions:
+        runs = {name: list(by_seed.values()) for name, by_seed in condition.variants.items()}
+        for metric in filter(None, metrics[condition.dataset]):
             for axis in AXES:
-                groups = {name: [*runs.values()] for name, runs in setting.variants.items()}
-                yield from _drawing(groups, figure, axis, setting.name, setting.slug)
-        yield from _published(setting)
-    for (dataset, slug, variant), groups in _by_batch_size(settings).items():
-        fid = figures[dataset].fid
-        if fid and len(groups) > 1:
+                yield from _by_axis(runs, metric, axis, condition.name, condition.slug)
+        yield from _as_published(condition, runs)
+        for variant, averaged in runs.items():
+            sizes = by_batch_size.setdefault((condition.dataset, condition.dataset_slug, variant), {})
+            sizes[f"batch size {condition.batch_size}"] = averaged
+    for (dataset, slug, variant), sizes in by_batch_size.items():
+        if (fid := metrics[dataset].fid) and len(sizes) > 1:
             for axis in (AXES[0], AXES[2]):
-                yield from _drawing(
-                    groups, fid, axis, f"{variant}, {dataset}", f"{slug}-{variant.replace(':', '-')}-batch-sizes"
-                )
+                file = f"{slug}-{variant.replace(':', '-')}-batch-sizes"
+                yield from _by_axis(sizes, fid, axis, f"{variant}, {dataset}", file)
 
 
-def _drawing(groups: Mapping[str, list[Run]], figure: str, axis: Axis, where: str, slug: str) -> Iterator[Drawing]:
-    bands = {name: band for name, runs in groups.items() if (band := band_of(runs, figure, axis))}
+def _bands(runs: Runs, metric: str, axis: str) -> dict[str, Band]:
+    bands = {name: band_of([run.evaluation for run in averaged], metric, axis) for name, averaged in runs.items()}
+    return {name: band for name, band in bands.items() if band.steps}
+
+
+def _by_axis(runs: Runs, metric: str, axis: Axis, where: str, slug: str) -> Iterator[Drawing]:
+    bands = _bands(runs, metric, axis.name)
     if not bands:
         return
-    metric = METRIC_NAMES[figure.partition("_")[0]]
-    seeds = sorted({band[0].value.n for band in bands.values()})
+    name = METRIC_LABELS[metric.partition("_")[0]]
+    seeds = sorted({band.values[0].n for band in bands.values()})
     count = seeds_text(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    shown = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
-    caption = f"{figure_label(figure)}: {_MEANS[is_distance(figure)]} of {count}, {shown}."
+    intervals = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
+    caption = f"{metric_label(metric)}: {'geometric ' * is_distance(metric)}mean of {count}, {intervals}."
     if axis.name == "seconds":
         caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
-    yield Drawing(
-        f"{metric.lower()}-by-{axis.name}-{slug}",
-        f"{metric} by {axis.label}, {where}",
+    yield drawing(
+        f"{name.lower()}-by-{axis.name}-{slug}",
+        f"{name} by {axis.label}, {where}",
         caption,
-        functools.partial(_draw, bands, figure, axis),
+        (axis.label, metric_label(metric)),
+        functools.partial(_paint, bands, metric, axis),
     )
 
 
-def _draw(bands: Mapping[str, list[Point]], figure: str, axis: Axis) -> Figure:
-    names = list(bands)
-    with axes_of(axis.label, figure_label(figure)) as axes:
-        for name, band in bands.items():
-            draw_band(axes, name, names, [p.place for p in band], [p.value for p in band], marks=len(band) <= 25)
-        scale_of_places(axes, large=axis.name in ("images", "flops"))
-        scale_of_values(axes, [p.value for band in bands.values() for p in band], distance=is_distance(figure))
-    return figure_of(axes)
+def _paint(bands: Mapping[str, Band], metric: str, axis: Axis, axes: Axes) -> None:
+    draw_bands(axes, bands)
+    scale_x(axes, large=axis.name in ("images", "flops"))
+    means = [value.mean for band in bands.values() for value in band.values]
+    _scale_y(axes, min(means), max(means), distance=is_distance(metric))
 
 
-def _by_batch_size(settings: Sequence[Setting]) -> dict[tuple[str, str, str], dict[str, list[Run]]]:
-    """Data set, its name for files, variant -> batch size for people -> runs."""
-    found: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
-    for setting in settings:
-        for variant, runs in setting.variants.items():
-            place = setting.dataset, setting.slug.rpartition("-b")[0], variant
-            found.setdefault(place, {})[f"batch size {setting.batch_size}"] = [*runs.values()]
-    return found
+def _scale_y(axes: Axes, smallest: float, largest: float, *, distance: bool) -> None:
+    """Scales the vertical axis to the means: logarithmic for distances that fall far.
+
+    A band may leave the axes: with few seeds it is many times as wide as the curve is high.
+    """
+    if not distance or smallest <= 0:
+        room = 0.15 * (largest - smallest) or 0.1 * abs(largest) or 1.0
+        axes.set_ylim(smallest - 2 * room, largest + room)
+    elif largest > _LARGEST_RATIO_LINEAR * smallest:
+        axes.set_ylim(smallest / 1.6, largest * 1.25)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, largest * 1.1)
+    axes.yaxis.set_major_formatter(plain_number)
 
 
-def _published(setting: Setting) -> Iterator[Drawing]:
-    """The published programs' own FID of our runs, and in grey what they logged."""
-    groups = {name: [*runs.values()] for name, runs in setting.variants.items()}
-    bands = {name: band for name, runs in groups.items() if (band := band_of(runs, PUBLISHED_FID, AXES[0]))}
+def _as_published(condition: Condition, runs: Runs) -> Iterator[Drawing]:
+    """Our runs by the FID of the published programs, and in grey what those logged on one GPU in 2023."""
+    bands = _bands(runs, PUBLISHED_FID, "iteration")
     if not bands:
         return
-    any_run = next(iter(groups.values()))[0]
-    theirs = [r for r in published_runs() if (r["dataset"], r["batch_size"]) == (setting.dataset, setting.batch_size)]
-    about = f" In grey: {sum(len(r['curves']) for r in theirs)} runs that the published programs logged." * bool(
-        theirs
-    )
-    yield Drawing(
-        f"fid-as-published-by-iteration-{setting.slug}",
-        f"FID as the published programs computed it, {setting.name}",
-        f"{figure_label(PUBLISHED_FID)}: comparable with their logs alone.{about}",
-        functools.partial(_draw_published, bands, theirs, _steps_an_epoch(any_run)),
+    logs = json.loads((files("d3gan.comparison") / "published_curves.json").read_text(encoding="utf-8"))["runs"]
+    same = [log for log in logs if (log["dataset"], log["batch_size"]) == (condition.dataset, condition.batch_size)]
+    count = sum(len(log["curves"]) for log in same)
+    in_grey = f" In grey: {count} runs that the published programs logged." if same else ""
+    # The published curves have one value per epoch.
+    last = next((run.metrics[-1] for run in condition.runs[:1] if run.metrics), {})
+    steps_per_epoch = float(last.get("step", 0)) / float(last.get("epoch", 0) or 1)
+    yield drawing(
+        f"fid-as-published-by-iteration-{condition.slug}",
+        f"FID as the published programs computed it, {condition.name}",
+        f"{metric_label(PUBLISHED_FID)}: comparable with their logs alone.{in_grey}",
+        (AXES[0].label, metric_label(PUBLISHED_FID)),
+        functools.partial(_paint_published, bands, same, steps_per_epoch),
     )
 
 
-def _draw_published(bands: Mapping[str, list[Point]], theirs: Sequence[Mapping[str, Any]], epoch: float) -> Figure:
-    names, last = list(bands), max(band[-1].place for band in bands.values())
-    with axes_of(AXES[0].label, figure_label(PUBLISHED_FID)) as axes:
-        for run in theirs:
-            dashes = "-" if run["model"] == "d3gan" else ":"
-            for i, values in enumerate(run["curves"]):
-                places = [epoch * (n + 1) for n in range(len(values)) if epoch * (n + 1) <= max(last, 10 * epoch)]
-                label = f"published {run['model']}" if i == 0 else "_"
-                axes.plot(places, values[: len(places)], color=GREY, ls=dashes, lw=0.9, alpha=0.7, label=label)
-        for name, band in bands.items():
-            draw_band(axes, name, names, [p.place for p in band], [p.value for p in band], marks=len(band) <= 25)
-        scale_of_places(axes, large=False)
-        axes.set_yscale("log")
-    return figure_of(axes)
+def _paint_published(
+    bands: Mapping[str, Band], logs: Sequence[Mapping[str, Any]], steps_per_epoch: float, axes: Axes
+) -> None:
+    end = max(max(band.x[-1] for band in bands.values()), 10 * steps_per_epoch)
+    for log in logs:
+        dashes = "-" if log["model"] == "d3gan" else ":"
+        for i, values in enumerate(log["curves"]):
+            x = [each for n in range(len(values)) if (each := steps_per_epoch * (n + 1)) <= end]
+            label = f"published {log['model']}" if i == 0 else "_"
+            axes.plot(x, values[: len(x)], color=GREY, ls=dashes, lw=0.9, alpha=0.7, label=label)
+    draw_bands(axes, bands)
+    scale_x(axes)
+    axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""What a comparison consists of; plain values that plots, tables, the JSON document and the page share.
+"""What a comparison consists of: plain values that plots, tables, the JSON document and the page share.
 
 Imports neither torch nor matplotlib.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Drawing(NamedTuple):
-    """A figure of the comparison, drawn when it is wanted."""
+    """A figure of the comparison, drawn when it is needed."""
 
     name: str
     """Its file's name without ending: fid-by-iteration-mnist-b64."""
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known of some runs together."""
+    """What some runs show together."""
 
     runs: Sequence[Run]
     verdict: str
@@ -53,6 +53,6 @@ class Comparison:
     drawings: Sequence[Drawing]
     tables: Sequence[Table]
     document: Mapping[str, Any]
-    """comparison.json: all figures as numbers."""
+    """comparison.json: everything as numbers."""
     remarks: Sequence[str] = ()
     """What a reader must know: failed runs, unequal extractors, few seeds, runs of another length or device."""

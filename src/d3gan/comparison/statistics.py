@@ -1,17 +1,19 @@
-"""Intervals over seeds, paired tests, and when a curve reaches a value.
+"""Intervals over seeds, paired tests, and where a curve reaches a value.
 
 Distances and times are compared by ratios, so their logarithms are averaged: the mean is the geometric one, and no
-interval reaches below 0. Student's t gives all intervals: with three seeds they are wide, as they have to be.
+interval reaches below 0. All intervals are Student's t: with three seeds they are wide, as they have to be.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 LEVEL = 0.95
-# Beyond so many pairs the signs of the exact test are no longer tried out one by one.
-_MOST_PAIRS = 16
+_MOST_PAIRS = 16  # the exact test tries all 2^n signs
 _LARGEST = 0.99  # Fisher's z of 1 is infinite; of ten ranks the largest correlation below 1 is 0.988
 
 
@@ -20,7 +22,7 @@ class Interval(NamedTuple):
 
     mean: float
     low: float | None
-    """None: one value alone says nothing of how much it varies."""
+    """None for a single value, which does not show how much the values vary."""
     high: float | None
     n: int
     """Number of values behind it."""
@@ -34,7 +36,7 @@ class PairedRatio(NamedTuple):
     t_test: float | None
     """Two-sided p of the paired t test on the log ratios; None below two pairs."""
     sign_flip: float | None
-    """Two-sided p of the exact test that assumes nothing of their distribution; with n pairs at least 2 / 2^n."""
+    """Two-sided p of the exact test that assumes no distribution; with n pairs at least 2 / 2^n."""
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -44,26 +46,45 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         values: at least one, finite, independent of each other.
         level: the share of such intervals that hold the true mean, above 0 and below 1.
     """
-    from scipy.stats import t  # takes half a second to import
-
-    n, mean = len(values), math.fsum(values) / len(values)
-    if n < 2:
-        return Interval(mean, None, None, n)
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    half = float(t.ppf((1 + level) / 2, n - 1)) * error
-    return Interval(mean, mean - half, mean + half, n)
+    mean, error = _mean_and_standard_error(values)
+    if error is None:
+        return Interval(mean, None, None, 1)
+    half = _student_quantile((1 + level) / 2, len(values) - 1) * error
+    return Interval(mean, mean - half, mean + half, len(values))
 
 
 def ratio_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """The geometric mean of positive values, and the interval of ``mean_interval`` on their logarithms."""
-    mean, low, high, n = mean_interval([math.log(value) for value in values], level)
-    return Interval(
-        math.exp(mean), None if low is None else math.exp(low), None if high is None else math.exp(high), n
-    )
+    return _transformed(mean_interval([math.log(value) for value in values], level), math.exp)
+
+
+def correlation_interval(values: Sequence[float]) -> Interval:
+    """The mean of correlations and its interval, by Fisher's z (Fisher 1921), so that neither leaves -1 to 1."""
+    z = [math.atanh(max(-_LARGEST, min(_LARGEST, value))) for value in values]
+    return _transformed(mean_interval(z), math.tanh)
+
+
+def _transformed(interval: Interval, function: Callable[[float], float]) -> Interval:
+    low, high = (None if bound is None else function(bound) for bound in (interval.low, interval.high))
+    return Interval(function(interval.mean), low, high, interval.n)
+
+
+def _mean_and_standard_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """By exact sums, so that equal values have a standard error of exactly 0; None for a single value."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (n - 1) / n) if n > 1 else None
+
+
+@functools.cache
+def _student_quantile(share: float, degrees: int) -> float:
+    from scipy.stats import t  # takes half a second to import
+
+    return float(t.ppf(share, degrees))
 
 
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], level: float = LEVEL) -> PairedRatio:
-    """Compares two variants by the ratios of what was measured in pairs, such as of one seed.
+    """Compares two variants by the ratios of values that were measured in pairs, such as with the same seed.
 
     Args:
         numerators: positive.
@@ -76,30 +97,22 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], lev
 
 
 def _t_test(differences: Sequence[float]) -> float | None:
-    """Two-sided p of a mean of zero."""
+    """Two-sided p of a mean of zero. SciPy's ttest_1samp is the same, but warns where all differences are equal."""
     from scipy.stats import t
 
-    n = len(differences)
-    if n < 2:
+    mean, error = _mean_and_standard_error(differences)
+    if error is None:
         return None
-    mean = math.fsum(differences) / n
-    error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
-    if not error:
-        return 1.0 if not mean else 0.0
-    return float(2 * t.sf(abs(mean) / error, n - 1))
+    return float(2 * t.sf(abs(mean) / error, len(differences) - 1)) if error else float(mean == 0)
 
 
 def _sign_flip(differences: Sequence[float]) -> float | None:
     """Two-sided p if each difference were as likely to have the other sign (Fisher 1935, section 21)."""
     if not 2 <= len(differences) <= _MOST_PAIRS:
         return None
-    sizes = [abs(d) for d in differences]
-    seen = abs(math.fsum(differences)) * (1 - 1e-12)  # sums in another order round otherwise
-    sums = [
-        abs(math.fsum(s * d for s, d in zip(signs, sizes, strict=True)))
-        for signs in itertools.product((-1, 1), repeat=len(sizes))
-    ]
-    return sum(total >= seen for total in sums) / len(sums)
+    signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+    sums = np.abs(signs @ np.array(differences))
+    return float(np.mean(sums >= sums[0] * (1 - 1e-12)))  # sums in another order round differently
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -111,40 +124,23 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(spearmanr(a, b).statistic)
 
 
-def correlation_interval(values: Sequence[float]) -> Interval:
-    """The mean of correlations and its interval, by Fisher's z (Fisher 1921), so that neither leaves -1 to 1."""
-    mean, low, high, n = mean_interval([math.atanh(max(-_LARGEST, min(_LARGEST, value))) for value in values])
-    return Interval(
-        math.tanh(mean), low if low is None else math.tanh(low), high if high is None else math.tanh(high), n
-    )
-
-
-def reached_at(places: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Where a curve first falls to a value, straight lines between the points of the values' logarithms.
+def reached_at(x: Sequence[float], values: Sequence[float], target: float) -> float | None:
+    """Where a curve first falls to a value, with straight lines between the logarithms of its values.
 
     Args:
-        places: increasing, such as seconds.
+        x: increasing, such as seconds.
         values: positive, as many, such as FIDs.
         target: positive.
 
     Returns:
-        A place; the first one where the curve starts at or below the target; None: it never gets there.
+        An x, the first one where the curve starts at or below the target; None where it never falls to it.
     """
-    if not places:
-        return None
-    if values[0] <= target:
-        return places[0]
-    for (x, above), (end, below) in itertools.pairwise(zip(places, values, strict=True)):
-        if below <= target:
-            return x + (end - x) * math.log(above / target) / math.log(above / below)
-    return None
+    i = next((i for i, value in enumerate(values) if value <= target), None)
+    if not i:
+        return None if i is None else x[0]
+    return x[i - 1] + (x[i] - x[i - 1]) * math.log(values[i - 1] / target) / math.log(values[i - 1] / values[i])
 
 
-def value_at(places: Sequence[float], values: Sequence[float], place: float) -> float | None:
-    """A curve's value at a place, straight lines between its points; None outside of them."""
-    if not places or not places[0] <= place <= places[-1]:
-        return None
-    for (x, a), (end, b) in itertools.pairwise(zip(places, values, strict=True)):
-        if place <= end:
-            return b if end == x else a + (b - a) * (place - x) / (end - x)
-    return values[-1]
+def value_at(x: Sequence[float], values: Sequence[float], at: float) -> float | None:
+    """A curve's value at an x, with straight lines between its points; None outside of them."""
+    return float(np.interp(at, x, values)) if x and x[0] <= at <= x[-1] else None

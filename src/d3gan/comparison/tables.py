@@ -1,175 +1,155 @@
 """The tables of a comparison."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from d3gan.comparison.behaviour import correlation_with, course_of, shares_of, throughput_of
-from d3gan.comparison.curves import AXES, curve_of, over_seeds
-from d3gan.comparison.flops import flops_an_image
-from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, scaled
-from d3gan.comparison.grouping import Figures, Setting, last_step
+import numpy as np
+
+from d3gan.comparison.curves import AXES, band_of, curve_of, losses_at_evaluations, over_seeds, share_bands
+from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, with_prefix
+from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
-from d3gan.comparison.statistics import Interval, PairedRatio, ratio_interval
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.comparison.statistics import Interval, PairedRatio, correlation_interval, rank_correlation, ratio_interval
+from d3gan.evaluation.metric_names import metric_label
 
-_DASH = Cell("-")
-_INTERVALS = "Means over the seeds with 95 % Student intervals; of distances, times and rates geometric means."
+_INTERVALS = "Means over the seeds with 95 % Student intervals; geometric means for distances, times and rates."
 
 
 def tables_of(
-    settings: Sequence[Setting], contests: Sequence[PairedComparison], figures: Mapping[str, Figures]
+    conditions: Sequence[Condition], paired: Sequence[PairedComparison], metrics: Mapping[str, MetricNames]
 ) -> list[Table]:
     """All tables that hold something.
 
     Args:
-        settings: the runs in order.
-        contests: the variants against each other.
-        figures: data set -> what its runs are compared by.
+        conditions: the runs in order.
+        paired: the variants compared with their baselines.
+        metrics: data set -> what its runs are compared by.
     """
-    tables = [_final(settings, figures), _paired(contests), _targets(contests), _behaviour(settings, figures)]
+    tables = [_final(conditions, metrics), _equal_cost(paired), _targets(paired), _losses(conditions, metrics)]
     return [table for table in tables if table.rows]
 
 
-def _cells(settings: Sequence[Setting], row: Callable[[list[Run]], list[Cell]]) -> list[list[Cell]]:
-    """A row for each setting and variant, with their names before it."""
+def _table(name: str, title: str, caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows that each map a column to its value."""
+    columns = list(rows[0]) if rows else []
+    return Table(name, title, caption, columns, [[_cell(value) for value in row.values()] for row in rows])
+
+
+def _cell(value: Any) -> Cell:
+    match value:
+        case Cell():
+            return value
+        case Interval():
+            return Cell(interval_text(value), value.mean)
+        case PairedRatio():
+            return Cell(ratio_text(value), value.interval.mean)
+        case int():
+            return Cell(f"{value}", value)
+    return Cell("-" if value is None else value)
+
+
+def _variants(conditions: Sequence[Condition]) -> list[tuple[dict[str, Any], list[Run]]]:
+    """Each variant under each condition: how its row starts, and its runs."""
     return [
-        [Cell(setting.dataset), Cell(f"{setting.batch_size}", setting.batch_size), Cell(name), *row([*runs.values()])]
-        for setting in settings
-        for name, runs in setting.variants.items()
+        ({"data set": each.dataset, "batch size": each.batch_size, "variant": name}, list(runs.values()))
+        for each in conditions
+        for name, runs in each.variants.items()
     ]
 
 
-def _interval(interval: Interval | None) -> Cell:
-    return _DASH if interval is None else Cell(interval_text(interval), interval.mean)
+def _pair(each: PairedComparison) -> dict[str, Any]:
+    """How the rows of a paired comparison start."""
+    names = {"data set": each.condition.dataset, "batch size": each.condition.batch_size, "variant": each.variant}
+    return names | {"baseline": each.baseline, "seeds": len(each.seeds)}
 
 
-def _ratio(ratio: PairedRatio | None) -> Cell:
-    return _DASH if ratio is None else Cell(ratio_text(ratio), ratio.interval.mean)
-
-
-def _p(p: float | None) -> Cell:
-    return Cell(p_text(p), p)
-
-
-def last_values(runs: Sequence[Run], figure: str) -> list[float]:
-    """Each run's figure at its last evaluation; runs whose last evaluation lacks it are left out."""
-    found = []
-    for run in runs:
-        curve = curve_of(run, figure, AXES[0])
-        if curve.steps and curve.steps[-1] == run.evaluations[-1]["step"]:
-            found.append(curve.values[-1])
-    return found
-
-
-def best_values(runs: Sequence[Run], figure: str) -> list[float]:
-    """Each run's smallest figure."""
-    return [min(curve.values) for run in runs if (curve := curve_of(run, figure, AXES[0])).values]
-
-
-def seconds_of(runs: Sequence[Run]) -> list[float]:
-    """Each run's seconds of training; runs without are left out."""
-    found = (run.metrics[-1].get("training_seconds") for run in runs if run.metrics)
-    return [float(seconds) for seconds in found if isinstance(seconds, int | float) and seconds > 0]
-
-
-def _final(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table:
-    def row(runs: list[Run]) -> list[Cell]:
-        cells = [Cell(f"{len(runs)}", len(runs)), Cell(f"{(step := last_step(runs[0])):,}", step)]
-        own = figures[runs[0].dataset]
-        for name in own:
-            values = last_values(runs, name)
-            cells.append(_interval(over_seeds(name, values) if values else None))
-        best = best_values(runs, own.fid)
-        cells.append(_interval(over_seeds(own.fid, best) if best else None))
-        for values in (seconds_of(runs), [rate for run in runs if (rate := throughput_of(run))]):
-            cells.append(_interval(ratio_interval(values) if values else None))
-        images = runs[0].metrics[-1].get("images_seen", 0) if runs[0].metrics else 0
-        spent = flops_an_image(runs[0].config) * images
-        return [*cells, Cell(f"{scaled(spent)}FLOP", spent)]
-
-    labels = [sorted({figure_label(own[i]) for own in figures.values() if own[i]}) for i in range(2)]
-    shown = [found[0] if len(found) == 1 else word for found, word in zip(labels, ("FID", "IS"), strict=True)]
-    columns = ["data set", "batch size", "variant", "seeds", "iterations", *shown, "best FID"]
-    columns += ["seconds of training", "images/s", "arithmetic"]
-    told = "".join(f" {dataset}: {figure_label(own.fid)}." for dataset, own in figures.items() if len(labels[0]) > 1)
-    caption = f"At the last evaluation.{told} {_INTERVALS}"
-    return Table("final", "Final figures", caption, columns, _cells(settings, row))
-
-
-def _paired(contests: Sequence[PairedComparison]) -> Table:
+def _final(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
+    labels = [sorted({metric_label(names[i]) for names in metrics.values() if names[i]}) for i in range(2)]
+    headers = [each[0] if len(each) == 1 else word for each, word in zip(labels, ("FID", "IS"), strict=True)]
     rows = []
-    for contest in contests:
+    for row, runs in _variants(conditions):
+        names, steps = metrics[runs[0].dataset], runs[0].last_step
+        row |= {"seeds": len(runs), "iterations": Cell(f"{steps:,}", steps)}
+        for header, name in zip(headers, names, strict=True):
+            curves = [(run, curve_of(run.evaluation, name)) for run in runs]
+            # A run whose last evaluation lacks the metric has no final value.
+            last = [c.values[-1] for run, c in curves if c.steps and c.steps[-1] == run.evaluations[-1]["step"]]
+            row[header] = over_seeds(name, last) if last else None
+        best = [min(values) for run in runs if (values := curve_of(run.evaluation, names.fid).values)]
+        seconds = [each for run in runs if run.metrics and (each := float(run.training["seconds"][-1])) > 0]
+        rates = [rate for run in runs if (rate := run.images_per_second)]
+        flops = float(np.nan_to_num(runs[0].training["flops"][-1])) if runs[0].metrics else 0.0
+        rows.append(
+            row
+            | {
+                "best FID": over_seeds(names.fid, best) if best else None,
+                "seconds of training": ratio_interval(seconds) if seconds else None,
+                "images/s": ratio_interval(rates) if rates else None,
+                "arithmetic": Cell(f"{with_prefix(flops)}FLOP", flops),
+            }
+        )
+    by_dataset = [f" {dataset}: {metric_label(names.fid)}." for dataset, names in metrics.items()]
+    caption = f"At the last evaluation.{''.join(by_dataset) if len(labels[0]) > 1 else ''} {_INTERVALS}"
+    return _table("final", "Final metrics", caption, rows)
+
+
+def _equal_cost(paired: Sequence[PairedComparison]) -> Table:
+    rows = []
+    for each in paired:
         for axis in AXES:
-            ratio = contest.equal.get(axis.name)
-            if ratio is None or axis.name == "images":  # as many iterations are as many images
-                continue
-            rows.append([*_names(contest), Cell(axis.label), _ratio(ratio), _p(ratio.t_test), _p(ratio.sign_flip)])
-    return Table(
-        "paired",
-        "FID at equal cost",
-        "The variant's FID over its counterpart's, seed by seed, at equal iterations, seconds or arithmetic: below 1 "
+            ratio = each.equal.get(axis.name)
+            if ratio is not None and axis.name != "images":  # as many iterations are as many images
+                row = _pair(each) | {"at equal": axis.label, "FID ratio": ratio}
+                ps = {"p (t)": ratio.t_test, "p (exact)": ratio.sign_flip}
+                rows.append(row | {name: Cell(p_text(p), p) for name, p in ps.items()})
+    caption = (
+        "The variant's FID over its baseline's, seed by seed, at equal iterations, seconds or arithmetic: below 1 "
         "the variant is better. p: two-sided paired t test on the log ratios, and the exact sign-flip test, which "
-        "with n seeds cannot fall below 2 / 2^n (0.25 for three).",
-        ["data set", "batch size", "variant", "against", "seeds", "at equal", "FID ratio", "p (t)", "p (exact)"],
-        rows,
+        "with n seeds cannot fall below 2 / 2^n (0.25 for three)."
     )
+    return _table("paired", "FID at equal cost", caption, rows)
 
 
-def _names(contest: PairedComparison) -> list[Cell]:
-    return [
-        Cell(contest.setting.dataset),
-        Cell(f"{contest.setting.batch_size}", contest.setting.batch_size),
-        Cell(contest.variant),
-        Cell(contest.counterpart),
-        Cell(f"{len(contest.seeds)}", len(contest.seeds)),
-    ]
-
-
-def _targets(contests: Sequence[PairedComparison]) -> Table:
+def _targets(paired: Sequence[PairedComparison]) -> Table:
     rows = []
-    for contest in contests:
-        for target in contest.targets:
-            row = [*_names(contest), Cell(digits(target.value), target.value)]
-            for axis in ("iteration", "seconds"):
-                for name in (contest.variant, contest.counterpart):
-                    row.append(_interval(target.places.get(axis, {}).get(name)))
-                row.append(_ratio(target.ratios.get(axis)))
-            seconds = target.ratios.get("seconds")
-            rows.append([*row, _p(seconds.t_test if seconds else None)])
-    columns = ["data set", "batch size", "variant", "against", "seeds", "FID", "iterations", "against's iterations"]
-    columns += ["ratio of iterations", "seconds", "against's seconds", "ratio of seconds", "p (t, seconds)"]
-    return Table(
-        "reach",
-        "Time to a given FID",
-        "Where each variant first gets to a FID, straight lines between evaluations of log FID. The smallest FID of "
-        f"a pair is the best one that all of its runs reach; FIDs at which a run starts are left out. {_INTERVALS}",
-        columns,
-        rows,
+    for each in paired:
+        for target in each.targets:
+            row = _pair(each) | {"FID": Cell(digits(target.value), target.value)}
+            for axis, word in (("iteration", "iterations"), ("seconds", "seconds")):
+                reached = target.reached.get(axis, {})
+                row |= {word: reached.get(each.variant), f"baseline's {word}": reached.get(each.baseline)}
+                row[f"ratio of {word}"] = target.ratios.get(axis)
+            p = target.ratios["seconds"].t_test if "seconds" in target.ratios else None
+            rows.append(row | {"p (t, seconds)": Cell(p_text(p), p)})
+    caption = (
+        "Where each variant first reaches a FID; between evaluations log FID is a straight line. The smallest FID of "
+        f"a pair is the best one that all of its runs reach; FIDs at which a run starts are left out. {_INTERVALS}"
     )
+    return _table("reach", "Time to a given FID", caption, rows)
 
 
-def _behaviour(settings: Sequence[Setting], figures: Mapping[str, Figures]) -> Table:
-    def row(runs: list[Run]) -> list[Cell]:
-        fid = figures[runs[0].dataset].fid
-        cells = [_interval(correlation_with(runs, s, fid)) for s in ("generator_loss", "discriminator_loss")]
-        shares = shares_of(runs)
-        if not shares:
-            return [*cells, _DASH, _DASH]
-        largest = [max(share.mean for share in each) for _, each in shares]
-        gaps = [moment.value.mean for moment in course_of(runs, "gap")]
-        means = [math.fsum(values) / len(values) if values else 0.0 for values in (largest, gaps)]
-        return [*cells, Cell(f"{means[0]:.2f}", means[0]), Cell(f"{means[1]:.2f}", means[1])]
-
-    columns = ["data set", "batch size", "variant", "generator's error with FID", "discriminators' error with FID"]
-    columns += ["largest share of selections", "gap of the discriminators"]
-    return Table(
-        "behaviour",
-        "What the errors say",
-        "Spearman's correlation of an error with the FID within a run, mean over the seeds: 1 means that a smaller "
-        "error goes with better images, 0 that it says nothing. Share of the selections of a tick that went to the "
-        "discriminator selected most; gap between the largest and the smallest paired error, over their mean.",
-        columns,
-        _cells(settings, row),
+def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
+    rows = []
+    for row, runs in _variants(conditions):
+        fid, training = metrics[runs[0].dataset].fid, [run.training for run in runs]
+        for word, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
+            points = [losses_at_evaluations(run.training, run.evaluation, loss, fid) for run in runs]
+            correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
+            row[f"{word} loss with FID"] = correlation_interval(correlations) if correlations else None
+        shares = [band.values for band in share_bands(training)]
+        largest = [max(share.mean for share in each) for each in zip(*shares, strict=True)]
+        gaps = [gap.mean for gap in band_of(training, "gap").values]
+        for column, values in (("largest share of selections", largest), ("gap of the discriminators", gaps)):
+            mean = math.fsum(values) / len(values) if values else 0.0
+            row[column] = Cell(f"{mean:.2f}", mean) if shares else None
+        rows.append(row)
+    caption = (
+        "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
+        "loss comes with better images, 0 that it says nothing about them. Largest share: the part of the selections "
+        "between two logged lines that went to the discriminator selected most. Gap: between the largest and the "
+        "smallest paired loss, over their mean."
     )
+    return _table("behaviour", "What the losses say", caption, rows)

@@ -5,16 +5,15 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from d3gan.config.train_config import MODELS, Recipe, TrainConfig
+from d3gan.config.train_config import FREE_KEYS, MODELS, Recipe, TrainConfig
 from d3gan.config.validation import field_types, parse_value
 from d3gan.errors import ConfigError, nearest
-from d3gan.runs.opening import FREE_KEYS
 
+_LENGTH = "is the length that all runs share; give --{flag}, or --equal flops for lengths of equal arithmetic"
 _FILES = "says where files are, not what is trained; give --{flag} for all runs"
 _WRITTEN = "says how often something is written, not what is trained; give --{flag} for all runs"
 _PROCESS = "serves the process, not what is trained; give --{flag} for all runs"
-_MEASURE = "decides which metrics there are, and only the same metrics can be compared; give --{flag} for all runs"
-_LENGTH = "is the length that all runs share; give --{flag}, or --equal flops for lengths of equal arithmetic"
+_METRICS = "decides which metrics there are, and only the same metrics can be compared; give --{flag} for all runs"
 # The keys that make no variant, and why. Every other key makes one: it changes what is trained, how that is computed,
 # or which generator is measured on how many images.
 NO_VARIANT = {
@@ -22,28 +21,18 @@ NO_VARIANT = {
     "dataset": "has a flag of its own; give --datasets",
     "batch_size": "has a flag of its own; give --batch-sizes",
     "seed": "has a flag of its own; give --seeds",
-    "epochs": _LENGTH,
-    "max_steps": _LENGTH,
-    "out": _FILES,
-    "data_dir": _FILES,
-    "inception_weights": _FILES,
-    "checkpoint": _WRITTEN,
-    "log_every": _WRITTEN,
-    "sample_every": _WRITTEN,
-    "evaluate_every": _WRITTEN,
     "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
-    "workers": _PROCESS,
-    "timeout": _PROCESS,
-    "metrics": _MEASURE,
-    "reference": _MEASURE,
-    "features": _MEASURE,
-    "protocol": _MEASURE,
+    **dict.fromkeys(("epochs", "max_steps"), _LENGTH),
+    **dict.fromkeys(("out", "data_dir", "inception_weights"), _FILES),
+    **dict.fromkeys(("checkpoint", "log_every", "sample_every", "evaluate_every"), _WRITTEN),
+    **dict.fromkeys(("workers", "timeout"), _PROCESS),
+    **dict.fromkeys(("metrics", "reference", "features", "protocol"), _METRICS),
 }
 VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in NO_VARIANT)
-# Of those, the ones that hold for a whole run. The rest may change whenever a run goes on: config.ini tells only the
-# last value. What grad_accum_steps makes of a step may not change.
+# Of those, the ones that hold for a whole run. The others may change when a run is resumed, and config.ini holds only
+# their last value. The batches per step, which grad_accum_steps decides, may not change.
 LASTING_KEYS = tuple(key for key in VARIANT_KEYS if key == "grad_accum_steps" or key not in FREE_KEYS)
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+RECIPE_KEYS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
@@ -51,32 +40,24 @@ def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
 
     Args:
         config: of the run.
-        differing: the keys to name, beside those of the recipe, which are named where the model has another value.
+        differing: the keys to name, besides those of the recipe, which are named where the model has another value.
 
     Returns:
         The model, then the recipe's keys, then the others in the order of ``TrainConfig``.
     """
-    own = MODELS[config.model]
-    changes = {key: getattr(config.recipe, key) for key in _RECIPE}
-    changes = {key: value for key, value in changes.items() if value != getattr(own, key)}
-    changes |= {key: getattr(config, key) for key in VARIANT_KEYS if key in differing and key not in _RECIPE}
-    return "+".join([config.model, *(f"{key}={_text(value)}" for key, value in changes.items())])
-
-
-def _text(value: Any) -> str:
-    """A value in a name: as Python writes it, but 1e30 for 1e+30, since + stands between the keys."""
-    return str(value).replace("e+", "e") if isinstance(value, float) else str(value)
+    changes = {key: getattr(config.recipe, key) for key in RECIPE_KEYS}
+    changes = {key: value for key, value in changes.items() if value != getattr(MODELS[config.model], key)}
+    changes |= {key: getattr(config, key) for key in VARIANT_KEYS if key in differing and key not in RECIPE_KEYS}
+    # 1e30 for 1e+30, since + separates the keys.
+    texts = (str(v).replace("e+", "e") if isinstance(v, float) else str(v) for v in changes.values())
+    return "+".join([config.model, *(f"{key}={text}" for key, text in zip(changes, texts, strict=True))])
 
 
 def parse_variant(word: str, flag: str = "--models") -> tuple[str, dict[str, Any]]:
-    """A variant's model, and the values it changes: ``dcgan+activation=mish``.
-
-    Args:
-        word: what the user wrote.
-        flag: where, for the error message.
+    """A variant's model, and the values it changes: ``dcgan+activation=mish``; ``flag`` is named in messages.
 
     Raises:
-        ConfigError: the model or a key is unknown, the key makes no variant, or a value is none of the key's.
+        ConfigError: the model or a key is unknown, the key makes no variant, or the key does not allow the value.
     """
     model, *changes = re.split(r"\+(?=[^\W\d])", word)  # a key starts with a letter, the 30 of 1e+30 does not
     if model not in MODELS:
@@ -104,12 +85,7 @@ def parse_variant(word: str, flag: str = "--models") -> tuple[str, dict[str, Any
 
 
 def variant_config(base: TrainConfig, word: str, flag: str = "--models") -> TrainConfig:
-    """The config of a variant.
-
-    Args:
-        base: what all variants share.
-        word: the variant as the user wrote it.
-        flag: where, for the error message.
+    """The config of a variant, as the user wrote it, with all else as in ``base``; ``flag`` is named in messages.
 
     Raises:
         ConfigError: as ``parse_variant``, or a value is out of range.
@@ -122,12 +98,7 @@ def variant_config(base: TrainConfig, word: str, flag: str = "--models") -> Trai
 
 
 def variant_name(base: TrainConfig, word: str, flag: str = "--models") -> str:
-    """The one name of a variant, however it is written; keys that change nothing in ``base`` are left out.
-
-    Args:
-        base: what all variants share.
-        word: the variant as the user wrote it.
-        flag: where, for the error message.
+    """The one name of a variant, however the user wrote it; leaves out keys that change nothing in ``base``.
 
     Raises:
         ConfigError: as ``variant_config``.

@@ -3,28 +3,28 @@
 from collections.abc import Sequence
 
 from d3gan.comparison.formatting import digits, ratio_text, seeds_text
-from d3gan.comparison.grouping import differ_in_discriminators_alone
 from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.statistics import Interval
-from d3gan.evaluation.metric_names import figure_label
+from d3gan.evaluation.metric_names import metric_label
 
 _MOST_PAIRS = 2
 
 
-def verdict_of(contests: Sequence[PairedComparison]) -> str:
-    """A sentence for each of the first two pairs, over all their settings; or what is missing to say one.
+def verdict_of(comparisons: Sequence[PairedComparison]) -> str:
+    """A sentence for each of the first two pairs, over all their conditions; or what is missing for a verdict.
 
-    A pair that differs in the number of discriminators alone is told whether it pays: by the time to the hardest FID,
-    else by the FID at equal seconds.
+    Of a pair that differs only in the number of discriminators it says whether they pay: by the time to the hardest
+    FID, else by the FID at equal seconds.
 
     Args:
-        contests: those of the pairs to speak of before the others.
+        comparisons: those of the most important pairs first.
     """
-    if not contests:
+    if not comparisons:
         return "There is nothing to compare yet: it takes two variants with evaluations, on one data set and seed."
-    pairs = list(dict.fromkeys((contest.variant, contest.counterpart) for contest in contests))
-    own = [[c for c in contests if (c.variant, c.counterpart) == pair] for pair in pairs[:_MOST_PAIRS]]
-    return " ".join(_of_pair(same) for same in own)
+    pairs: dict[tuple[str, str], list[PairedComparison]] = {}
+    for each in comparisons:
+        pairs.setdefault((each.variant, each.baseline), []).append(each)
+    return " ".join(_of_pair(same) for same in list(pairs.values())[:_MOST_PAIRS])
 
 
 def direction(interval: Interval) -> int:
@@ -35,63 +35,58 @@ def direction(interval: Interval) -> int:
 
 
 def _of_pair(same: Sequence[PairedComparison]) -> str:
-    """A pair in all its settings."""
+    """A pair under all its conditions."""
     first = same[0]
-    alone = differ_in_discriminators_alone(first.setting, first.variant, first.counterpart)
+    alone = first.condition.differ_in_discriminators_alone(first.variant, first.baseline)
     answer = _answer(same) if alone else ""
     if len(same) == 1:
         return f"{answer}{': ' * bool(answer)}{_of_one(first)}"
-    labels = list(dict.fromkeys(figure_label(contest.figure) for contest in same))
-    own = len(labels) > 1  # else the heading names it
-    parts = [f"{c.setting.name}{f' ({figure_label(c.figure)})' * own}: {_short(c)}" for c in same]
-    heading = f"{first.variant} against {first.counterpart}{f', {labels[0]}' * (not own)}"
+    labels = list(dict.fromkeys(metric_label(each.metric) for each in same))
+    one_metric = len(labels) == 1  # then the heading names it
+    heading = f"{first.variant} against {first.baseline}{f', {labels[0]}' * one_metric}"
+    parts = [f"{c.condition.name}{f' ({metric_label(c.metric)})' * (not one_metric)}: {_short(c)}" for c in same]
     return f"{answer}{'. ' * bool(answer)}{heading}: {'; '.join(parts)}."
 
 
 def _answer(same: Sequence[PairedComparison]) -> str:
     """Whether more discriminators pay."""
-    found = [direction(_decisive(contest)) for contest in same]
-    ours, theirs = (
-        next(iter(same[0].setting.variants[name].values())).config.recipe.discriminators
-        for name in (same[0].variant, same[0].counterpart)
-    )
-    what = "the second discriminator" if (ours, theirs) == (2, 1) else f"{ours} discriminators instead of {theirs}"
-    pays, costs, open_ = found.count(-1), found.count(1), found.count(0)
-    verb = "pays" if what.endswith("discriminator") else "pay"
-    if open_ == len(found):
+    decisive = [each.time_ratio if each.targets else each.equal.get("seconds") for each in same]
+    directions = [direction(ratio.interval) if ratio else 0 for ratio in decisive]
+    pays, costs, undecided = directions.count(-1), directions.count(1), directions.count(0)
+    ours, theirs = (same[0].condition.recipe(name).discriminators for name in (same[0].variant, same[0].baseline))
+    second = (ours, theirs) == (2, 1)
+    what = "the second discriminator" if second else f"{ours} discriminators instead of {theirs}"
+    verb = "pays" if second else "pay"
+    if undecided == len(same):
         return f"Whether {what} {verb} is undecided"
     what = what[0].upper() + what[1:]
-    if pays == len(found):
+    if pays == len(same):
         return f"{what} {verb}"
-    if costs == len(found):
-        return f"{what} {'does' if verb == 'pays' else 'do'} not pay"
-    return f"{what} {verb} in {pays} of {len(found)} settings, not in {costs}, and is undecided in {open_}"
+    if costs == len(same):
+        return f"{what} {'does' if second else 'do'} not pay"
+    return f"{what} {verb} in {pays} of {len(same)} conditions, not in {costs}, and is undecided in {undecided}"
 
 
-def _decisive(contest: PairedComparison) -> Interval:
-    ratio = contest.targets[0].ratios.get("seconds") if contest.targets else contest.equal.get("seconds")
-    return ratio.interval if ratio is not None else Interval(1.0, None, None, 0)
-
-
-def _of_one(contest: PairedComparison) -> str:
-    names, seeds = (contest.variant, contest.counterpart), seeds_text(len(contest.seeds))
-    found = []
-    if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
-        target = digits(contest.targets[0].value)
-        found.append(
-            f"{names[0]} reaches {figure_label(contest.figure)} {target} in {ratio_text(ratio)} of {names[1]}'s "
-            f"time ({contest.setting.name}, {seeds}{_undecided(ratio.interval)})"
+def _of_one(paired: PairedComparison) -> str:
+    """A pair under its only condition."""
+    variant, baseline, label = paired.variant, paired.baseline, metric_label(paired.metric)
+    where, seeds = paired.condition.name, seeds_text(len(paired.seeds))
+    equal, parts = paired.equal.get("iteration"), []
+    if ratio := paired.time_ratio:
+        parts.append(
+            f"{variant} reaches {label} {digits(paired.targets[0].value)} in {ratio_text(ratio)} of {baseline}'s "
+            f"time ({where}, {seeds}{_undecided(ratio.interval)})"
         )
-    if (ratio := contest.equal.get("iteration")) is not None:
-        again = "" if ratio.interval.low is None else _undecided(ratio.interval)
-        found.append(
-            f"at equal iterations its FID is {ratio_text(ratio)} times {names[1]}'s{again}"
-            if found
-            else f"{names[0]}'s {figure_label(contest.figure)} is {ratio_text(ratio)} times {names[1]}'s at equal "
-            f"iterations ({contest.setting.name}, {seeds}{_undecided(ratio.interval)}), and no FID is reached by all "
-            "runs that none of them starts with"
+        if equal:
+            doubt = "" if equal.interval.low is None else _undecided(equal.interval)
+            parts.append(f"at equal iterations its FID is {ratio_text(equal)} times {baseline}'s{doubt}")
+    elif equal:
+        parts.append(
+            f"{variant}'s {label} is {ratio_text(equal)} times {baseline}'s at equal iterations "
+            f"({where}, {seeds}{_undecided(equal.interval)}), and no FID is reached by all runs that none of them "
+            "starts with"
         )
-    return "; ".join(found) + "."
+    return "; ".join(parts) + "."
 
 
 def _undecided(interval: Interval) -> str:
@@ -100,12 +95,13 @@ def _undecided(interval: Interval) -> str:
     return "" if direction(interval) else ", which decides nothing"
 
 
-def _short(contest: PairedComparison) -> str:
+def _short(paired: PairedComparison) -> str:
+    """A pair under one of several conditions."""
     parts = []
-    if contest.targets and (ratio := contest.targets[0].ratios.get("seconds")) is not None:
+    if ratio := paired.time_ratio:
         word = {-1: "faster", 0: "undecided", 1: "slower"}[direction(ratio.interval)]
-        parts.append(f"time to FID {digits(contest.targets[0].value)} {ratio_text(ratio)} ({word})")
-    if (equal := contest.equal.get("iteration")) is not None:
-        word = {-1: "better", 0: "undecided", 1: "worse"}[direction(equal.interval)]
-        parts.append(f"FID at equal iterations {ratio_text(equal)} ({word})")
-    return ", ".join(parts) or "no common figure"
+        parts.append(f"time to FID {digits(paired.targets[0].value)} {ratio_text(ratio)} ({word})")
+    if ratio := paired.equal.get("iteration"):
+        word = {-1: "better", 0: "undecided", 1: "worse"}[direction(ratio.interval)]
+        parts.append(f"FID at equal iterations {ratio_text(ratio)} ({word})")
+    return ", ".join(parts) or "no common metric"

@@ -1,1 +1,1 @@
-"""What a run is told: keys, files, flags, and the checks of both."""
+"""The config of a run: its keys, the .ini files and flags that set them, and the checks of both."""

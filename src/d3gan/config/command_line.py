@@ -1,4 +1,4 @@
-"""From the words of a command line to the dataclass of a command."""
+"""Turns the words of a command line into the dataclass of a command."""
 
 import dataclasses
 from pathlib import Path
@@ -16,45 +16,39 @@ DEFAULT_CONFIG = "config.ini"
 
 
 def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
-    """Makes a command's dataclass from its arguments; fields without a default are given by place.
+    """Makes a command's dataclass from its arguments; fields without a default are positional.
 
-    tyro does it, and the help. Before that the words are checked here, so that a mistake on the command line gets
-    one line, in the words that the same mistake in a config file gets.
+    tyro writes the help. The words are read here, so that a mistake on the command line gets the same one-line
+    message as in a config file. Every list takes its values with spaces or with commas between them.
 
     Raises:
         ConfigError: an unknown flag, a missing or a wrong value.
     """
-    options: dict[str, Any] = {"prog": program, "config": (tyro.conf.PositionalRequiredArgs,)}
     if {"-h", "--help"} & set(arguments):
-        return tyro.cli(owner, args=arguments, **options)
-    words, given = _checked(owner, arguments, program)
-    if issubclass(owner, TrainConfig):
-        options["default"] = _over_the_file(owner, given)
-    return tyro.cli(owner, args=words, **options)
-
-
-def _over_the_file(owner: type[Any], given: dict[str, Any]) -> Any:
-    """The command's dataclass with the values of the config file or preset, and the given ones over them."""
+        return tyro.cli(owner, args=arguments, prog=program, config=(tyro.conf.PositionalRequiredArgs,))
+    given = _given_values(owner, arguments, program)
+    if not issubclass(owner, TrainConfig):
+        return owner(**given)
     source, values = values_under_flags(given.get("config", ""), given.get("preset", ""))
     try:
         return owner(**(values | given))
     except ConfigError as error:
-        key = str(error).split(" ")[0]
-        raise ConfigError(f"{source}: {error}" if key in values and key not in given else str(error)) from error
+        name = str(error).split(" ")[0]
+        raise ConfigError(f"{source}: {error}" if name in values and name not in given else str(error)) from error
 
 
 def values_under_flags(config: str, preset: str) -> tuple[str, dict[str, Any]]:
-    """The values that a command's flags are laid over: a preset's, a file's, or those of the folder's config.ini.
+    """The values that a command's flags override: those of a preset, of a file, or of the folder's config.ini.
 
     Args:
         config: path of an .ini file, or empty.
         preset: name of a preset, or empty; with one the folder's config.ini is not read.
 
     Returns:
-        What messages call the source of the values, and the values by field name of ``TrainConfig``.
+        The name of the source in messages, and the values by field name of ``TrainConfig``.
 
     Raises:
-        ConfigError: both are given, or the one that is given cannot be read.
+        ConfigError: both are given, or the given one cannot be read.
     """
     if config and preset:
         raise ConfigError(f"--preset {preset} and --config {config}: give one of them; flags change its values")
@@ -64,68 +58,80 @@ def values_under_flags(config: str, preset: str) -> tuple[str, dict[str, Any]]:
     return path, read_ini(path) if path else {}
 
 
-def _checked(owner: type[Any], arguments: list[str], program: str) -> tuple[list[str], dict[str, Any]]:
-    """Checks a command's words against its fields.
-
-    Returns:
-        The same words, each flag joined to its value by ``=`` so that no value is taken for a flag, and the values by
-        field name.
-    """
+def _given_values(owner: type[Any], arguments: list[str], program: str) -> dict[str, Any]:
+    """Reads a command's words into values by field name."""
     hints = field_types(owner)
-    required = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
-    places = required + [name for name in _marked_positional(owner) if name not in required]
-    flags = {name: hint for name, hint in hints.items() if name not in places}
-    words: list[str] = []
-    given: dict[str, Any] = {}
-    left = list(arguments)
-    while left:
-        word = left.pop(0)
+    required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
+    positionals = required + [name for name in _marked_positional(owner) if name not in required]
+    flags = {field.name: field for field in dataclasses.fields(owner) if field.name not in positionals}
+    values: dict[str, Any] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         if word.startswith("--"):
-            name, value, canonical = _flag(word, left, flags)
-            words += canonical
+            flag, has_value, text = word.partition("=")
+            name, is_off = _flag_name(flag, {name: hints[name] for name in flags})
+            if hints[name] is bool:
+                if has_value:
+                    raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
+                values[name] = not is_off
+            else:
+                texts = [text] if has_value else _take_values(words, flags[name], hints[name], bool(positionals))
+                values[name] = _parse_flag(flag, texts, hints[name])
         else:
-            name = next((place for place in places if place not in given or element_type(hints[place])), "")
+            name = next((name for name in positionals if name not in values or element_type(hints[name])), "")
             if not name or (word.startswith("-") and len(word) > 1):
                 raise ConfigError(f"{word}: unexpected; flags start with --, see {program} --help")
-            value = (*given.get(name, ()), word) if element_type(hints[name]) else word
-        given[name] = value
-    if missing := [place for place in required if place not in given]:
+            values[name] = (*values.get(name, ()), word) if element_type(hints[name]) else word
+    if missing := [name for name in required if name not in values]:
         raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
-    placed = (given[place] for place in places if place in given)
-    return [*words, *(word for value in placed for word in ((value,) if isinstance(value, str) else value))], given
+    return values
 
 
 def _marked_positional(owner: type[Any]) -> list[str]:
-    """Names of the fields that are given by place although they have a default."""
-    hints = get_type_hints(owner, include_extras=True)
+    """Names of the positional fields that have a default."""
     marker = tyro.conf.Positional[str].__metadata__[0]  # type: ignore[attr-defined]
+    hints = get_type_hints(owner, include_extras=True)
     return [name for name, hint in hints.items() if marker in getattr(hint, "__metadata__", ())]
 
 
-def _flag(word: str, left: list[str], flags: dict[str, Any]) -> tuple[str, Any, list[str]]:
-    """Reads one flag, taking its value off ``left`` where it follows; returns name, value, and the words for tyro."""
-    flag, has_value, text = word.partition("=")
+def _flag_name(flag: str, hints: dict[str, Any]) -> tuple[str, bool]:
+    """The field that a flag sets, and whether the flag is the ``--no-`` form.
+
+    Args:
+        flag: as written, with ``--``.
+        hints: types of the fields that have flags, by name.
+    """
     name = flag[2:].replace("-", "_")
-    if ALIASES.get(name) in flags:
+    if ALIASES.get(name) in hints:
         name = ALIASES[name]
-    off = name.startswith("no_") and flags.get(name[3:]) is bool
-    name = name[3:] if off else name
-    if name not in flags:
-        known = ["--" + n.replace("_", "-") for n in flags]
-        raise ConfigError(f"{flag}: unknown flag{nearest(flag, known)}; allowed: {', '.join(known)}")
-    if flags[name] is bool:
-        if has_value:
-            raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
-        return name, not off, [f"--no-{name}" if off else f"--{name}"]
-    if not has_value:
-        if not left or left[0].startswith("--"):
-            raise ConfigError(f"{flag}: needs a value: {describe_type(flags[name])}")
-        text = left.pop(0)
-    if element := element_type(flags[name]):
-        while not has_value and left and not left[0].startswith("--"):
-            text += f",{left.pop(0)}"
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        if not parts:
-            raise ConfigError(f"{flag}: needs a value: {describe_type(flags[name])}")
-        return name, tuple(parse_value(flag, part, element) for part in parts), [f"--{name}", *parts]
-    return name, parse_value(flag, text, flags[name]), [f"--{name}={text}"]
+    is_off = name.startswith("no_") and hints.get(name[3:]) is bool
+    name = name[3:] if is_off else name
+    if name not in hints:
+        allowed = ["--" + each.replace("_", "-") for each in hints]
+        raise ConfigError(f"{flag}: unknown flag{nearest(flag, allowed)}; allowed: {', '.join(allowed)}")
+    return name, is_off
+
+
+def _take_values(words: list[str], field: dataclasses.Field[Any], hint: Any, has_positionals: bool) -> list[str]:
+    """Removes a flag's values from the front of ``words``: one, or several where the field is a list."""
+    list_of = field.metadata.get("list_of")
+    is_list = element_type(hint) is not None or list_of is not None
+    texts: list[str] = []
+    while words and not words[0].startswith("--") and (is_list or not texts):
+        # In --metrics fid is RUN, the word that is no metric is the positional argument.
+        if texts and has_positionals and list_of and not set(words[0].split(",")) <= {*list_of, ""}:
+            break
+        texts.append(words.pop(0))
+    return texts
+
+
+def _parse_flag(flag: str, texts: list[str], hint: Any) -> Any:
+    """Reads a flag's values as its field's type."""
+    if element := element_type(hint):
+        parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+        if parts:
+            return tuple(parse_value(flag, part, element) for part in parts)
+    elif texts:
+        return parse_value(flag, ",".join(texts), hint)
+    raise ConfigError(f"{flag}: needs a value: {describe_type(hint)}")

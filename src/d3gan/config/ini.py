@@ -1,4 +1,4 @@
-"""A config as a file: [parameters] in an .ini."""
+"""Reads and writes a config as the [parameters] section of an .ini file."""
 
 import configparser
 import dataclasses
@@ -11,7 +11,7 @@ from d3gan.config.validation import field_types, parse_value
 from d3gan.errors import ConfigError, nearest
 
 SECTION = "parameters"
-# The seed's names that we read under another name.
+# Keys of the original D3GAN program that have another name here.
 ALIASES = {"type": "dataset"}
 
 
@@ -33,17 +33,17 @@ def read_ini(path: str | Path) -> dict[str, Any]:
 
 
 def parse_ini(text: str, source: str) -> dict[str, Any]:
-    """Reads the ``[parameters]`` section of an .ini file's text.
+    """Reads the ``[parameters]`` section from the text of an .ini file.
 
     Args:
         text: of the file.
-        source: what messages call it, such as its path.
+        source: name of the file in messages, such as its path.
 
     Returns:
         As ``read_ini``.
 
     Raises:
-        ConfigError: it is no .ini file, or holds an unknown section, key or a value of the wrong type.
+        ConfigError: the text is no .ini file, or holds an unknown section, key or a value of the wrong type.
     """
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
     try:
@@ -53,7 +53,7 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source}: cannot be read as an .ini file: {reason}") from error
     for section in parser.sections():
         if section != SECTION:
-            raise ConfigError(f"{source}: unknown section [{section}]; all keys stand under [{SECTION}]")
+            raise ConfigError(f"{source}: unknown section [{section}]; put all keys under [{SECTION}]")
     if not parser.has_section(SECTION):
         raise ConfigError(f"{source}: no section [{SECTION}]; put that line above the keys")
     return _typed(parser[SECTION], source=source)
@@ -76,7 +76,7 @@ def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:
 
 
 def load_config(path: str | Path) -> TrainConfig:
-    """Reads a whole ``TrainConfig`` from an .ini file; keys it does not name keep their defaults.
+    """Reads a whole ``TrainConfig`` from an .ini file; keys that the file does not name keep their defaults.
 
     Raises:
         ConfigError: as ``read_ini``, or a value is out of range.
@@ -88,12 +88,12 @@ def load_config(path: str | Path) -> TrainConfig:
         raise ConfigError(f"{path}: {error}") from error
 
 
-# The first line of a run's config.ini, by which a run directory is told from a folder that holds some other config.
+# The first line of a run's config.ini; it distinguishes a run directory from a folder with any other config.
 RUN_MARK = "# Written by d3gan: the config of the run in this folder."
 
 
 def config_text(config: TrainConfig) -> str:
-    """The config as a run's config.ini: ``load_config`` reads back an equal one; a comment tells the recipe."""
+    """Text of a run's config.ini, from which ``load_config`` reads an equal config; a comment names the recipe."""
     lines = [RUN_MARK, f"[{SECTION}]"]
     lines += [f"{f.name} = {getattr(config, f.name)}".rstrip() for f in dataclasses.fields(config)]
     recipe = ", ".join(f"{f.name} = {getattr(config.recipe, f.name)}" for f in dataclasses.fields(Recipe))

@@ -1,9 +1,9 @@
-"""Configs that come with the package: ``--preset NAME`` reads one, ``d3gan presets`` lists them.
+"""Configs that are part of the package: ``--preset NAME`` reads one, ``d3gan presets`` lists them.
 
-Each is an .ini file of this folder. Its first lines say what it is for and what to expect of it::
+Each is an .ini file in ``presets/``. Its first lines say what it is for and which result to expect::
 
     # purpose: one or more lines
-    # expected: a figure and where it comes from, or "not measured here"
+    # expected: a result and its source, or "not measured here"
 
 Imports no torch.
 """
@@ -19,20 +19,20 @@ from d3gan.errors import ConfigError, nearest
 
 
 def preset_names() -> list[str]:
-    """The presets there are, in alphabetical order."""
+    """Names of all presets, in alphabetical order."""
     names = [file.name for file in (files("d3gan") / "presets").iterdir()]
     return sorted(name.removesuffix(".ini") for name in names if name.endswith(".ini"))
 
 
 def preset_text(name: str) -> str:
-    """The preset's .ini file, as it is.
+    """Text of the preset's .ini file, unchanged.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: the preset does not exist.
     """
     names = preset_names()
     if name not in names:
-        raise ConfigError(f"preset {name}: unknown{nearest(name, names)}; there are: {', '.join(names)}")
+        raise ConfigError(f"preset {name}: unknown{nearest(name, names)}; allowed: {', '.join(names)}")
     return ((files("d3gan") / "presets") / f"{name}.ini").read_text(encoding="utf-8")
 
 
@@ -40,29 +40,29 @@ def read_preset(name: str) -> dict[str, Any]:
     """The preset's values by field name of ``TrainConfig``.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: the preset does not exist.
     """
     return parse_ini(preset_text(name), source=f"preset {name}")
 
 
 def load_preset(name: str) -> TrainConfig:
-    """The preset as a whole config; keys it does not name keep their defaults.
+    """The preset as a whole config; keys that it does not name keep their defaults.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: the preset does not exist.
     """
     return TrainConfig(**read_preset(name))
 
 
 def preset_header(name: str) -> tuple[str, str]:
-    """What a preset is for, and what to expect of it, from the first lines of its file.
+    """Reads what a preset is for and which result to expect, from the first lines of its file.
 
     Raises:
-        ConfigError: there is no such preset.
-        ValueError: the file does not begin with the two.
+        ConfigError: the preset does not exist.
+        ValueError: the file does not begin with both.
     """
     comment = takewhile(lambda line: line.startswith("#"), preset_text(name).splitlines())
-    found = re.fullmatch(r"purpose: (.+?) expected: (.+)", " ".join(line.lstrip("#").strip() for line in comment))
-    if not found:
+    header = re.fullmatch(r"purpose: (.+?) expected: (.+)", " ".join(line.lstrip("#").strip() for line in comment))
+    if not header:
         raise ValueError(f"preset {name}: must begin with '# purpose: ...' and '# expected: ...'")
-    return found[1], found[2]
+    return header[1], header[2]

@@ -1,31 +1,65 @@
-"""Values a user gives, checked against the types and ranges of a dataclass's fields, with one line for each mistake.
+"""Keys of a config and flags of a command: dataclass fields that carry their own rules, and the checks of those.
 
-The config file, the command line and Python callers get the same words for the same mistake.
+The config file, the command line and Python callers get the same message for the same mistake.
 """
 
 import configparser
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from d3gan.errors import ConfigError, nearest
 
+T = TypeVar("T")
 Range = tuple[float, float | None] | frozenset[int]
 """Smallest and largest allowed value (None: any), or all the allowed values."""
+Resume = Literal["same", "free", "free if schedule is constant"]
+"""Whether a resumed run may have another value than before."""
 
 
-def check_values(owner: Any, ranges: Mapping[str, Range]) -> None:
-    """Checks the fields of a dataclass object against their types, then against the ranges of those that have one.
+def key(
+    default: T,
+    *,
+    allowed: Range | None = None,
+    resume: Resume = "same",
+    per_process: bool = False,
+    list_of: tuple[str, ...] | None = None,
+) -> T:
+    """Declares a field of a config or of a command's flags, with its rules.
+
+    For example ``checkpoint: int = key(200, allowed=(1, None), resume="free")``.
+
+    Args:
+        default: the field's default value.
+        allowed: range of the numbers that it takes, or of each in a tuple of numbers.
+        resume: whether a resumed run may have another value than before.
+        per_process: whether the processes of one run may have different values.
+        list_of: for text that is a list with commas, the words that it may hold, () for any. Its flag also takes the
+            words one by one.
+    """
+    rules = dict(allowed=allowed, resume=resume, per_process=per_process, list_of=list_of)
+    return dataclasses.field(default=default, metadata=rules)
+
+
+def keys_with(owner: type, **rules: object) -> frozenset[str]:
+    """Names of the fields that were declared with these rules, such as ``per_process=True``."""
+    return frozenset(f.name for f in dataclasses.fields(owner) if rules.items() <= f.metadata.items())
+
+
+def check_values(owner: Any) -> None:
+    """Checks the fields of a dataclass object: first their types, then their ranges.
 
     Raises:
         ConfigError: names the first field that does not fit, its value and what is allowed.
     """
     for name, hint in field_types(type(owner)).items():
         _check_type(name, getattr(owner, name), hint)
-    for name, allowed in ranges.items():
-        _check_range(name, getattr(owner, name), allowed)
+    for field in dataclasses.fields(owner):
+        if allowed := field.metadata.get("allowed"):
+            value = getattr(owner, field.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                _check_range(field.name, number, allowed)
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
@@ -61,7 +95,7 @@ def element_type(hint: Any) -> Any:
 
 
 def choices(hint: Any) -> list[str]:
-    """The words a field of this type may be, beside numbers and free text."""
+    """The words that a field of this type allows, apart from numbers and free text."""
     return [str(c) for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
 
 

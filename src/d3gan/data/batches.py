@@ -1,4 +1,4 @@
-"""Shuffled batches of real images as a function of the step."""
+"""Shuffled batches of real images, as a function of the step."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from d3gan.errors import ConfigError
 from d3gan.images import from_uint8
 from d3gan.randomness import stream
 
-# The largest part of a GPU's free memory that the images may take; the networks need the rest.
+# The largest share of a GPU's free memory that the images may take; the networks need the rest.
 RESIDENT_SHARE = 0.5
 
 
@@ -17,22 +17,22 @@ class Batches:
     """Real images in a new order each epoch; the batch of a step depends on the seed and the step alone.
 
     Each epoch visits every image at most once: the last, incomplete batch is left out, so that all batches have one
-    size. On a GPU the images are kept in its memory where they fit in half of what is free; otherwise, and on
-    the CPU, they stay memory-mapped and each batch is gathered from there.
+    size. A GPU holds the images in its memory if they fit in half of what is free; otherwise, and on the CPU, they
+    stay memory-mapped and each batch is read from there.
 
     Args:
         images: (M, C, S, S) uint8.
-        batch_size: images a batch of this process.
+        batch_size: images per batch of this process.
         channels: channels of the batches; grey images (C = 1) are repeated.
         seed: decides the order.
-        device: where the batches are wanted.
+        device: of the batches.
         dtype: floating type of the batches.
-        rank: this process's number. The processes share each epoch's order out among them: a step takes world_size
-            times batch_size images, of which this process gets the rank-th part, and no image goes to two.
+        rank: this process's number. The processes divide each epoch's images: a step takes world_size times
+            batch_size of them, this process gets the rank-th part, and no two processes get the same image.
         world_size: number of processes.
 
     Raises:
-        ConfigError: fewer images than one step takes.
+        ConfigError: there are fewer images than one step takes.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Batches:
 
     def at(self, step: int) -> Tensor:
         """This process's batch (N, channels, S, S) in [-1, 1] of step ``step`` (from 0), on the device."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
-            # Pinned, so that the host need not wait for the copy.
+            # Pinned, so that the host does not wait for the copy.
             self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
             self._epoch = epoch
-        first = place * self._step_size + self._rank * self._batch_size
+        first = step_in_epoch * self._step_size + self._rank * self._batch_size
         indices = self._order[first : first + self._batch_size]
         if self._resident is not None:
             batch = self._resident.index_select(0, indices)
@@ -86,5 +86,5 @@ class Batches:
 
 
 def _pinned(tensor: Tensor) -> Tensor:
-    """The tensor in page-locked memory, from which a GPU copies without the host waiting; as it is without one."""
+    """The tensor in page-locked memory, which a GPU copies from while the host goes on; unchanged without a GPU."""
     return tensor.pin_memory() if torch.cuda.is_available() else tensor

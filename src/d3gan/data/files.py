@@ -1,4 +1,4 @@
-"""Data files: hashed and locked; every fault is told with its path and a way out."""
+"""Hashing and locking of data files; every error names the path and what the user can do."""
 
 import hashlib
 import logging
@@ -16,33 +16,38 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CHUNK = 1 << 20
-"""Bytes read or written at once."""
+"""Bytes read or written at a time."""
 
 LOCK_SECONDS = 0.1
-"""Between two looks at a lock that another process holds."""
+"""Interval between two attempts to take a lock that another process holds."""
 
 ANOTHER_FOLDER = "choose another folder with --data-dir or $D3GAN_DATA"
 
 
 def disk_errors(path: Path) -> AbstractContextManager[None]:
-    """As `d3gan.files.disk_errors`, with the ways to choose another data folder."""
+    """Like `d3gan.files.disk_errors`; errors say how to choose another data folder."""
     return files.disk_errors(path, ANOTHER_FOLDER)
 
 
-def write_beside(path: Path) -> AbstractContextManager[IO[Any]]:
-    """As `d3gan.files.replace_file`, with the ways to choose another data folder; hold `locked` meanwhile."""
+def replace_file(path: Path) -> AbstractContextManager[IO[Any]]:
+    """Like `d3gan.files.replace_file`; errors say how to choose another data folder. Hold `locked` meanwhile."""
     return files.replace_file(path, ANOTHER_FOLDER)
 
 
 def make_folder(folder: Path) -> Path:
-    """Makes ``folder`` and its parents where they are missing.
+    """Creates ``folder`` and its parents if they are missing, and returns it.
 
     Raises:
-        ExternalError: it cannot be made.
+        ExternalError: it cannot be created.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def safe_file_name(name: str) -> str:
+    """The name of a data set or folder as part of a file name, on any system: at most 40 characters."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:40]
 
 
 class _Readable(Protocol):
@@ -51,7 +56,7 @@ class _Readable(Protocol):
 
 def hash_stream(stream: _Readable, algorithm: str) -> str:
     """The hex digest of everything left in ``stream``."""
-    # MD5 is what the publishers give; it guards against damage here, not against an attacker.
+    # Publishers give MD5; it protects against damage here, not against an attacker.
     digest = hashlib.new(algorithm, usedforsecurity=False)
     while chunk := stream.read(CHUNK):
         digest.update(chunk)
@@ -66,16 +71,16 @@ def hash_file(path: Path, algorithm: str) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock that guards ``path`` among processes; waits for whoever holds it, and says so.
+    """Holds the lock of ``path`` among processes; logs a line if it has to wait for another process.
 
-    The operating system drops the lock with its holder, so a killed process blocks nobody.
+    The operating system releases the lock of a process that ends, so a killed process blocks nobody.
 
     Raises:
-        ExternalError: the folder cannot be written.
+        ExternalError: the folder is not writable.
     """
     lock = try_lock(path)
     if lock is None:
-        logger.info(f"{path.name}: another process is at work on it; waiting")
+        logger.info(f"{path.name}: another process is working on it; waiting")
         while lock is None:
             time.sleep(LOCK_SECONDS)
             lock = try_lock(path)
@@ -86,10 +91,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def try_lock(path: Path) -> "BaseFileLock | None":
-    """Takes the lock that guards ``path`` among processes, to be released by the caller; None: another one holds it.
+    """Takes the lock of ``path`` among processes, for the caller to release; None if another process holds it.
 
     Raises:
-        ExternalError: the folder cannot be written.
+        ExternalError: the folder is not writable.
     """
     from filelock import FileLock, Timeout
 

@@ -1,9 +1,9 @@
-"""Any folder or .zip of images: found in a fixed order, identified by content, decoded into square uint8 images.
+"""Any folder or .zip of images: listed in a fixed order, identified by content, decoded into square uint8 images.
 
-PNG, JPEG and WebP, in class folders or without. Labels are not read: training here is unconditional. Every image
-becomes RGB (``channels = 3``) or ITU-R 601 luminance (``channels = 1``), whatever its own mode; transparency is laid
-on white; 16-bit grey is scaled to 8 bits; a photograph is turned as its EXIF says; of an animation the first frame
-counts.
+PNG, JPEG and WebP, with or without class folders. Labels are not read: training here is unconditional. Every image
+becomes RGB (``channels = 3``) or ITU-R 601 luminance (``channels = 1``), whatever its own mode; transparency is put
+on white; 16-bit grey is scaled to 8 bits; a photograph is rotated as its EXIF says; of an animation the first frame
+is used.
 """
 
 import hashlib
@@ -20,23 +20,20 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from d3gan.data.files import disk_errors, hash_file
-from d3gan.data.preprocess import fit, ordered_map, to_array
+from d3gan.data.preprocess import ImageArray, fit, ordered_map, to_array
 from d3gan.errors import ExternalError
-
-Images = npt.NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
 MAX_FILE_BYTES = 1 << 28
-"""256 MiB: a longer image file is taken for damage; each worker may hold several in memory."""
+"""256 MiB: a longer image file counts as damaged; each worker may hold several in memory."""
 
 _EXIF_ORIENTATION = 0x0112
-# EXIF 2.3, section 4.6.4 A: what undoes each orientation but the first, which is upright.
+# EXIF 2.3, section 4.6.4 A: how to undo each orientation except the first, which is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,12 +46,12 @@ _UPRIGHT = {
 
 
 class Collection(Protocol):
-    """Image files in one place, in a fixed order.
+    """The image files of a folder or zip, in a fixed order.
 
     Attributes:
         path: The folder or zip.
         names: Their names inside it, sorted, with forward slashes.
-        ignored: How many files there are not images by their suffix, or are hidden.
+        ignored: Number of other files: hidden ones, and those without an image's suffix.
     """
 
     path: Path
@@ -62,15 +59,15 @@ class Collection(Protocol):
     ignored: int
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image file; raises ExternalError where it cannot be read."""
+        """The bytes of one image file; raises ExternalError if it cannot be read."""
         ...
 
     def quick_key(self) -> str:
-        """Changes whenever the content does; found without reading the images."""
+        """A key that changes whenever the content does; computed without reading the images."""
         ...
 
     def checksum(self) -> str:
-        """SHA-256 hex of names and contents: equal for copies."""
+        """SHA-256 hex of names and contents; equal for copies."""
         ...
 
 
@@ -80,8 +77,8 @@ def _is_image(name: str) -> bool:
     return not hidden and name.lower().endswith(SUFFIXES)
 
 
-def _too_long(place: str, size: int) -> ExternalError:
-    return ExternalError(f"{place}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
+def _too_long(name: str, size: int) -> ExternalError:
+    return ExternalError(f"{name}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
 
 
 @contextmanager
@@ -89,15 +86,15 @@ def open_collection(path: Path) -> Iterator[Collection]:
     """Opens a folder or zip of images.
 
     Raises:
-        ExternalError: it cannot be read, is no zip, is encrypted, or holds no image.
+        ExternalError: it cannot be read, is neither folder nor zip, or holds no image.
     """
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         collection: Collection
         if path.is_dir():
             collection = _Folder(path)
         else:
             try:
-                archive = opened.enter_context(zipfile.ZipFile(path))
+                archive = stack.enter_context(zipfile.ZipFile(path))
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
                 raise ExternalError(f"{path}: cannot be opened as a zip ({error}); copy or make it again") from error
             collection = _Zip(path, archive)
@@ -123,7 +120,7 @@ class _Folder:
             self._stats = [(path / name).stat() for name in self.names]
 
     def _walk(self) -> Iterator[str]:
-        """The names of all files; links to folders are followed, each folder once."""
+        """The names of all files; follows links to folders, each folder once."""
         seen: set[tuple[int, int]] = set()
         for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=_raise):
             status = Path(folder).stat()
@@ -131,22 +128,22 @@ class _Folder:
                 subfolders.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
-            # Links are met in a fixed order, so that the same one of two names of a folder wins each time.
+            # In a fixed order, so that of two names of one folder the same one is used each time.
             subfolders.sort()
             for file in files:
                 yield Path(folder, file).relative_to(self.path).as_posix()
 
     def read(self, index: int) -> bytes:
-        place, size = self.path / self.names[index], self._stats[index].st_size
+        file, size = self.path / self.names[index], self._stats[index].st_size
         if size > MAX_FILE_BYTES:
-            raise _too_long(str(place), size)
-        with disk_errors(place):
-            return place.read_bytes()
+            raise _too_long(str(file), size)
+        with disk_errors(file):
+            return file.read_bytes()
 
     def quick_key(self) -> str:
         digest = hashlib.sha256(os.fsencode(self.path.resolve()))
         for name, status in zip(self.names, self._stats, strict=True):
-            # The change time tells an edit whose size and modification time were put back.
+            # The change time reveals an edit that restored size and modification time.
             stamp = f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0"
             digest.update(os.fsencode(name) + stamp.encode())
         return digest.hexdigest()
@@ -170,22 +167,22 @@ class _Zip:
         self._archive = archive
         files = [entry for entry in archive.infolist() if not entry.is_dir()]
         images = [entry for entry in files if _is_image(entry.filename)]
-        # Kept as entries, not names: two entries may have one name, and both are images.
+        # Entries, not names: two entries may have one name, and both are images.
         self._entries = sorted(images, key=lambda entry: (entry.filename, entry.header_offset))
         self.names = [entry.filename for entry in self._entries]
         self.ignored = len(files) - len(images)
 
     def read(self, index: int) -> bytes:
         entry = self._entries[index]
-        place = f"{self.path}: {entry.filename}"
+        name = f"{self.path}: {entry.filename}"
         if entry.flag_bits & 1:
-            raise ExternalError(f"{place}: is encrypted; unpack it and name the folder instead")
+            raise ExternalError(f"{name}: is encrypted; unpack it and name the folder instead")
         if entry.file_size > MAX_FILE_BYTES:
-            raise _too_long(place, entry.file_size)
+            raise _too_long(name, entry.file_size)
         try:
             return self._archive.read(entry)
         except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise ExternalError(f"{place}: cannot be unpacked ({error}); copy or make the zip again") from error
+            raise ExternalError(f"{name}: cannot be unpacked ({error}); copy or make the zip again") from error
 
     def quick_key(self) -> str:
         return self.checksum()
@@ -201,16 +198,16 @@ class _Zip:
 
 @dataclass(frozen=True)
 class _Task:
-    place: str
+    name: str
     data: bytes
 
 
-def decoded_images(collection: Collection, size: int, channels: int, workers: int) -> Iterator[Images]:
+def decoded_images(collection: Collection, size: int, channels: int, workers: int) -> Iterator[ImageArray]:
     """Decodes every image in order, on ``workers`` threads; memory does not grow with their number.
 
     Args:
         collection: The image files.
-        size: Height and width to give them.
+        size: Height and width in pixels.
         channels: 1 or 3.
         workers: Number of decoding threads.
 
@@ -239,36 +236,36 @@ def side_of_first(collection: Collection) -> int:
 
 
 def unreadable_images(collection: Collection, workers: int) -> Iterator[ExternalError | None]:
-    """Opens every image in order and yields its error, or None where it is sound."""
+    """Opens every image in order and yields its error, or None if it has none."""
     for result in _decode_all(collection, 1, 3, workers):
         yield result if isinstance(result, ExternalError) else None
 
 
 def _decode_all(
     collection: Collection, size: int | None, channels: int, workers: int
-) -> Iterator[Images | ExternalError]:
-    """Every image in order, square with ``size`` pixels a side or, for None, as it is; or its error."""
+) -> Iterator[ImageArray | ExternalError]:
+    """Yields every image in order, or its error; square with a side of ``size`` pixels, or for None as it is."""
 
     def tasks() -> Iterator[_Task | ExternalError]:
-        # Read by this one thread: zipfile's reference counts are not made for several.
+        # One thread reads: zipfile's reference counts are not made for several.
         for index, name in enumerate(collection.names):
             try:
                 yield _Task(f"{collection.path}: {name}", collection.read(index))
             except ExternalError as error:
                 yield error
 
-    def work(task: _Task | ExternalError) -> Images | ExternalError:
+    def work(task: _Task | ExternalError) -> ImageArray | ExternalError:
         if isinstance(task, ExternalError):
             return task
-        # A damaged image can raise nearly anything inside Pillow; none of it is a defect of ours.
+        # Pillow may raise nearly anything on a damaged image.
         try:
             image = _decode(task.data, channels)
             return to_array(image if size is None else fit(image, size))
         except UnidentifiedImageError:
-            why = "is not one"
+            reason = "is not one"
         except Exception as error:
-            why = str(error) or type(error).__name__
-        return ExternalError(f"{task.place}: cannot be read as PNG, JPEG or WebP ({why}); replace or remove it")
+            reason = str(error) or type(error).__name__
+        return ExternalError(f"{task.name}: cannot be read as PNG, JPEG or WebP ({reason}); replace or remove it")
 
     yield from ordered_map(work, tasks(), workers)
 
@@ -277,14 +274,14 @@ _opening = threading.Lock()
 
 
 def _decode(data: bytes, channels: int) -> Image.Image:
-    """An upright grey (``L``) or ``RGB`` image, its transparency laid on white."""
-    # Pillow only warns about an image of more than 89 million pixels, and fails beyond twice that. Warning filters
-    # belong to the process, hence the lock; only headers are read under it.
+    """An upright grey (``L``) or ``RGB`` image, its transparency put on white."""
+    # Pillow only warns of an image of more than 89 million pixels, and fails beyond twice that. Warning filters
+    # belong to the process, hence the lock; only headers are read while it is held.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        # In a PNG whose EXIF does not precede the pixels, looking for it would decode the image under the lock.
+        # In a PNG whose EXIF follows the pixels, searching for it would decode the image while the lock is held.
         has_exif = image.format != "PNG" or "exif" in image.info
         orientation = image.getexif().get(_EXIF_ORIENTATION) if has_exif else None
     if orientation in _UPRIGHT:

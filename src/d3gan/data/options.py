@@ -1,28 +1,26 @@
-"""What ``d3gan data list``, ``fetch`` and ``verify`` are told."""
+"""Flags of ``d3gan data list``, ``fetch`` and ``verify``."""
 
 from dataclasses import dataclass
+
+from d3gan.config.shared_flags import DataDir, Debug
 
 
 @dataclass(frozen=True)
 class DataList:
-    """List the known data sets, and whether their files are at hand."""
+    """List the known data sets, and which of their files are on this machine."""
 
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False
 
 
 @dataclass(frozen=True)
 class DataFetch:
-    """Fetch a data set's official files and check them."""
+    """Download a data set's official files and verify them."""
 
     name: str
     """A name that `d3gan data list` shows."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,5 @@ class DataVerify:
 
     name: str
     """A name that `d3gan data list` shows, or the path of a folder or .zip of images."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    debug: Debug = False

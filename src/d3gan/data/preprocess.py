@@ -1,4 +1,4 @@
-"""Images made square, resized and given 1 or 3 channels, by one rule for every source, on several threads."""
+"""Makes images square, resizes them and gives them 1 or 3 channels: one rule for every source, on several threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,18 +13,19 @@ PREPARATION = 1
 """Version of the rule below: raise it when prepared pixels change, so that older caches are not used."""
 
 _LOOK_AHEAD = 4
-"""Items in work or waiting for each worker; bounds the memory held."""
+"""Items in progress or waiting per worker; limits memory."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-Images = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
+"""Images (N, C, H, W), or one of them (C, H, W), 0..255."""
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
     """The largest square in the middle of ``image``, resized to ``size`` x ``size``.
 
-    Bilinear, as the published programs resize; Pillow widens the filter when it shrinks, so nothing aliases.
+    Bilinear, as the published programs resize; Pillow widens the filter when shrinking, which prevents aliasing.
     """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -33,16 +34,16 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     return image if side == size else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def to_array(image: Image.Image) -> Images:
+def to_array(image: Image.Image) -> ImageArray:
     """A grey (``L``) or ``RGB`` image as uint8 (C, H, W)."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def prepare_block(block: Images, size: int, channels: int) -> Images:
+def prepare_block(block: ImageArray, size: int, channels: int) -> ImageArray:
     """Resizes uint8 images (n, C, H, W) to (n, channels, size, size); three channels become ITU-R 601 luminance.
 
-    Grey images stay grey: they are never given more channels here.
+    Grey images stay grey: this never adds channels.
     """
     if block.shape[1:] == (channels, size, size):
         return block
@@ -56,7 +57,7 @@ def prepare_block(block: Images, size: int, channels: int) -> Images:
 def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
     """Applies ``function`` on ``workers`` threads and yields the results in the order of ``items``.
 
-    Only a few items a worker are taken ahead of what has been yielded, so memory does not grow with their number.
+    Takes only a few items per worker ahead of those yielded, so that memory does not grow with their number.
     """
     if workers < 2:
         yield from map(function, items)

@@ -50,7 +50,7 @@ class Group:
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Means over the processes, in one all-reduce; all processes must call it, with the same shapes.
 
-        Every process gets the same bits. The all-reduce also carries whether any of them wants to stop: see ``to_stop``.
+        Every process gets the same bits. The all-reduce also carries whether any of them wants to stop (``to_stop``).
 
         Args:
             tensors: floating, on one device.

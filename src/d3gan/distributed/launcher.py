@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from d3gan.config.validation import check_values
+from d3gan.config.validation import check_values, key
 from d3gan.distributed.exit import LAUNCHED, end_process
 from d3gan.distributed.rendezvous import (
     CONNECT_SECONDS,
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 class Launch(Hosts):
     """The flags that say how many processes a command starts, and where; the default is one."""
 
-    workers_per_node: int | Literal["auto"] = 0
+    workers_per_node: int | Literal["auto"] = key(0, allowed=(0, 1024))
     """Processes to start on this host; auto: one for each visible GPU. 0: start none, train in this process."""
-    max_restarts: int = 0
+    max_restarts: int = key(0, allowed=(0, 1_000_000))
     """How often to restart all processes from the last checkpoint after one has failed."""
 
 
@@ -61,7 +61,7 @@ def check_launch(launch: Launch) -> None:
     Raises:
         ConfigError: a value out of range, or flags that do not go together.
     """
-    check_values(launch, {"workers_per_node": (0, 1024), "max_restarts": (0, 1_000_000)})
+    check_values(launch)
     check_hosts(launch)
     given = {"nnodes": launch.nnodes > 1, "rdzv-endpoint": launch.rdzv_endpoint, "max-restarts": launch.max_restarts}
     for flag in [flag for flag, value in given.items() if value and not launch.workers_per_node]:

@@ -1,68 +1,63 @@
-"""One evaluation: fake images through an extractor, their features against a reference's, figures with names."""
+"""One evaluation: fake images through an extractor, their features compared with a reference's, metrics by name."""
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, ExternalError, PeerLostError, first_line
+from d3gan.errors import ExternalError, PeerLostError, first_line
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.feature_statistics import SPLITS, Collected, Source, collect, grey_to_colour, order_of
-from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_name
+from d3gan.evaluation.feature_statistics import (
+    SPLITS,
+    FeatureStatistics,
+    Source,
+    collect_statistics,
+    evaluation_order,
+    gray_to_color,
+)
+from d3gan.evaluation.metric_names import NOT_COMPUTED, metric_name
 from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_error, mean_error, score_error
 from d3gan.evaluation.metrics.fid import frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
-from d3gan.evaluation.metrics.prdc import NEAREST, neighbours
+from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import Reference
+from d3gan.evaluation.setup import EvaluationSpec
 from d3gan.images import to_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.progress_bar import progress_bar
 from d3gan.randomness import draw_latents, stream
 from d3gan.sampling.generate import raw_sample
 
-# Latents are drawn this many at a time, each time from a stream of its own, so that any process can draw any of them.
-LATENTS = 250
+# Latents are drawn in chunks of this many, each from a random stream of its own, so that any process can draw any.
+LATENT_CHUNK = 250
 
 
-@dataclass(frozen=True)
-class EvaluationSpec:
-    """What an evaluation is to compute."""
-
-    metrics: tuple[str, ...]
-    """Some of fid, is, kid, prdc."""
-    num_samples: int
-    """Fake images."""
-    replicates: int = 0
-    """Bootstrap replicates of each interval; 0: no intervals."""
-
-
-def fakes_of(generator: Generator, seed: int) -> Source:
-    """A generator's images: eval mode, latents decided by the seed and the image's number alone.
+def fake_images(generator: Generator, seed: int) -> Source:
+    """A generator's images, made in eval mode; each depends on the seed and its own number alone.
 
     They are rounded to uint8 and clipped, never stretched; see ``d3gan.images.to_uint8``.
     """
 
-    def images(start: int, stop: int) -> torch.Tensor:
-        blocks = []
-        for block in range(start // LATENTS, -(-stop // LATENTS)):
-            latents = draw_latents(LATENTS, generator.nz, seed, "evaluation", block, device="cpu")
-            first = block * LATENTS
-            blocks.append(latents[max(start - first, 0) : stop - first])
-        made = raw_sample(generator, torch.cat(blocks))
-        if not made.isfinite().all():  # as 8-bit images they would pass for black ones
+    def source(start: int, stop: int) -> torch.Tensor:
+        chunks = []
+        for chunk in range(start // LATENT_CHUNK, -(-stop // LATENT_CHUNK)):
+            latents = draw_latents(LATENT_CHUNK, generator.nz, seed, "evaluation", chunk, device="cpu")
+            first = chunk * LATENT_CHUNK
+            chunks.append(latents[max(start - first, 0) : stop - first])
+        images = raw_sample(generator, torch.cat(chunks))
+        if not images.isfinite().all():  # as 8-bit images they would pass for black ones
             raise ExternalError("the generator's images are not finite numbers: its training has diverged")
-        return grey_to_colour(to_uint8(made))
+        return gray_to_color(to_uint8(images))
 
-    return images
+    return source
 
 
 def evaluate(
     source: Source,
-    wanted: EvaluationSpec,
+    spec: EvaluationSpec,
     reference: Reference | None,
     extractor: Extractor,
     group: Group,
@@ -70,54 +65,57 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Measures fake images; all processes of the group must call it.
 
-    What cannot be computed of these images (they are not finite, memory runs out, …) is no error: the record says so,
-    metric by metric with the reason, under ``NOT_COMPUTED``.
+    A metric that cannot be computed of these images (they are not finite, memory runs out, …) raises nothing: the
+    record holds its reason under ``NOT_COMPUTED``.
 
     Args:
         source: the fake images.
-        wanted: what to compute.
-        reference: the real images' statistics on rank 0; elsewhere it is not looked at.
-        extractor: what makes features of them.
-        group: the processes.
+        spec: what to compute, as ``set_up_evaluation`` has checked it.
+        reference: the real images' statistics on rank 0; ignored elsewhere.
+        extractor: computes the features.
+        group: the processes that share the work.
         advance: called with the number of images done since the last call.
 
     Returns:
-        On rank 0 the record: what was measured against what, and the figures by name. None elsewhere.
+        On rank 0 the record: what was compared with what, and the metrics by name. None elsewhere.
 
     Raises:
-        ConfigError: a metric needs what the extractor or the reference lacks.
         PeerLostError: another process is gone.
     """
-    refuse_impossible(wanted, reference if group.is_main else None, extractor)
-    fakes, reasons = None, dict[str, str]()
-    with progress_bar("features of fake images", wanted.num_samples, unit="images") as move:
+    statistics, reasons = None, dict[str, str]()
+    with progress_bar("features of fake images", spec.num_samples, unit="images") as advance_bar:
 
-        def done(images: int) -> None:
-            move(images)
+        def advance_both(images: int) -> None:
+            advance_bar(images)
             advance(images)
 
-        score, everything = "is" in wanted.metrics, wanted.replicates > 0
         try:
-            fakes = collect(
-                source, wanted.num_samples, extractor, group, score=score, everything=everything, advance=done
+            statistics = collect_statistics(
+                source,
+                spec.num_samples,
+                extractor,
+                group,
+                score="is" in spec.metrics,
+                all_features=spec.replicates > 0,
+                advance=advance_both,
             )
         except PeerLostError:
             raise
-        except ExternalError as error:  # in all processes alike
-            reasons = dict.fromkeys(wanted.metrics, str(error))
+        except ExternalError as error:  # the same one in all processes
+            reasons = dict.fromkeys(spec.metrics, str(error))
     if not group.is_main:
         return None
     assert reference is not None  # rank 0 has it
     record: dict[str, Any] = {
         "features": extractor.name,
-        "reference": reference.described,
+        "reference": reference.description,
         "reference_images": reference.count,
-        "num_samples": wanted.num_samples,
+        "num_samples": spec.num_samples,
     }
-    if fakes is not None:
-        for metric in wanted.metrics:
+    if statistics is not None:
+        for metric in spec.metrics:
             try:
-                record |= _MEASURES[metric](fakes, reference, extractor, wanted)
+                record |= _METRICS[metric](statistics, reference, extractor, spec)
             except ExternalError as error:
                 reasons[metric] = str(error)
             except (RuntimeError, MemoryError, np.linalg.LinAlgError) as error:  # memory, or a solver
@@ -125,98 +123,65 @@ def evaluate(
     return record | ({NOT_COMPUTED: reasons} if reasons else {})
 
 
-def refuse_impossible(wanted: EvaluationSpec, reference: Reference | None, extractor: Extractor) -> None:
-    """Checks, before any work, that the extractor and the reference have what the metrics need.
-
-    Raises:
-        ConfigError: they have not.
-    """
-    if "is" in wanted.metrics and not extractor.classes:
-        raise ConfigError(f"metrics: is needs class logits, which {extractor.name} does not give; leave it out")
-    for metric, fewest in (("is", SPLITS), ("prdc", NEAREST + 1)):
-        if metric in wanted.metrics and wanted.num_samples < fewest:
-            others = ",".join(other for other in wanted.metrics if other != metric) or "fid"
-            raise ConfigError(
-                f"metrics: {metric} needs at least {fewest} images, not {wanted.num_samples} (num_samples); ask for "
-                f"more, or leave it out: {others}"
-            )
-    features_needed = [metric for metric in ("kid", "prdc") if metric in wanted.metrics]
-    if reference is not None and reference.kept is None and features_needed:
-        raise ConfigError(
-            f"metrics: {', '.join(features_needed)}: {reference.described} holds no features, only mu and sigma; "
-            "leave them out, or give images as the reference"
-        )
-
-
-def warning_of_few(count: int, wanted: EvaluationSpec, extractor: Extractor) -> str:
-    """What to say of a Fréchet distance from too few images, once; empty where there are enough.
-
-    Args:
-        count: the smaller number of images of the two sets.
-        wanted: what is computed.
-        extractor: what makes the features.
-    """
-    if "fid" not in wanted.metrics or count > extractor.feature_size:
-        return ""
-    return (
-        f"warning: {count:,} images for {extractor.feature_size:,} features: FID is biased upwards, its "
-        "covariance singular; compare it with figures from as many images alone"
-    )
-
-
-def _fid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
-    name = figure_name("fid", extractor.name, reference.name)
-    found = {name: frechet_distance(reference.gaussian, fakes.moments.gaussian())}
+def _fid(
+    fakes: FeatureStatistics, reference: Reference, extractor: Extractor, spec: EvaluationSpec
+) -> dict[str, Any]:
+    name = metric_name("fid", extractor.name, reference.name)
+    distance = frechet_distance(reference.gaussian, fakes.moments.gaussian())
     if fakes.features is None:
-        return found
-    with progress_bar("bootstrap", wanted.replicates, unit="replicates") as advance:
-        error = frechet_error(
-            fakes.features, reference.gaussian, wanted.replicates, stream(0, "bootstrap", 0), advance
-        )
-    return found | _interval(name, found[name], error)
+        return {name: distance}
+    with progress_bar("bootstrap", spec.replicates, unit="replicates") as advance:
+        rng = stream(0, "bootstrap", 0)
+        error = frechet_error(fakes.features, reference.gaussian, spec.replicates, rng, advance)
+    return {name: distance, f"{name}_interval": interval(distance, error)}
 
 
-def _is(fakes: Collected, _reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
+def _is(
+    fakes: FeatureStatistics, _reference: Reference, extractor: Extractor, spec: EvaluationSpec
+) -> dict[str, Any]:
     assert fakes.score is not None  # asked for
-    name = figure_name("is", extractor.name)
+    name = metric_name("is", extractor.name)
     score, deviation = fakes.score
-    found = {name: score, f"{name}_deviation": deviation}
-    if fakes.logits is None:
-        return found
-    order = order_of(len(fakes.logits))
-    error = score_error(fakes.logits, order, SPLITS, wanted.replicates, stream(0, "bootstrap", 1))
-    return found | _interval(name, score, error)
+    metrics: dict[str, Any] = {name: score, f"{name}_deviation": deviation}
+    if fakes.logits is not None:
+        order = evaluation_order(len(fakes.logits))
+        error = score_error(fakes.logits, order, SPLITS, spec.replicates, stream(0, "bootstrap", 1))
+        metrics[f"{name}_interval"] = interval(score, error)
+    return metrics
 
 
-def _kid(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
-    assert reference.kept is not None  # refuse_impossible looked
-    name = figure_name("kid", extractor.name, reference.name)
-    distance = kernel_distance(reference.kept, fakes.kept, stream(0, "KID subsets"))
-    found = {name: distance.mean, "subset_size": distance.subset_size}
+def _kid(
+    fakes: FeatureStatistics, reference: Reference, extractor: Extractor, spec: EvaluationSpec
+) -> dict[str, Any]:
+    real_features, fake_features = reference.sampled_features, fakes.sampled_features
+    assert real_features is not None  # set_up_evaluation looked
+    name = metric_name("kid", extractor.name, reference.name)
+    distance = kernel_distance(real_features, fake_features, stream(0, "KID subsets"))
+    metrics: dict[str, Any] = {name: distance.mean, "subset_size": distance.subset_size}
     if distance.deviation is not None:
-        found[f"{name}_deviation"] = distance.deviation
-    if not wanted.replicates:
-        return found
-    return found | _interval(name, distance.mean, kernel_error(reference.kept, fakes.kept, distance))
+        metrics[f"{name}_deviation"] = distance.deviation
+    if spec.replicates:
+        error = kernel_error(real_features, fake_features, distance)
+        metrics[f"{name}_interval"] = interval(distance.mean, error)
+    return metrics
 
 
-def _prdc(fakes: Collected, reference: Reference, extractor: Extractor, wanted: EvaluationSpec) -> dict[str, Any]:
-    assert reference.kept is not None  # refuse_impossible looked
-    found: dict[str, Any] = {}
-    for metric, values in dataclasses.asdict(neighbours(reference.kept, fakes.kept)).items():
-        name = figure_name(metric, extractor.name, reference.name)
-        found[name] = float(values.mean())
-        if wanted.replicates:
-            found |= _interval(name, found[name], mean_error(values))
-    return found
+def _prdc(
+    fakes: FeatureStatistics, reference: Reference, extractor: Extractor, spec: EvaluationSpec
+) -> dict[str, Any]:
+    assert reference.sampled_features is not None  # set_up_evaluation looked
+    metrics: dict[str, Any] = {}
+    per_image = dataclasses.asdict(neighbors(reference.sampled_features, fakes.sampled_features))
+    for metric, values in per_image.items():
+        name = metric_name(metric, extractor.name, reference.name)
+        metrics[name] = float(values.mean())
+        if spec.replicates:
+            metrics[f"{name}_interval"] = interval(metrics[name], mean_error(values))
+    return metrics
 
 
-def _interval(name: str, value: float, error: float) -> dict[str, list[float]]:
-    return {f"{name}_interval": interval(value, error)}
-
-
-# Metric -> what computes its figures from the fakes, the reference, the extractor and what is wanted.
-_MEASURES: dict[str, Callable[[Collected, Reference, Extractor, EvaluationSpec], dict[str, Any]]] = {
+# A metric of --metrics -> what computes it, by name as it stands in the record.
+_METRICS: dict[str, Callable[[FeatureStatistics, Reference, Extractor, EvaluationSpec], dict[str, Any]]] = {
     "fid": _fid,
     "is": _is,
     "kid": _kid,

@@ -1,16 +1,16 @@
-"""What figures are called. Imports no torch: plots and reports read the names back.
+"""Names of metrics, in records and for people. Imports no torch: plots and reports read the names back.
 
-A figure's name says all that decides whether two figures may be compared: the metric, the extractor its features come
+A metric's name says all that decides whether two values may be compared: the metric, the extractor its features come
 from, and the real images it was measured against; ``fid_inception_train``, ``kid_efficientnet-lite0_test``,
-``is_inception`` (the Inception Score knows no real images).
+``is_inception`` (the Inception Score uses no real images).
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Metric -> how it is written; the order is that of tables.
-METRIC_NAMES = {
+# Metric -> how people write it; the order is that of tables.
+METRIC_LABELS = {
     "fid": "FID",
     "is": "IS",
     "kid": "KID",
@@ -19,47 +19,43 @@ METRIC_NAMES = {
     "density": "density",
     "coverage": "coverage",
 }
-# Key of a record: metric -> why it could not be computed. Not there where all could.
+# Key of a record: metric -> why it could not be computed. Absent where all could.
 NOT_COMPUTED = "not_computed"
-# The published programs' own figure, named as in the log files that came with them.
+# The published programs' own FID, named as in the log files that came with them.
 PUBLISHED_FID = "fid_64_features_one_batch"
 _PUBLISHED_LABEL = "FID as published (64 features, one batch)"
 
 
-def figure_name(metric: str, extractor: str, reference: str = "") -> str:
-    """The name of a figure: metric, extractor and, for all metrics but the Inception Score, reference."""
-    parts = [metric, _word(extractor)]
-    return "_".join(parts if metric == "is" else [*parts, _word(reference)])
+def metric_name(metric: str, extractor: str, reference: str = "") -> str:
+    """The name of a value in a record: metric, extractor and, for all but the Inception Score, reference."""
+    parts = [metric, extractor] if metric == "is" else [metric, extractor, reference]
+    # Underscores separate the parts, so none may be inside one.
+    return "_".join(re.sub(r"[^\w.]+|_", "-", part).strip("-") or "unnamed" for part in parts)
 
 
-def _word(name: str) -> str:
-    """A name as one part of a figure's name: letters, digits, dots and hyphens."""
-    return re.sub(r"[^\w.]+|_", "-", name).strip("-") or "unnamed"
-
-
-def figure_label(name: str) -> str:
-    """A figure's name for people: ``FID (inception, train)``; other names are returned as they are."""
+def metric_label(name: str) -> str:
+    """A metric's name for people: ``FID (inception, train)``. Returns other names unchanged."""
     if name == PUBLISHED_FID:
         return _PUBLISHED_LABEL
     metric, _, rest = name.partition("_")
-    if metric not in METRIC_NAMES or not rest:
+    if metric not in METRIC_LABELS or not rest:
         return name
-    return f"{METRIC_NAMES[metric]} ({', '.join(rest.split('_'))})"
+    return f"{METRIC_LABELS[metric]} ({', '.join(rest.split('_'))})"
 
 
-def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """The figures in an evaluation's record, without what describes them (deviations, intervals, counts)."""
-    figures = {
+def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in an evaluation's record by name, without their deviations, intervals and counts."""
+    metrics = {
         name: value
         for name, value in record.items()
-        if name.partition("_")[0] in METRIC_NAMES and not name.endswith(("_deviation", "_interval"))
+        if name.partition("_")[0] in METRIC_LABELS and not name.endswith(("_deviation", "_interval"))
     }
-    order = list(METRIC_NAMES)
-    return dict(sorted(figures.items(), key=lambda item: order.index(item[0].partition("_")[0])))
+    order = list(METRIC_LABELS)
+    return dict(sorted(metrics.items(), key=lambda item: order.index(item[0].partition("_")[0])))
 
 
-def text_of(record: Mapping[str, Any], name: str) -> str:
-    """One figure of a record as text: value, deviation where there is one, interval where one was asked for."""
+def metric_text(record: Mapping[str, Any], name: str) -> str:
+    """One metric of a record as text: its value, and its deviation and interval if the record has them."""
     digits = 5 if name.startswith("kid_") else 2 if name.startswith("fid_") else 3
     text = f"{record[name]:.{digits}f}"
     if f"{name}_deviation" in record:
@@ -75,26 +71,26 @@ def reasons_of(record: Mapping[str, Any]) -> dict[str, str]:
     reasons = record.get(NOT_COMPUTED)
     if not isinstance(reasons, Mapping):
         return {}
-    words: dict[Any, str] = {PUBLISHED_FID: _PUBLISHED_LABEL, "prdc": "precision, recall, density, coverage"}
-    words |= METRIC_NAMES
-    return {words.get(metric, str(metric)): str(reason) for metric, reason in reasons.items()}
+    labels: dict[Any, str] = {PUBLISHED_FID: _PUBLISHED_LABEL, "prdc": "precision, recall, density, coverage"}
+    labels |= METRIC_LABELS
+    return {labels.get(metric, str(metric)): str(reason) for metric, reason in reasons.items()}
 
 
 def one_line(record: Mapping[str, Any]) -> str:
-    """All figures of a record in one line, what they share at its end: ``FID 9.87, IS 8.1 (inception, test)``.
+    """All metrics of a record in one line, with what they share at its end: ``FID 9.87, IS 8.1 (inception, test)``.
 
-    All of a record's figures have one extractor, and all but the Inception Score one reference. What could not be
+    All metrics of a record have one extractor, and all but the Inception Score one reference. What could not be
     computed follows with the reason: ``FID not computed: …``.
     """
-    figures = figures_of(record)
-    own = [name for name in figures if name != PUBLISHED_FID]
-    shared = max((name.partition("_")[2] for name in own), key=len, default="")
-    parts = [f"{METRIC_NAMES[name.partition('_')[0]]} {text_of(record, name)}" for name in own]
+    metrics = metrics_of(record)
+    names = [name for name in metrics if name != PUBLISHED_FID]
+    shared = max((name.partition("_")[2] for name in names), key=len, default="")
+    parts = [f"{METRIC_LABELS[name.partition('_')[0]]} {metric_text(record, name)}" for name in names]
     line = [f"{', '.join(parts)} ({', '.join(shared.split('_'))})"] if parts else []
-    if PUBLISHED_FID in figures:
-        line.append(f"{figure_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}")
+    if PUBLISHED_FID in metrics:
+        line.append(f"{metric_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}")
     by_reason: dict[str, list[str]] = {}
     for metric, reason in reasons_of(record).items():
         by_reason.setdefault(reason, []).append(metric)
-    line += [f"{' and '.join(metrics)} not computed: {reason}" for reason, metrics in by_reason.items()]
+    line += [f"{' and '.join(labels)} not computed: {reason}" for reason, labels in by_reason.items()]
     return ", ".join(line)

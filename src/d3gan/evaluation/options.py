@@ -1,12 +1,21 @@
-"""What ``d3gan evaluate`` is told. Imports no torch, so that its help answers at once."""
+"""Flags of ``d3gan evaluate``. Imports no torch, so that its help appears at once."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro
 
-from d3gan.config.train_config import check_metrics
-from d3gan.config.validation import check_values
+from d3gan.config.shared_flags import (
+    DataDir,
+    Debug,
+    Device,
+    Features,
+    GeneratorWeights,
+    InceptionWeights,
+    Protocol,
+)
+from d3gan.config.train_config import METRICS, check_metrics
+from d3gan.config.validation import check_values, key
 from d3gan.errors import ConfigError
 
 
@@ -20,52 +29,46 @@ class Evaluate:
     """Measure these images instead of a generator's: a folder, a .zip, or NAME:SPLIT such as cifar10:train."""
     reference: str = "train"
     """Real images to measure against: train or test of the run's data set, NAME:SPLIT, a folder, .zip or .npz."""
-    metrics: str = "fid,is,kid,prdc"
-    """What to compute; prdc stands for precision, recall, density and coverage."""
-    num_samples: int = 0
-    """Number of fake images. 0: 50,000 of a generator, all of --images."""
-    features: str = "auto"
-    """inception, efficientnet-lite0, a file (TorchScript, ExportedProgram), or auto: inception if it can be had."""
-    inception_weights: str = ""
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth. Empty: look for it, or fetch it."""
-    generator: Literal["auto", "ema", "raw"] = "auto"
-    """Weights to measure: ema (the moving average), raw (the last step's), auto (ema where one is kept)."""
-    protocol: Literal["standard", "published"] = "standard"
-    """published adds the published programs' own FID (64 features, one batch) beside the right one."""
-    bootstrap: int = 0
-    """Replicates for 95 % intervals, such as 100. 0: no intervals."""
-    seed: int | Literal["run"] = "run"
-    """Decides the latents; run: the run's own seed, with which evaluations during training were made."""
-    image_size: int = 0
-    """Side in pixels that --images and their reference are brought to. 0: that of the first of --images."""
+    metrics: str = key("fid,is,kid,prdc", list_of=METRICS)
+    """Metrics to compute; prdc stands for precision, recall, density and coverage."""
+    num_samples: int = key(0, allowed=(0, 10_000_000))
+    """Number of fake images. 0: 50,000 for a generator, all of --images."""
+    features: Features = "auto"
+    inception_weights: InceptionWeights = ""
+    generator: GeneratorWeights = "auto"
+    protocol: Protocol = "standard"
+    bootstrap: int = key(0, allowed=(0, 100_000))
+    """Bootstrap replicates for 95 % intervals, such as 100. 0: no intervals."""
+    seed: int | Literal["run"] = key("run", allowed=(0, 2**63 - 1))
+    """Seed of the latents; run: the run's own seed, which evaluations during training use."""
+    image_size: int = key(0, allowed=(0, 4096))
+    """Resize --images and their reference to this many pixels a side. 0: the size of the first of --images."""
     save_reference: str = ""
-    """Write the reference's statistics (mu, sigma) to this .npz, for --reference here or for other FID programs."""
+    """Write the reference's statistics (mu, sigma) to this .npz, for a later --reference or other FID programs."""
     json: bool = False
     """Print one JSON object instead of a table."""
-    data_dir: str = ""
-    """Folder of the data files. Empty: $D3GAN_DATA, else the user's cache folder."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps; under torchrun each process takes a GPU of its own."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    data_dir: DataDir = ""
+    device: Device = "auto"
+    debug: Debug = False
 
     def __post_init__(self) -> None:
-        """Checks types, ranges, and what excludes what."""
-        ranges = {"bootstrap": (0, 100_000), "image_size": (0, 4096), "seed": (0, 2**63 - 1)}
-        check_values(self, ranges | {"num_samples": (0, 10_000_000)})
+        """Checks types, ranges, and flags that exclude each other."""
+        check_values(self)
         check_metrics(self.metrics)
         if self.num_samples == 1 or self.bootstrap == 1:
-            raise ConfigError("num_samples and bootstrap = 1: nothing can be said of one image or one replicate")
+            raise ConfigError(
+                "num_samples and bootstrap: must be 0 or at least 2; one image or replicate has no statistics"
+            )
         if bool(self.run) == bool(self.images):
-            raise ConfigError("give either RUN or --images, the images to measure")
+            raise ConfigError("give either RUN or --images")
         if self.images and self.reference == "train":
             raise ConfigError(
-                "--images needs --reference: NAME:SPLIT such as cifar10:test, a folder (./train, if it is called "
-                "that), .zip or .npz"
+                "--images needs --reference: NAME:SPLIT such as cifar10:test, a folder (write ./train for one called "
+                "train), .zip or .npz"
             )
         if self.images and self.protocol == "published":
             raise ConfigError("--protocol published: is defined for a run's generator; give RUN, not --images")
         if self.run and self.image_size:
-            raise ConfigError("--image-size goes with --images; a generator's images have the size they have")
+            raise ConfigError("--image-size: is for --images only; a generator's images have a fixed size")
         if self.save_reference and not self.save_reference.endswith(".npz"):
             raise ConfigError(f"--save-reference {self.save_reference}: the name must end in .npz")

@@ -1,4 +1,4 @@
-"""The published programs' own figure, so that their curves can be laid over ours. It measures little; see the docs.
+"""The published programs' own FID, so that their curves can be compared with ours. It measures little; see the docs.
 
 They compare the means and covariances of 64 early Inception features, averaged over the image, of one batch of real
 and one batch of fake images. Both batches are in [-1, 1] and go to 8 bits as ``x * 255`` does, unscaled: PyTorch
@@ -12,9 +12,9 @@ from d3gan.errors import ConfigError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.inception import Inception
 from d3gan.evaluation.extractors.inception_network import EARLY_FEATURES
-from d3gan.evaluation.feature_statistics import grey_to_colour
+from d3gan.evaluation.feature_statistics import gray_to_color
 from d3gan.evaluation.metrics.fid import Moments, frechet_distance
-from d3gan.evaluation.real_images import Images
+from d3gan.evaluation.real_images import RealImages
 from d3gan.images import from_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
@@ -22,44 +22,45 @@ from d3gan.sampling.generate import raw_sample
 
 
 def wrapped_to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8 as the published programs do it: times 255, truncated, modulo 256."""
+    """[-1, 1] -> uint8 as the published programs convert: times 255, truncated, modulo 256."""
     # Through int64: a negative float straight to uint8 is undefined in C++.
     return (images.float() * 255).to(torch.int64).to(torch.uint8)
 
 
-def published_fid(generator: Generator, real: Images, extractor: Extractor, batch_size: int, seed: int) -> float:
+def published_fid(generator: Generator, real: RealImages, extractor: Extractor, batch_size: int, seed: int) -> float:
     """The Fréchet distance of 64 features between one batch of real and one of fake images.
 
     Args:
-        generator: called in eval mode, as everywhere here.
+        generator: called in eval mode, as in all of ``d3gan.evaluation``.
         real: its first images are the real batch.
         extractor: Inception.
-        batch_size: images of each batch, at least 2.
+        batch_size: images per batch, at least 2.
         seed: decides the latents.
 
     Raises:
         ConfigError: the extractor is not Inception.
     """
     early = require_inception(extractor).early_features
-    reals = from_uint8(real.source()(0, min(batch_size, len(real))))
-    fakes = raw_sample(generator, draw_latents(batch_size, generator.nz, seed, "published protocol", device="cpu"))
-    sides = []
-    for images in (reals, grey_to_colour(fakes)):
+    real_images = from_uint8(real.source()(0, min(batch_size, len(real))))
+    latents = draw_latents(batch_size, generator.nz, seed, "published protocol", device="cpu")
+    fake_images = gray_to_color(raw_sample(generator, latents))
+    gaussians = []
+    for images in (real_images, fake_images):
         moments = Moments(EARLY_FEATURES)
         moments.update(early(wrapped_to_uint8(images)))
-        sides.append(moments.gaussian())
-    return frechet_distance(*sides)
+        gaussians.append(moments.gaussian())
+    return frechet_distance(*gaussians)
 
 
 def require_inception(extractor: Extractor) -> Inception:
-    """The extractor, if it has the 64 features that the published protocol is defined by.
+    """Returns the extractor if it gives the 64 features that define the published protocol.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: it does not.
     """
     if not isinstance(extractor, Inception):
         raise ConfigError(
-            f"protocol = published: is defined by 64 features of Inception, and the features are {extractor.name}'s; "
+            f"protocol = published: is defined by 64 features of Inception, not of {extractor.name}; "
             "give --inception-weights FILE, or --protocol standard"
         )
     return extractor

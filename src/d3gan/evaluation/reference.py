@@ -1,7 +1,7 @@
-"""The real images that a generator is measured against: their statistics, computed once and kept.
+"""The statistics of the real images that a generator is measured against, computed once and cached.
 
-A reference is kept as an .npz with ``mu`` (D,) and ``sigma`` (D, D), float64, as FID programs exchange them; ours
-holds the features of up to 10,000 of the images as well, which KID and precision/recall need.
+A reference is stored as an .npz with ``mu`` (D,) and ``sigma`` (D, D), float64, as FID programs exchange them; ours
+also holds the features of up to 10,000 of the images, which KID and precision/recall need.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3gan.data.files import LOCK_SECONDS, try_lock
-from d3gan.data.load import data_folder
+from d3gan.data.files import LOCK_SECONDS, safe_file_name, try_lock
+from d3gan.data.locate import data_folder
 from d3gan.distributed.group import Group
-from d3gan.errors import ConfigError, ExternalError
+from d3gan.errors import ConfigError, ExternalError, first_line
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.feature_statistics import Collected, collect
+from d3gan.evaluation.feature_statistics import FeatureStatistics, collect_statistics
 from d3gan.evaluation.metrics.fid import Gaussian
-from d3gan.evaluation.real_images import ImageFinder, Images
+from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.files import disk_errors, replace_file
 from d3gan.progress_bar import progress_bar
 
@@ -40,21 +40,21 @@ class Reference:
     """Statistics of real images."""
 
     name: str
-    """As it appears in the names of figures: train, test, or what a folder or file is called."""
-    described: str
-    """In words: which images, how many, at what size."""
+    """As it appears in the names of metrics: train, test, or the name of a folder or file."""
+    description: str
+    """Which images, how many, at what size."""
     count: int | None
-    """Number of images; None where a file of another program does not say it."""
+    """Number of images; None where another program's file does not say it."""
     gaussian: Gaussian
-    """Mean and covariance of the features; its factor is computed once, however often it is compared with."""
-    kept: Tensor | None
-    """(M, D) float32: features of up to 10,000 images; None in a file of another program."""
+    """Mean and covariance of the features; its factor is computed once, for all comparisons."""
+    sampled_features: Tensor | None
+    """(M, D) float32: features of up to 10,000 images chosen at random; None in another program's file."""
     extractor: str = ""
-    """Identity of the extractor; empty where a file of another program does not say it."""
+    """Identity of the extractor; empty where another program's file does not say it."""
 
 
 def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
-    """The reference that a user means: an .npz of statistics, or images as ``ImageFinder`` finds them.
+    """Finds the reference that a user names: an .npz of statistics, or images as ``ImageFinder`` finds them.
 
     All processes of the group must call it.
 
@@ -62,8 +62,8 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
         The reference on rank 0, None elsewhere.
 
     Raises:
-        ConfigError: nothing of that name, or statistics of another extractor.
-        ExternalError: images or statistics cannot be had.
+        ConfigError: nothing has that name, or the statistics are another extractor's.
+        ExternalError: images or statistics are not available.
     """
     with group.raise_on_all_ranks():
         if spec.lower().endswith(".npz"):
@@ -72,42 +72,48 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
     return _reference_of(images, extractor, group, finder)
 
 
-def _reference_of(images: Images, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
-    """Statistics of real images, all of them, from the cache or computed now by all processes of the group."""
-    path = _cache_path(images, extractor, finder.data_dir)
-    known = _known(path, images, extractor) if group.is_main else None
-    if group.broadcast(known is not None):
-        return known
+def _reference_of(images: RealImages, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
+    """Statistics of all of some real images, from the cache or computed now by all processes of the group."""
+    # The cache's name identifies the pixels and the extractor.
+    key = json.dumps([FORMAT, images.image_set.checksum, extractor.identity])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    name, split = safe_file_name(images.image_set.name), images.image_set.split
+    size = images.image_set.images.shape[2]
+    path = data_folder(finder.data_dir) / "references" / f"{name}-{split}-{size}-{extractor.name}-{digest}.npz"
+    reference = _read_cache(path, images, extractor) if group.is_main else None
+    if group.broadcast(reference is not None):
+        return reference
     with _locked(path, images, group):
-        known = _known(path, images, extractor) if group.is_main else None
-        if group.broadcast(known is not None):  # another run has computed it meanwhile
-            return known
-        logger.info(f"{images.described}: computing features ({extractor.name}), once")
+        reference = _read_cache(path, images, extractor) if group.is_main else None
+        if group.broadcast(reference is not None):  # another run has computed it meanwhile
+            return reference
+        logger.info(f"{images.description}: computing features ({extractor.name}), once")
         with progress_bar("features of real images", len(images), unit="images") as advance:
-            collected = collect(images.source(), len(images), extractor, group, score=False, advance=advance)
-        reference = None
+            statistics = collect_statistics(
+                images.source(), len(images), extractor, group, score=False, advance=advance
+            )
         with group.raise_on_all_ranks():
-            if collected is not None:
-                reference = reference_from(collected, images.name, images.described, extractor)
+            if statistics is not None:
+                reference = reference_from(statistics, images.name, images.description, extractor)
                 write_reference(reference, path)
     return reference
 
 
 @contextmanager
-def _locked(path: Path, images: Images, group: Group) -> Iterator[None]:
-    """Holds the lock of a cached reference, so that of several runs that start together one computes it.
+def _locked(path: Path, images: RealImages, group: Group) -> Iterator[None]:
+    """Holds the lock of a cached reference, so that only one of several runs that start together computes it.
 
-    Rank 0 takes it. All processes of the group wait together, so that none is thought to hang.
+    Rank 0 takes the lock. All processes of the group wait together, so that none of them seems to hang.
     """
-    lock, told = None, False
+    lock, waiting = None, False
     while True:
         with group.raise_on_all_ranks():
             lock = try_lock(path) if group.is_main else None
         if group.broadcast(lock is not None):
             break
-        if not told:
-            logger.info(f"{images.described}: another process is computing their features; waiting for it")
-            told = True
+        if not waiting:
+            logger.info(f"{images.description}: another process is computing their features; waiting for it")
+            waiting = True
         time.sleep(LOCK_SECONDS)
         group.heartbeat("waiting for another run's features of real images")
     try:
@@ -117,59 +123,50 @@ def _locked(path: Path, images: Images, group: Group) -> Iterator[None]:
             lock.release()
 
 
-def reference_from(collected: Collected, name: str, described: str, extractor: Extractor) -> Reference:
-    """What was collected of real images, as a reference."""
-    moments = collected.moments
-    return Reference(name, described, moments.count, moments.gaussian(), collected.kept, extractor.identity)
+def reference_from(statistics: FeatureStatistics, name: str, description: str, extractor: Extractor) -> Reference:
+    """Makes statistics of real images a reference."""
+    moments, sampled_features = statistics.moments, statistics.sampled_features
+    return Reference(name, description, moments.count, moments.gaussian(), sampled_features, extractor.identity)
 
 
-def _cache_path(images: Images, extractor: Extractor, data_dir: str | None) -> Path:
-    """Where the statistics of these pixels by this extractor are kept; the name identifies both."""
-    key = json.dumps([FORMAT, images.image_set.checksum, extractor.identity])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in images.image_set.name)[:40]
-    name = f"{safe}-{images.image_set.split}-{images.image_set.images.shape[2]}-{extractor.name}-{digest}.npz"
-    return data_folder(data_dir) / "references" / name
-
-
-def _known(path: Path, images: Images, extractor: Extractor) -> Reference | None:
-    """The cached statistics; None where there are none, or damaged ones, which are reported."""
+def _read_cache(path: Path, images: RealImages, extractor: Extractor) -> Reference | None:
+    """Reads cached statistics; None if there are none, or they are damaged, which is logged."""
     if not path.exists():
         return None
     try:
-        found = read_reference(path, extractor)
+        reference = read_reference(path, extractor)
     except (ExternalError, ConfigError) as error:
         logger.info(f"{error}; computing it again")
         return None
-    # The cache is found by content: other images of the same content may be called otherwise.
-    found.name, found.described = images.name, images.described
-    return found
+    # The cache is found by content: images of the same content may have another name.
+    reference.name, reference.description = images.name, images.description
+    return reference
 
 
 def write_reference(reference: Reference, path: Path) -> None:
-    """Writes ``mu`` and ``sigma``, and what else of ours the reference has.
+    """Writes ``mu`` and ``sigma``, and the features and description if the reference has them.
 
     Raises:
         ExternalError: the file cannot be written.
     """
-    about = {"format": FORMAT, "described": reference.described, "extractor": reference.extractor}
+    about = {"format": FORMAT, "description": reference.description, "extractor": reference.extractor}
     arrays: dict[str, Any] = {
         "mu": reference.gaussian.mean.numpy(),
         "sigma": reference.gaussian.covariance.numpy(),
         "d3gan": np.array(json.dumps(about | {"count": reference.count})),
     }
-    if reference.kept is not None:
-        arrays["features"] = reference.kept.numpy()
+    if reference.sampled_features is not None:
+        arrays["features"] = reference.sampled_features.numpy()
     with replace_file(path) as file:
         np.savez(file, **arrays)
 
 
 def read_reference(path: Path, extractor: Extractor) -> Reference:
-    """Reads statistics, ours or another program's; no code in the file is run.
+    """Reads statistics, ours or another program's; runs no code in the file.
 
     Raises:
-        ConfigError: no such file, or its features are another extractor's.
-        ExternalError: it cannot be read, or does not hold what it must.
+        ConfigError: there is no such file, or its features are another extractor's.
+        ExternalError: the file cannot be read, or holds no such statistics.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
@@ -177,19 +174,24 @@ def read_reference(path: Path, extractor: Extractor) -> Reference:
         with disk_errors(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, covariance = (torch.from_numpy(np.asarray(file[key], np.float64)) for key in ("mu", "sigma"))
             about = json.loads(str(file["d3gan"])) if "d3gan" in file else {}
-            own = about and "features" in file
-            kept = torch.from_numpy(np.asarray(file["features"], np.float32)) if own else None
+            features = None
+            if about and "features" in file:
+                features = torch.from_numpy(np.asarray(file["features"], np.float32))
         size = len(mean)
-        fits = mean.shape == (size,) and covariance.shape == (size, size) and (kept is None or kept.shape[1] == size)
+        fits = mean.shape == (size,) and covariance.shape == (size, size)
+        fits = fits and (features is None or features.shape[1] == size)
         if not fits or not (mean.isfinite().all() and covariance.isfinite().all()):
             raise ValueError("mu and sigma are not finite numbers of shapes (D,) and (D, D)")
     except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
-        raise ExternalError(f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({reason})") from error
+        raise ExternalError(
+            f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({first_line(error)})"
+        ) from error
     if about.get("extractor", extractor.identity) != extractor.identity:
-        raise ConfigError(f"{path}: was made with {about['extractor']}, the features here are {extractor.identity}")
+        raise ConfigError(
+            f"{path}: was made with {about['extractor']}, but the features here are {extractor.identity}"
+        )
     if size != extractor.feature_size:
         raise ConfigError(f"{path}: has {size} features, {extractor.name} gives {extractor.feature_size}")
-    described = str(about.get("described", path.name))
+    description = str(about.get("description", path.name))
     gaussian = Gaussian(mean, covariance)
-    return Reference(path.stem, described, about.get("count"), gaussian, kept, about.get("extractor", ""))
+    return Reference(path.stem, description, about.get("count"), gaussian, features, about.get("extractor", ""))

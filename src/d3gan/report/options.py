@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from d3gan.config.shared_flags import Debug
 from d3gan.errors import ConfigError
 
 
@@ -16,8 +17,7 @@ class Report:
     """File to write. Default: report.html in the folder of `d3gan compare`, else in the current folder."""
     against: str = ""
     """Variant to compare the others with, such as dcgan. Default: the one with the fewest discriminators."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    debug: Debug = False
 
     def __post_init__(self) -> None:
         """Checks the name of the page."""

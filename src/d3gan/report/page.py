@@ -16,7 +16,7 @@ from markupsafe import Markup
 from d3gan import __version__
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.comparison.runs import Run
-from d3gan.evaluation.metric_names import METRIC_NAMES
+from d3gan.evaluation.metric_names import METRIC_LABELS
 from d3gan.report.embedded_images import Animation
 from d3gan.report.inline_svg import inline_svg
 from d3gan.report.reproduce import repeats, shared_environment
@@ -44,7 +44,7 @@ _CHAPTERS = (
     Chapter(
         "Quality through training",
         "How good the images are as training proceeds, counted in iterations, images, seconds and FLOPs.",
-        frozenset(METRIC_NAMES),
+        frozenset(METRIC_LABELS),
     ),
     Chapter(
         "Time to a given quality",

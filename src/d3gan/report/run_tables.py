@@ -7,7 +7,7 @@ from typing import Any
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
 from d3gan.config.train_config import TrainConfig
-from d3gan.evaluation.metric_names import NOT_COMPUTED, figure_label, figures_of, text_of
+from d3gan.evaluation.metric_names import NOT_COMPUTED, metric_label, metric_text, metrics_of
 from d3gan.formatting import duration
 
 # Where files are; the seed, which the table of runs shows; the model, which the variant's name shows.
@@ -23,9 +23,9 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 def runs_table(runs: Sequence[Run]) -> Table:
     """One row per run, with the metrics of its last evaluation."""
     last = [run.evaluations[-1] if run.evaluations else {} for run in runs]
-    metrics = list(figures_of({name: 0.0 for record in last for name in figures_of(record)}))
+    metrics = list(metrics_of({name: 0.0 for record in last for name in metrics_of(record)}))
     columns = ["run", "variant", "data set", "batch size", "seed", "steps"]
-    columns += [*map(figure_label, metrics), "training time", "device"]
+    columns += [*map(metric_label, metrics), "training time", "device"]
     rows = []
     for name, run, record in zip(names_of(runs), runs, last, strict=True):
         seconds = _largest(run, "training_seconds")
@@ -60,7 +60,7 @@ def _metric(record: Mapping[str, Any], name: str) -> Cell:
     if name not in record:
         return Cell("not computed" if NOT_COMPUTED in record else "-")
     value_and_deviation = {key: record[key] for key in (name, f"{name}_deviation") if key in record}
-    return Cell(text_of(value_and_deviation, name), record[name])
+    return Cell(metric_text(value_and_deviation, name), record[name])
 
 
 def device_of(run: Run) -> str:

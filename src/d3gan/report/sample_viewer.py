@@ -77,7 +77,7 @@ def sample_viewer(runs: Iterable[Run]) -> SampleViewer:
     Args:
         runs: in the order in which each row shows them.
     """
-    runs = [run for run in runs if run.grids]
+    runs = [run for run in runs if run.sample_grids]
     runs.sort(key=lambda run: (run.dataset, run.config.batch_size, run.config.seed))
     groups: list[SliderGroup] = []
     unreadable: list[str] = []
@@ -92,7 +92,7 @@ def sample_viewer(runs: Iterable[Run]) -> SampleViewer:
     in_markup = {grids.last_key for group in groups for row in group.rows for grids in row.grids}
     frames = {key: uri for uri, key in keys.items() if key not in in_markup}
     left_out = []
-    if (most_grids := max((len(run.grids) for run in runs), default=0)) > FRAMES:
+    if (most_grids := max((len(run.sample_grids) for run in runs), default=0)) > FRAMES:
         left_out.append(f"shows {FRAMES} of up to {most_grids} sample grids per run")
     if most_seeds > SEEDS:
         left_out.append(f"shows the sample grids of {SEEDS} of up to {most_seeds} seeds")
@@ -103,10 +103,10 @@ def _run_grids(runs: Sequence[Run], keys: dict[str, int], unreadable: list[str])
     """The sample grids of one row; adds the images to ``keys`` and a remark on damaged files to ``unreadable``."""
     row = []
     for run in runs:
-        last, count = len(run.grids) - 1, min(FRAMES, len(run.grids))
+        last, count = len(run.sample_grids) - 1, min(FRAMES, len(run.sample_grids))
         frames, damaged = [], []
         for i in np.unique(np.linspace(0, last, count).round().astype(int)):
-            step, path = run.grids[i]
+            step, path = run.sample_grids[i]
             try:
                 image = embedded(path)
             except UNREADABLE:

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, numbered by step, verified before they are believed."""
+"""Checkpoints: written whole, numbered by step, verified when they are read."""
 
 import io
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from d3gan.errors import ExternalError
+from d3gan.errors import ExternalError, first_line
 from d3gan.files import disk_errors, replace_file
 from d3gan.runs.directory import checkpoint_path
 
@@ -80,8 +80,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({reason})") from error
+        raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({first_line(error)})") from error
     if found != FORMAT:
         raise ExternalError(f"{path}: has checkpoint format {found}, this version of d3gan reads {FORMAT}")
     return state
@@ -90,7 +89,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that can be used, or None where there is none at all.
 
-    Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, and ``say`` is told.
+    Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, with a warning.
 
     Raises:
         ExternalError: there are checkpoints and none can be used (training from the start would hide that), or one

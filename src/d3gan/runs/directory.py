@@ -1,4 +1,4 @@
-"""A run's folder: whose run it holds, who is writing to it, and what it was made with."""
+"""The files of a run's folder."""
 
 import dataclasses
 from pathlib import Path
@@ -25,12 +25,12 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a tick."""
+        """A JSON object for every ``log_every`` steps."""
         return self.path / "metrics.jsonl"
 
     @property
     def evaluations(self) -> Path:
-        """One JSON object an evaluation."""
+        """A JSON object per evaluation."""
         return self.path / "evaluations.jsonl"
 
     @property
@@ -69,8 +69,8 @@ class RunDirectory:
 
     def sample_grids(self) -> list[tuple[int, Path]]:
         """Step and path of the sample grids, in order of the step."""
-        found = ((path.stem.removeprefix("step-"), path) for path in self.samples.glob("step-*.png"))
-        return sorted((int(step), path) for step, path in found if step.isdecimal())
+        numbered = ((path.stem.removeprefix("step-"), path) for path in self.samples.glob("step-*.png"))
+        return sorted((int(step), path) for step, path in numbered if step.isdecimal())
 
     def is_ours(self) -> bool:
         """Whether the folder holds a run: a config.ini with the first line that only a run's has."""

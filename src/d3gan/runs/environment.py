@@ -1,4 +1,4 @@
-"""environment.json: with what each session of a run was computed."""
+"""environment.json: the versions, machine and command of each session of a run."""
 
 import json
 import platform
@@ -35,7 +35,7 @@ def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any
 
 
 def read_environment(run: RunDirectory) -> list[dict[str, Any]]:
-    """The sessions that worked on a run, oldest first; empty where environment.json is missing or damaged."""
+    """The sessions that worked on a run, oldest first; empty if environment.json is missing or damaged."""
     try:
         sessions: list[dict[str, Any]] = json.loads(run.environment.read_text())["sessions"]
     except (OSError, ValueError, KeyError, TypeError):

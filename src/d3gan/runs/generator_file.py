@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from d3gan.devices import resolve_device
-from d3gan.errors import ConfigError, ExternalError
+from d3gan.errors import ConfigError, ExternalError, first_line
 from d3gan.files import replace_file
 from d3gan.models.dcgan import Generator
 from d3gan.models.matmul_convolution import use_matmul
@@ -87,6 +87,4 @@ def _opened(run: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ExternalError):
             raise
-        raise ExternalError(
-            f"{path}: is damaged ({str(error).splitlines()[0]}); `d3gan train` writes it again"
-        ) from error
+        raise ExternalError(f"{path}: is damaged ({first_line(error)}); `d3gan train` writes it again") from error

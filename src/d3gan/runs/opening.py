@@ -1,4 +1,4 @@
-"""Whose run a folder holds, and which process writes to it."""
+"""Which run a folder holds, and which process writes to it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,42 +11,10 @@ from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import disk_errors, write_text
 from d3gan.runs.directory import RunDirectory
 
-# What may change when a run goes on: it decides where and how long, not what is computed. Another device rounds
-# otherwise, and the loop says so. The dataset is compared by its images' checksum, whatever it is called.
-FREE_KEYS = frozenset(
-    {
-        "dataset",
-        "out",
-        "data_dir",
-        "max_steps",
-        "checkpoint",
-        "log_every",
-        "sample_every",
-        "workers",
-        "device",
-        "tensorboard",
-        "timeout",
-        # How the same step is called.
-        "compile",
-        "cuda_graph",
-        # A checkpoint knows how many batches a step had; see ``d3gan.training.checkpointing.resume``.
-        "grad_accum_steps",
-        # How the generator is evaluated; each line of evaluations.jsonl says it.
-        "evaluate_every",
-        "num_samples",
-        "metrics",
-        "reference",
-        "features",
-        "inception_weights",
-        "generator",
-        "protocol",
-    }
-)
-
 
 @contextmanager
 def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
-    """Takes a run's folder for this process, for a new run or to go on with the one in it.
+    """Locks a run's folder for this process, for a new run or to resume the one in it.
 
     Raises:
         ConfigError: the folder holds a run of another config, or something else.
@@ -74,7 +42,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
 
 
 def refuse_other_runs(config: TrainConfig) -> None:
-    """Checks that the config's run directory is free, or holds a run that the config may go on with.
+    """Checks that the config's run directory is free, or holds a run that the config may resume.
 
     Raises:
         ConfigError: it holds a run of another config, or something else.
@@ -94,15 +62,16 @@ def refuse_other_runs(config: TrainConfig) -> None:
     try:
         before = load_config(run.config)
     except ConfigError as error:
-        raise ExternalError(f"{run.config}: is damaged ({error}); mend it, or choose another --out") from error
-    free = FREE_KEYS | ({"epochs"} if config.recipe.schedule == "constant" else set())
+        raise ExternalError(
+            f"{run.config}: cannot be read ({error}); fix the file or choose another --out"
+        ) from error
     differing = [
         f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
         for field in dataclasses.fields(TrainConfig)
-        if field.name not in free and getattr(before, field.name) != getattr(config, field.name)
+        if field.name not in config.free_keys and getattr(before, field.name) != getattr(config, field.name)
     ]
     if differing:
         raise ConfigError(
             f"--out {run.path}: holds a run of another config ({'; '.join(differing)}); "
-            "give the same values to go on with it, or another --out"
+            "give the same values to resume it, or another --out"
         )

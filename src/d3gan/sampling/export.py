@@ -1,4 +1,4 @@
-"""A run's generator for other programs."""
+"""Exports a run's generator for other programs."""
 
 import logging
 import warnings
@@ -21,13 +21,13 @@ def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Pat
         run: a run directory, or a generator.safetensors.
         form: ``safetensors`` (weights, the architecture in the header) or ``onnx`` (input ``latents`` (N, nz)
             float32, output ``images`` (N, nc, S, S) float32 in [-1, 1], N free).
-        out: the file; empty: generator-export.FORMAT beside the run's other files.
+        out: the file; empty: generator-export.FORMAT in the run directory.
 
     Returns:
         The path written.
 
     Raises:
-        ConfigError: no run there, or ONNX is not installed.
+        ConfigError: there is no such run, or ONNX is not installed.
         ExternalError: the run's file is damaged, or the new one cannot be written.
     """
     path = Path(out or home_of(run) / f"generator-export.{form}")
@@ -46,7 +46,7 @@ def _onnx_bytes(generator: Generator) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError("--format onnx: ONNX is not installed; pip install 'd3gan[onnx]'") from error
-    # The exporter warns of torchvision's absence and of its own deprecations: nothing a user could act on.
+    # The exporter warns of torchvision's absence and of its own deprecations, which a user cannot change.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Images of a generator as files: grids, interpolations, arrays, animations."""
+"""Files of a generator's images: image grids, interpolations, arrays, animations."""
 
 import math
 from pathlib import Path
@@ -8,60 +8,58 @@ from PIL import Image
 
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace_file
-from d3gan.images import captioned, enlarged, grid, interpolate, save_animation, save_png
+from d3gan.images import captioned, enlarged, image_grid, interpolate, save_animation, save_png
 from d3gan.randomness import draw_latents
 from d3gan.runs.directory import find_run
 from d3gan.runs.generator_file import load_generator
 from d3gan.sampling.generate import sample
 
-# An animation is enlarged to about this many pixels a side, so that 32 x 32 images can be seen.
-ANIMATION_SIDE = 500
+# An animation is enlarged to about this width in pixels, so that 32 x 32 images are visible.
+ANIMATION_WIDTH = 500
+# Images in one PNG.
+MAX_GRID_IMAGES = 10_000
 
 
-# A grid of more images than this is no picture any more.
-LARGEST_GRID = 10_000
-
-
-def write_grid(run: str, path: Path, num: int, columns: int, seed: int, device: str, scale: int = 1) -> None:
-    """Writes ``num`` images as one PNG, each pixel shown ``scale`` times in both directions.
+def write_image_grid(run: str, path: Path, num: int, columns: int, seed: int, device: str, scale: int = 1) -> None:
+    """Writes ``num`` images as one PNG, each pixel enlarged ``scale`` times in both directions.
 
     Raises:
-        ConfigError: no run there, or the path's name is not .png.
+        ConfigError: there is no such run, or the path does not end in .png.
         ExternalError: the generator's file is damaged, or the PNG cannot be written.
     """
-    _require_picture(path, num)
+    _check_grid(path, num)
     images = sample(load_generator(run, device), num, seed)
-    save_png(enlarged(grid(images.numpy(), columns), scale), path)
+    save_png(enlarged(image_grid(images.numpy(), columns), scale), path)
 
 
 def write_interpolation(run: str, path: Path, num: int, columns: int, seed: int, device: str, scale: int = 1) -> None:
     """Writes rows of images, each row from one random latent to another; ``num`` images in all.
 
-    Arguments as for ``write_grid``.
+    Arguments as for ``write_image_grid``.
 
     Raises:
-        ConfigError: no run there, the path's name is not .png, or fewer than two images a row.
+        ConfigError: there is no such run, the path does not end in .png, or a row has fewer than two images.
         ExternalError: the generator's file is damaged, or the PNG cannot be written.
     """
-    _require_picture(path, num)
+    _check_grid(path, num)
     columns = columns or max(2, math.isqrt(num))
     if columns < 2 or num < columns:
-        raise ConfigError(f"--num {num} --columns {columns}: an interpolation needs at least two images a row")
+        raise ConfigError(f"--num {num} --columns {columns}: an interpolation needs at least two images per row")
     generator = load_generator(run, device)
     start, end = (
         draw_latents(num // columns, generator.nz, seed, "interpolation", k, device="cpu") for k in range(2)
     )
     images = sample(generator, latents=interpolate(start, end, columns).flatten(0, 1))
-    save_png(enlarged(grid(images.numpy(), columns), scale), path)
+    save_png(enlarged(image_grid(images.numpy(), columns), scale), path)
 
 
 def write_array(run: str, path: Path, num: int, seed: int, device: str) -> None:
     """Writes images and their latents as an .npz: ``arr_0`` (num, H, W, C) uint8 and ``latents`` (num, nz) float32.
 
-    The first name and layout are what common FID programs read.
+    Common FID programs read the first name and this layout.
 
     Raises:
-        ConfigError: no run there, or the path's name is not .npz.
+        ConfigError: there is no such run, or the path does not end in .npz.
         ExternalError: the generator's file is damaged, or the array cannot be written.
     """
     if path.suffix != ".npz":
@@ -74,29 +72,29 @@ def write_array(run: str, path: Path, num: int, seed: int, device: str) -> None:
 
 
 def write_animation(run: str, path: Path) -> int:
-    """Writes the run's sample grids, one frame each with its step below, and returns their number.
+    """Writes the run's sample grids as an animation, each frame with its step below, and returns their number.
 
     Raises:
-        ConfigError: no run there, no sample grids in it, or the path's name is neither .gif nor .webp.
+        ConfigError: there is no such run, it has no sample grids, or the path ends in neither .gif nor .webp.
         ExternalError: a sample grid is damaged, or the animation cannot be written.
     """
     grids = find_run(run).sample_grids()
     if not grids:
-        raise ConfigError(f"{run}: has no sample grids yet (samples/step-*.png); train it first")
+        raise ConfigError(f"{run}: has no sample grids (samples/step-*.png); train it first")
     frames = []
     for step, file in grids:
         try:
             with Image.open(file) as image:
-                scale = max(1, round(ANIMATION_SIDE / image.width))
+                scale = max(1, round(ANIMATION_WIDTH / image.width))
                 frames.append(captioned(image, f"step {step}", scale))
         except (OSError, SyntaxError, ValueError) as error:
-            raise ExternalError(f"{file}: is no usable PNG ({error}); delete it and try again") from error
+            raise ExternalError(f"{file}: is no usable PNG ({error}); delete it and run again") from error
     save_animation(frames, path)
     return len(frames)
 
 
-def _require_picture(path: Path, num: int) -> None:
-    if num > LARGEST_GRID:
-        raise ConfigError(f"--num {num}: a picture shows at most {LARGEST_GRID:,} images; --npz FILE.npz takes more")
+def _check_grid(path: Path, num: int) -> None:
+    if num > MAX_GRID_IMAGES:
+        raise ConfigError(f"--num {num}: a PNG shows at most {MAX_GRID_IMAGES:,} images; --npz FILE.npz holds more")
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--out {path}: the name must end in .png")

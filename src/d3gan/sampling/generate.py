@@ -1,4 +1,4 @@
-"""Samples of a generator, and files of them: grids, interpolations, animations, arrays."""
+"""Images from a generator."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from d3gan.images import to_uint8
 from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
 
-# Images made at once: few enough for any device, enough to keep it busy.
+# Images per call of the generator: few enough for any device, enough to keep it busy.
 CHUNK = 256
 
 
 def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor | None = None) -> Tensor:
-    """Images from a generator, a chunk at a time.
+    """Makes images with a generator, a chunk at a time.
 
     Args:
-        generator: called in eval mode; its mode is as before when the call returns.
-        num: how many; ignored where latents are given.
+        generator: called in eval mode; its mode is restored afterwards.
+        num: number of images; ignored if latents are given.
         seed: decides the latents, the same ones on every device.
         latents: (N, nz) to use instead.
 
@@ -33,10 +33,10 @@ def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor |
 
 
 def raw_sample(generator: Generator, latents: Tensor) -> Tensor:
-    """Images as the generator gives them, all at once.
+    """Makes images in one call of the generator, without converting them.
 
     Args:
-        generator: called in eval mode; its mode is as before when the call returns.
+        generator: called in eval mode; its mode is restored afterwards.
         latents: (N, nz), on any device.
 
     Returns:

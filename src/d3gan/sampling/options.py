@@ -1,45 +1,44 @@
-"""What ``d3gan sample`` and ``d3gan export`` are told. Imports no torch, so that their help answers at once."""
+"""Flags of ``d3gan sample`` and ``d3gan export``. Imports no torch, so that their help appears at once."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from d3gan.config.validation import check_values
+from d3gan.config.shared_flags import Debug, Device
+from d3gan.config.validation import check_values, key
 from d3gan.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Make images with a run's generator: a grid, an interpolation, an animation, or an array."""
+    """Make images with a run's generator: an image grid, an interpolation, an animation, or an array."""
 
     run: str
     """Run directory, or a generator.safetensors."""
-    num: int = 64
+    num: int = key(64, allowed=(1, 10_000_000))
     """Number of images."""
     out: str = ""
     """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
-    columns: int = 0
-    """Images a row. 0: as square as can be."""
-    scale: int = 1
-    """Show each pixel of a grid as this many by this many."""
+    columns: int = key(0, allowed=(0, None))
+    """Images per row. 0: as square as possible."""
+    scale: int = key(1, allowed=(1, 64))
+    """Enlarge the PNG this many times in both directions."""
     interpolate: bool = False
-    """Each row goes from one random latent to another."""
+    """Make each row an interpolation from one random latent to another."""
     animate: bool = False
-    """Show the run's sample grids one after the other, .gif or .webp by the name of --out."""
+    """Animate the run's sample grids; .gif or .webp by the name of --out."""
     npz: str = ""
     """Write the images as an array instead: arr_0 (num, H, W, C) uint8, and their latents (num, nz)."""
-    seed: int = 0
-    """Decides the latents."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    seed: int = key(0, allowed=(0, 2**63 - 1))
+    """Seed of the latents."""
+    device: Device = "auto"
+    debug: Debug = False
 
     def __post_init__(self) -> None:
         """Checks types and ranges."""
-        check_values(self, {"num": (1, 10_000_000), "columns": (0, None), "scale": (1, 64), "seed": (0, 2**63 - 1)})
+        check_values(self)
         chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
         if len(chosen) > 1:
-            raise ConfigError(f"{' and '.join(chosen)}: give one of them at a time")
+            raise ConfigError(f"{' and '.join(chosen)}: give only one of them")
 
 
 @dataclass(frozen=True)
@@ -52,5 +51,4 @@ class Export:
     """onnx needs d3gan[onnx]; its batch size is free."""
     out: str = ""
     """File to write. Empty: generator-export.FORMAT in the run directory."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    debug: Debug = False

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from d3gan.config.command_line import values_under_flags
+from d3gan.config.shared_flags import ConfigFile, Debug, Precision, Preset
 from d3gan.config.train_config import MODELS, TrainConfig
-from d3gan.config.validation import check_values
+from d3gan.config.validation import check_values, key
 from d3gan.distributed.launcher import Launch
 from d3gan.distributed.rendezvous import Hosts, check_hosts
 from d3gan.errors import ConfigError, nearest
@@ -17,29 +18,26 @@ from d3gan.errors import ConfigError, nearest
 class Scale(Hosts):
     """Measure how training scales with the number of processes, and plot it."""
 
-    workers: str = "1,2"
-    """Numbers of processes to measure, separated by commas; on GPUs each process has one."""
+    workers: str = key("1,2", list_of=())
+    """Numbers of processes to measure, 1 among them; on GPUs each process has one."""
     mode: Literal["weak", "strong"] = "weak"
     """weak: each process has the batch size; strong: all processes together have it."""
-    batch_sizes: str = ""
-    """Batch sizes to measure, separated by commas. Default: the config's batch_size."""
-    models: str = "dcgan,d3gan"
-    """Models to measure, separated by commas."""
-    seconds: float = 5.0
+    batch_sizes: str = key("", list_of=())
+    """Batch sizes to measure. Default: the config's batch_size."""
+    models: str = key("dcgan,d3gan", list_of=())
+    """Models to measure."""
+    seconds: float = key(5.0, allowed=(0.1, 3600))
     """Seconds per measurement, after its warm-up."""
-    rounds: int = 3
+    rounds: int = key(3, allowed=(1, 1000))
     """Number of rounds; each measures everything once. Results are medians, with the smallest and the largest."""
-    project: int = 0
-    """Project the results onto this many processes, such as 1024, from all-reduces of several message sizes. 0: no
-    projection."""
+    project: int = key(0, allowed=(0, 1_000_000))
+    """Project onto this many processes, such as 1024; this also measures all-reduces. 0: no projection."""
     published: bool = False
     """Also plot what the published programs logged on V100 GPUs."""
     out: str = "scaling"
     """Folder of scaling.json and the plots."""
-    config: str = ""
-    """The .ini file with all other settings. Default: config.ini in the current folder, where there is one."""
-    preset: str = ""
-    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
+    config: ConfigFile = ""
+    preset: Preset = ""
     dataset: str = ""
     """Data set, or the path of a folder or .zip of images. Default: the config's."""
     data_dir: str = ""
@@ -48,17 +46,14 @@ class Scale(Hosts):
     """Side of the square images in pixels. 0: the config's."""
     device: str = "auto"
     """auto (cuda, else cpu), cpu or cuda."""
-    precision: Literal["auto", "bf16", "float32", "float64"] = "auto"
-    """Arithmetic of the networks; auto is bf16 autocast where the hardware has it, else float32."""
-    timeout: int = 600
+    precision: Precision = "auto"
+    timeout: int = key(600, allowed=(1, 10_000_000))
     """Seconds without progress after which the processes give up."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    debug: Debug = False
 
     def __post_init__(self) -> None:
         """Checks types, ranges and lists."""
-        ranges = {"seconds": (0.1, 3600), "rounds": (1, 1000), "project": (0, 1_000_000), "timeout": (1, 10_000_000)}
-        check_values(self, ranges)
+        check_values(self)
         check_hosts(self)
         if 1 not in self.numbers:
             raise ConfigError(f"--workers {self.workers}: must hold 1, which the others are compared with")

@@ -1,4 +1,4 @@
-"""What ``d3gan compare`` is told. Imports no torch, so that its help answers at once."""
+"""The options of ``d3gan compare``. Imports no torch, so that its help answers at once."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from d3gan.comparison.variants import variant_name
+from d3gan.config.shared_flags import ConfigFile, Debug, Preset
 from d3gan.config.train_config import TrainConfig
-from d3gan.config.validation import check_values
+from d3gan.config.validation import key
 from d3gan.errors import ConfigError, nearest
 
 _SEEDS = 3
@@ -24,101 +25,87 @@ ABLATION = (
 
 
 @dataclass(frozen=True)
-class GridFlags:
-    """Which runs there are to be; shown before the flags that all of them share."""
+class SweepFlags:
+    """Which runs to train and compare; shown before the flags that all runs share."""
 
     models: tuple[str, ...] = ()
-    """Models to compare; NAME+key=value changes one key. Empty: --model, and dcgan where that has two."""
+    """Models to compare; NAME+key=value changes one key. Default: --model and its DCGAN baseline."""
     datasets: tuple[str, ...] = ()
     """Data sets. Empty: --dataset."""
-    batch_sizes: tuple[int, ...] = ()
-    """Batch sizes. Empty: --batch-size."""
-    seeds: tuple[int, ...] = ()
-    """Seeds; intervals need three or more. Empty: --seed and the two after it."""
+    batch_sizes: tuple[int, ...] = key((), allowed=(2, None))
+    """Batch sizes. Default: --batch-size."""
+    seeds: tuple[int, ...] = key((), allowed=(0, None))
+    """Seeds; intervals need three or more. Default: --seed and the two after it."""
     ablation: bool = False
     """Compare activation, schedule, discriminators (1, 2, 3), pairing and selection with dcgan-controlled."""
     equal: Literal["iterations", "flops"] = "iterations"
-    """What all runs spend alike; flops gives the models with fewer discriminators more steps."""
+    """What all runs spend the same amount of; flops gives models with fewer discriminators more steps."""
     against: str = ""
-    """Variant that all others are compared with. Empty: each d3gan with its dcgan."""
+    """Baseline of all other variants. Default: the baseline of each d3gan is its dcgan."""
     runs: tuple[str, ...] = ()
-    """Further run directories to compare with, trained before."""
+    """More run directories to compare, trained before."""
     scaling: str = ""
     """Folder that `d3gan scale` wrote, whose figures go along. Empty: none."""
-    at_once: int = 0
-    """Runs at the same time. 0: one for each GPU; on CPUs one for each two cores, or each core of a small machine."""
+    at_once: int = key(0, allowed=(0, 1024))
+    """Runs at the same time. 0: one per GPU; on CPUs one per two cores, or per core of up to four."""
     dry_run: bool = False
-    """Say which runs there are to be, and how far they are; train nothing."""
+    """List the runs and how far they are; train nothing."""
 
 
 @dataclass(frozen=True)
-class Compare(TrainConfig, GridFlags):
-    """Train a grid of runs, or find or resume them, and say whether the second discriminator pays."""
+class Compare(TrainConfig, SweepFlags):
+    """Train the runs of a sweep, or resume them, and tell whether the second discriminator pays."""
 
     out: str = "comparison"
     """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
-    config: str = ""
-    """The .ini file that says the rest. Empty: config.ini in the current folder, where there is one."""
-    preset: str = ""
-    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    config: ConfigFile = ""
+    preset: Preset = ""
+    debug: Debug = False
 
     def __post_init__(self) -> None:
-        """Checks what the grid is made of."""
+        """Checks the values that make up the sweep."""
         super().__post_init__()
-        check_values(self, {"at_once": (0, 1024)})
-        for name in ("batch_sizes", "seeds"):
-            values = getattr(self, name)
-            low = 2 if name == "batch_sizes" else 0
-            if bad := [value for value in values if value < low]:
-                raise ConfigError(f"{name} = {bad[0]}: must be at least {low}")
         if self.ablation and self.models:
             raise ConfigError("--ablation and --models: give one of them; --ablation has models of its own")
-        # What the user wrote is checked here, before what a comparison needs beside it.
-        known, _ = self.variant_names, self.counterpart
-        if not self.runs:  # else it may be one of those, which are read later
-            self.check_against(known)
+        # Before ``train_config`` asks for anything else, so that the user's own mistakes are named first.
+        names, _ = list(self.variants), self.baseline
+        if not self.runs:  # else the baseline may be one of those, which are read later
+            self.check_against(names)
 
-    def check_against(self, known: Sequence[str]) -> None:
-        """Refuses a counterpart that is none of the variants.
+    def check_against(self, names: Sequence[str]) -> None:
+        """Checks that the baseline is one of the variants.
 
         Args:
-            known: the variants' names.
+            names: the variants' names.
 
         Raises:
             ConfigError: it is none of them.
         """
-        if self.against and self.counterpart not in known:
-            hint, names = nearest(self.against, known), ", ".join(known)
-            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {names}")
+        if self.against and self.baseline not in names:
+            hint, listed = nearest(self.against, names), ", ".join(names)
+            raise ConfigError(f"--against {self.against}: is none of the variants{hint}; there are: {listed}")
 
     @property
     def variants(self) -> dict[str, str]:
-        """The variants: name -> the first word that means it.
+        """The variants, named as in a comparison: name -> the first word that means it.
 
         Raises:
             ConfigError: a word means no variant.
         """
-        found: dict[str, str] = {}
+        words: dict[str, str] = {}
         for word in self._words:
-            found.setdefault(variant_name(self.shared, word), word)
-        return found
-
-    @property
-    def variant_names(self) -> list[str]:
-        """The variants, each once, by the names that a comparison calls them by."""
-        return list(self.variants)
+            words.setdefault(variant_name(self.shared, word), word)
+        return words
 
     @property
     def repeated(self) -> list[str]:
         """A line for each word that means the same variant as one before it."""
-        variants, seen, lines = self.variants, set[str](), []
+        lines, names = [], set[str]()
         for word in self._words:
             name = variant_name(self.shared, word)
-            if name in seen:
-                lines.append(f"{word} is the same variant as {variants[name]} here; it is trained once")
-            seen.add(name)
+            if name in names:
+                lines.append(f"{word} is the same variant as {self.variants[name]} here; it is trained once")
+            names.add(name)
         return lines
 
     @property
@@ -128,22 +115,22 @@ class Compare(TrainConfig, GridFlags):
         return ABLATION if self.ablation else self.models or (twin, twin.replace("dcgan", "d3gan"))
 
     @property
-    def counterpart(self) -> str:
-        """What all are compared with, by its name; empty: each with its own."""
+    def baseline(self) -> str:
+        """The name of the baseline of all other variants; empty: each has its own."""
         word = self.against or (ABLATION[0] if self.ablation else "")
         return variant_name(self.shared, word, "--against") if word else ""
 
     @property
-    def grid_seeds(self) -> list[int]:
+    def sweep_seeds(self) -> list[int]:
         """The seeds, each once."""
         return list(dict.fromkeys(self.seeds or range(self.seed, self.seed + _SEEDS)))
 
     @property
     def train_config(self) -> TrainConfig:
-        """What all runs share; those of a comparison are evaluated, and sampled when they are evaluated.
+        """What all runs share. The runs of a comparison are evaluated, and sampled as often.
 
         Raises:
-            ConfigError: the config asks for no evaluation, and does not say how long a run is.
+            ConfigError: neither ``evaluate_every`` nor ``max_steps`` is given.
         """
         if not self.evaluate_every and not self.max_steps:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a run keeps of itself, and how it goes on from that: checkpoints, generators to share, sample grids."""
+"""What a run saves and resumes from: checkpoints, generators to share, sample grids."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from d3gan.errors import ConfigError, TrainingDivergedError
-from d3gan.images import grid, save_png
+from d3gan.images import image_grid, save_png
 from d3gan.models.dcgan import Generator
 from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.runs.generator_file import save_generator
@@ -26,8 +26,8 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
     Args:
         training: as it is after ``step`` steps.
         step: steps done.
-        best: the evaluated generator is the best one so far: checkpoint and generator are written once more, where
-            later ones do not replace them.
+        best: the evaluated generator is the best one so far. Checkpoint and generator are then written a second time,
+            as files that only a better one replaces.
 
     Raises:
         TrainingDivergedError: a number in the state is not finite; nothing is written.
@@ -38,7 +38,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
         if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
             raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
     state |= {
-        "tracker": training.tracker.state(step),
+        "metrics_log": training.metrics_log.state(step),
         "data": training.image_set.checksum,
         "batches_per_step": training.batches_per_step,
     }
@@ -73,12 +73,12 @@ def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
 
 
 def resume(training: Training) -> int:
-    """Puts the last checkpoint into the networks and the tracker; returns the steps it has done, 0 without one.
+    """Loads the last checkpoint into the networks and the metrics log; returns its number of steps, 0 without one.
 
-    Rank 0 reads it and tells the others: only that process needs to see the run's folder.
+    Rank 0 reads it and sends it to the others: only rank 0 needs to see the run's folder.
 
     Raises:
-        ConfigError: the run was trained on other images, or with another number of batches a step.
+        ConfigError: the run was trained on other images, or with another number of batches per step.
         ExternalError: there are checkpoints and none can be used.
     """
     found = None
@@ -92,11 +92,11 @@ def resume(training: Training) -> int:
         return 0
     for name, part in training.parts().items():
         part.load_state_dict(state[name])
-    training.tracker.load_state(state["tracker"])
+    training.metrics_log.load_state(state["metrics_log"])
     if found is not None:
-        # A crash between the two files leaves weights older than the checkpoint; a finished run would keep them.
+        # A crash between writing the two leaves generators older than the checkpoint; a finished run would keep them.
         _save_generators(training, int(state["step"]))
-        logger.info(f"going on from {found[0]}")
+        logger.info(f"resuming from {found[0]}")
     return int(state["step"])
 
 
@@ -119,4 +119,4 @@ def save_samples(training: Training, step: int) -> None:
     if not training.group.is_main:
         return
     images = sample(training.gan.generator, SAMPLES, training.config.seed)
-    save_png(grid(images.numpy()), training.run.sample(step), {"step": str(step)})
+    save_png(image_grid(images.numpy()), training.run.sample(step), {"step": str(step)})

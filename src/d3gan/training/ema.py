@@ -26,7 +26,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, generator: Generator, step: int) -> None:
-        """Takes in the trained generator as it is after ``step`` steps (from 1); nothing waits for the device."""
+        """Adds the generator's weights after ``step`` steps (from 1); nothing waits for the device."""
         weight = 1.0 - min(self._decay, (1 + step) / (10 + step))
         for average, current in zip(
             self.generator.state_dict().values(), generator.state_dict().values(), strict=True
@@ -41,5 +41,5 @@ class MovingAverage:
         return self.generator.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Goes on from what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
         self.generator.load_state_dict(state)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from d3gan.config.train_config import TrainConfig
+from d3gan.config.train_config import PER_PROCESS_KEYS, TrainConfig
 from d3gan.devices import network_dtype, resolve_precision
 from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import TrainingDivergedError
-from d3gan.evaluation.metric_names import figures_of, one_line
+from d3gan.evaluation.metric_names import metrics_of, one_line
 from d3gan.memory import keep_memory
 from d3gan.runs.checkpoint import checkpoints
 from d3gan.runs.directory import RunDirectory
@@ -28,7 +28,7 @@ from d3gan.training.checkpointing import resume, save, save_samples
 from d3gan.training.ema import MovingAverage
 from d3gan.training.evaluation import PeriodicEvaluator
 from d3gan.training.inputs import StepInputs
-from d3gan.training.metrics import Tracker
+from d3gan.training.metrics import MetricsLog
 from d3gan.training.progress import Display, silent_display
 from d3gan.training.setup import build_gan, images_of, learning_rate
 from d3gan.training.signals import StopRequest, stop_requests
@@ -112,14 +112,14 @@ def _train(
         gan = build_gan(config, device, precision, group)
         average = MovingAverage(gan.generator, config.ema) if config.ema else None
         K, step_size = len(gan.discriminators), config.batch_size * config.grad_accum_steps * group.world_size
-        tracker = Tracker(run.metrics, K, step_size, inputs.steps_per_epoch, device, group)
-        training = Training(run, config, gan, average, tracker, image_set)
+        metrics_log = MetricsLog(run.metrics, K, step_size, inputs.steps_per_epoch, device, group)
+        training = Training(run, config, gan, average, metrics_log, image_set)
         step = resume(training)
         do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
         processes = group.all_gather({"host": hostname(), "device": str(device)})
         if group.is_main:
             if step < last_step:
-                keep_lines_up_to(run.metrics, tracker.logged_step)
+                keep_lines_up_to(run.metrics, metrics_log.logged_step)
                 keep_lines_up_to(run.evaluations, step)
             _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
         logger.info(
@@ -133,10 +133,10 @@ def _train(
             _algorithms(config.deterministic),
             stop_requests(group) as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard and group.is_main, run, tracker.logged_step) as events,
+            open_events(config.tensorboard and group.is_main, run, metrics_log.logged_step) as events,
         ):
             first_step = step
-            tracker.stopwatch.restart()
+            metrics_log.stopwatch.restart()
             while True:
                 # What is due after this many steps. In the first turn an earlier session has done it, except for an
                 # evaluation during which that session was stopped.
@@ -145,31 +145,31 @@ def _train(
                 stopping = is_new and group.to_stop()
                 if is_new and (stopping or is_last or step % config.log_every == 0):
                     rate = learning_rate(config, step - 1, steps_in_run, training.batches_per_step)
-                    line = tracker.log(step, rate, last=step % config.log_every != 0)
+                    line = metrics_log.log(step, rate, last=step % config.log_every != 0)
                     screen.show(line)
                     events.write(line)
                 if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):
-                    with tracker.stopwatch.paused():
+                    with metrics_log.stopwatch.paused():
                         save_samples(training, step)
                 is_best = put_off = False
                 if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
-                    with tracker.stopwatch.paused():
+                    with metrics_log.stopwatch.paused():
                         is_best, put_off = _evaluate(evaluator, training, step, screen, events, stop, stopping)
                     stopping = stopping or group.any_rank(bool(stop))
                 if is_best or (is_new and (stopping or is_last or _due(step, config.checkpoint))):
                     group.heartbeat(f"saving step {step}")
-                    with tracker.stopwatch.paused():
+                    with metrics_log.stopwatch.paused():
                         save(training, step, best=is_best)
                 if stopping or is_last:
                     break
 
                 # One step.
                 group.heartbeat(f"the data of step {step + 1}")
-                with tracker.stopwatch.data():
+                with metrics_log.stopwatch.data():
                     real_images, latents = inputs.at(step)
                 set_learning_rate(gan, learning_rate(config, step, steps_in_run, training.batches_per_step))
                 group.heartbeat(f"step {step + 1}")
-                tracker.record(do_step(real_images, latents))
+                metrics_log.record(do_step(real_images, latents))
                 step += 1
                 if average is not None:
                     average.update(gan.generator, step)
@@ -183,10 +183,6 @@ def _train(
     return TrainResult(run.path, step, last_step, interrupted_by, group.is_main)
 
 
-# What may differ from process to process: it says where things are on a host. Images are compared by their checksum.
-_OWN_KEYS = frozenset({"dataset", "data_dir", "workers", "inception_weights"})
-
-
 def _versions(device: torch.device) -> dict[str, object]:
     """What the processes of a run must have in common besides the config."""
     return {"version of d3gan": __version__, "version of PyTorch": torch.__version__, "kind of device": device.type}
@@ -194,7 +190,7 @@ def _versions(device: torch.device) -> dict[str, object]:
 
 def _shared_facts(config: TrainConfig) -> dict[str, object]:
     """What all processes of a run must have been told alike."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _OWN_KEYS}
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in PER_PROCESS_KEYS}
 
 
 @contextmanager
@@ -268,14 +264,14 @@ def _evaluate(
         return False, True
     group, (weights, generator) = training.group, training.evaluated_generator()
     screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
-    line = evaluator.evaluate(generator, step, training.tracker.training_seconds(), weights, lambda: bool(stop))
+    line = evaluator.evaluate(generator, step, training.metrics_log.training_seconds(), weights, lambda: bool(stop))
     if line is None:
         screen.note(f"evaluation of step {step} put off")
         return False, True
     is_best = group.is_main and evaluator.write(training.run.evaluations, line)
     if group.is_main:
         screen.note(f"step {step}: {one_line(line)}{', best so far' if is_best else ''}")
-        events.write({"step": step} | figures_of(line))
+        events.write({"step": step} | metrics_of(line))
     return bool(group.broadcast(is_best)), False
 
 

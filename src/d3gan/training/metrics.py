@@ -1,4 +1,4 @@
-"""What a run measures of itself: kept on the device, copied to the host once a tick, written to metrics.jsonl."""
+"""metrics.jsonl: losses stay on the device, and every ``log_every`` steps their means are copied and written."""
 
 import json
 import math
@@ -12,21 +12,21 @@ from torch import Tensor
 from d3gan.distributed.group import Group
 from d3gan.errors import TrainingDivergedError
 from d3gan.files import disk_errors
-from d3gan.memory import _peak_device_memory, peak_memory
+from d3gan.memory import peak_device_memory, peak_memory
 from d3gan.training.step import StepResult
 from d3gan.training.stopwatch import Stopwatch
 
 
-class Tracker:
-    """Collects the steps' results and turns each tick of them into one line of metrics.jsonl.
+class MetricsLog:
+    """Collects the results of steps, and writes one line of metrics.jsonl for each ``log_every`` of them.
 
-    Each of several processes has one and calls ``log_every`` and ``state`` where the others do; rank 0 writes.
+    Each process has one, and all call ``log`` and ``state`` at the same steps; rank 0 writes.
 
     Args:
         path: metrics.jsonl.
         discriminators: K.
-        batch_size: images of all processes a step.
-        steps_per_epoch: steps an epoch.
+        batch_size: images per step, of all processes.
+        steps_per_epoch: steps per epoch.
         device: where the results are.
         group: the processes whose mean is written.
     """
@@ -44,32 +44,32 @@ class Tracker:
         self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
-        self._own_errors = 0  # so many of the last rows have this process's generator error, not yet the mean
+        self._local_rows = 0  # the last rows, which hold this process's generator loss and not yet the mean
         self._lap = [0.0, 0.0]
         self._training_seconds = 0.0
         self.logged_step = 0
-        """The last step that metrics.jsonl may speak of when the run goes on."""
+        """The last step that metrics.jsonl may contain when the run is resumed."""
 
     def record(self, result: StepResult) -> None:
-        """Keeps a step's errors on the device; nothing is copied."""
+        """Keeps a step's losses on the device; nothing is copied to the host."""
         scalars = torch.stack([result.generator_loss.float(), result.selected.float()])
         self._rows.append(torch.cat([scalars, result.real_losses.float(), result.fake_losses.float()]))
-        self._own_errors += 1
+        self._local_rows += 1
 
     def log(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
-        """Writes the mean of the steps since the last tick, at least one.
+        """Writes the means over the steps since the last line, at least one.
 
         Args:
             step: steps done.
             learning_rate: of the last step.
-            last: the run ends here, maybe between two ticks. The steps are kept, so that a run that later goes on
-                from here writes the same lines as one that never stopped.
+            last: this session ends here, maybe between two lines. The steps are kept, so that a resumed run writes
+                the same lines as one that never stopped.
 
         Returns:
             The line written to metrics.jsonl.
 
         Raises:
-            TrainingDivergedError: an error is NaN or infinite.
+            TrainingDivergedError: a loss is NaN or infinite.
             ExternalError: metrics.jsonl cannot be written.
         """
         self._take_lap()
@@ -93,7 +93,7 @@ class Tracker:
 
     def _host_rows(self, step: int) -> Tensor:
         """Rows (steps, 2 + 2K) float32 on the host, all finite."""
-        self._average_generator_errors()
+        self._average_generator_losses()
         rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, 2 + 2 * self._discriminators)
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
@@ -103,22 +103,22 @@ class Tracker:
             )
         return rows
 
-    def _average_generator_errors(self) -> None:
-        """The one error that the steps do not exchange; each is averaged once, so that its bits stay."""
-        first = len(self._rows) - self._own_errors
-        if self._group.world_size > 1 and self._own_errors:
-            # Added up in the order of the ranks: an all-reduce's order depends on where a number stands.
-            own = torch.stack(self._rows[first:])[:, 0].cpu()
-            means = torch.stack(self._group.all_gather(own)).mean(dim=0)
+    def _average_generator_losses(self) -> None:
+        """Averages the one loss that steps do not exchange, over the processes; each once, so that its bits stay."""
+        first = len(self._rows) - self._local_rows
+        if self._group.world_size > 1 and self._local_rows:
+            # In the order of the ranks: the order in an all-reduce depends on a number's position.
+            losses = torch.stack(self._rows[first:])[:, 0].cpu()
+            means = torch.stack(self._group.all_gather(losses)).mean(dim=0)
             for row, mean in zip(self._rows[first:], means, strict=True):
                 row[0] = mean
-        self._own_errors = 0
+        self._local_rows = 0
 
     def _column_name(self, column: int) -> str:
         if column < 2:
-            return "the generator's error"
+            return "the generator loss"
         kind, discriminator = divmod(column - 2, self._discriminators)
-        return f"the {('real', 'fake')[kind]} error of discriminator {discriminator}"
+        return f"the {('real', 'fake')[kind]} loss of discriminator {discriminator}"
 
     def _summary(self, step: int, rows: Tensor, learning_rate: float) -> dict[str, Any]:
         K, means = self._discriminators, rows.double().mean(dim=0).tolist()
@@ -138,14 +138,14 @@ class Tracker:
             "images_per_second_without_data": _rounded_ratio(images, seconds - data_seconds),
             "training_seconds": round(self._training_seconds, 3),
             "peak_memory_bytes": peak_memory(),
-            "peak_device_memory_bytes": _peak_device_memory(self._device),
+            "peak_device_memory_bytes": peak_device_memory(self._device),
         }
 
     def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint keeps of the steps since the last tick.
+        """What a checkpoint keeps of the steps since the last line.
 
         Raises:
-            TrainingDivergedError: an error among them is NaN or infinite.
+            TrainingDivergedError: a loss among them is NaN or infinite.
         """
         self._take_lap()
         self._sync()
@@ -157,15 +157,15 @@ class Tracker:
         }
 
     def _sync(self) -> None:
-        """Has metrics.jsonl on the disk before a checkpoint says that it is."""
+        """Flushes metrics.jsonl to the disk before a checkpoint refers to it."""
         if self._group.is_main and self._path.exists():
             with disk_errors(self._path), self._path.open("a") as file:
                 os.fsync(file.fileno())
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
         self._rows = list(state["rows"].to(self._device))
-        self._own_errors = 0
+        self._local_rows = 0
         self._lap = list(state["lap"])
         self._training_seconds = state["training_seconds"]
         self.logged_step = state["logged_step"]

@@ -44,23 +44,23 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def own(fake_losses: Tensor) -> Tensor:
-    """Each discriminator keeps its own fake error. (K,) -> (K,)."""
+    """Each discriminator keeps its own fake loss. (K,) -> (K,)."""
     return fake_losses
 
 
 def swapped(fake_losses: Tensor) -> Tensor:
-    """Discriminator k is given the fake error of k + 1 modulo K; D3GAN's swap at K = 2. (K,) -> (K,)."""
+    """Discriminator k is given the fake loss of k + 1 modulo K; D3GAN's swap at K = 2. (K,) -> (K,)."""
     return fake_losses.roll(-1, dims=0)
 
 
-def argmax(errors: Tensor) -> Tensor:
-    """The discriminator of the largest error, the lowest index of equal ones. (K,) -> () int64."""
-    return errors.argmax(dim=0)
+def argmax(losses: Tensor) -> Tensor:
+    """The discriminator with the largest loss, the lowest index of equal ones. (K,) -> () int64."""
+    return losses.argmax(dim=0)
 
 
-def argmin(errors: Tensor) -> Tensor:
-    """The discriminator of the smallest error, the lowest index of equal ones. (K,) -> () int64."""
-    return errors.argmin(dim=0)
+def argmin(losses: Tensor) -> Tensor:
+    """The discriminator with the smallest loss, the lowest index of equal ones. (K,) -> () int64."""
+    return losses.argmin(dim=0)
 
 
 PAIRINGS: dict[str, Callable[[Tensor], Tensor]] = {"own": own, "swapped": swapped}

@@ -1,21 +1,19 @@
-"""What ``d3gan train`` is told. Imports no torch, so that its help answers at once."""
+"""The flags of ``d3gan train``. Imports no torch, so that its help answers at once."""
 
 from dataclasses import dataclass
 
+from d3gan.config.shared_flags import ConfigFile, Debug, Preset
 from d3gan.config.train_config import TrainConfig
 from d3gan.distributed.launcher import Launch, check_launch
 
 
 @dataclass(frozen=True)
 class Train(Launch, TrainConfig):
-    """Train a GAN, or go on with the run found in its run directory. Flags beat the config file or preset."""
+    """Train a GAN, or resume the run in its run directory. Flags override the config file or preset."""
 
-    config: str = ""
-    """The .ini file to read. Empty: config.ini in the current folder, where there is one."""
-    preset: str = ""
-    """Read this preset instead of an .ini file; `d3gan presets` lists them."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    config: ConfigFile = ""
+    preset: Preset = ""
+    debug: Debug = False
 
     def __post_init__(self) -> None:
         """Checks the config and the flags of the launcher."""

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
+"""The progress of a run on the screen: a bar on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from d3gan.formatting import duration
 
-# Off a terminal a line at most this often, so that a log of a fast run stays readable.
+# Without a terminal, print a line at most this often, so that the log of a fast run stays readable.
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -22,13 +22,13 @@ class Display(Protocol):
     """Where a run's progress goes."""
 
     def show(self, line: dict[str, Any]) -> None:
-        """Shows a tick, as written to metrics.jsonl."""
+        """Shows a line of metrics.jsonl."""
 
     def advance(self, step: int) -> None:
-        """Steps done so far."""
+        """Shows how many steps are done."""
 
     def note(self, text: str) -> None:
-        """Shows an evaluation, or that one is under way."""
+        """Shows the result of an evaluation, or that one is running."""
 
 
 class Silent:
@@ -45,14 +45,14 @@ class Silent:
 
 
 class PlainLines:
-    """Lines for a log file or a pipe. Where nobody reads them any more, the run goes on in silence."""
+    """Prints lines for a log file or a pipe. If the reader of a pipe has left, the run continues silently."""
 
     def __init__(self, total_steps: int):
         self._total_steps = total_steps
         self._last = -SECONDS_BETWEEN_LINES
 
     def show(self, line: dict[str, Any]) -> None:
-        """A line, unless the last one was a moment ago and the run goes on."""
+        """Prints a line, unless the last one is recent and the run has not ended."""
         now = time.monotonic()
         if now - self._last < SECONDS_BETWEEN_LINES and line["step"] < self._total_steps:
             return
@@ -61,10 +61,10 @@ class PlainLines:
         self.note(f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left")
 
     def advance(self, step: int) -> None:
-        """Nothing: ticks are enough."""
+        """Nothing: the lines of ``show`` are enough."""
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Prints the text."""
         try:
             print(text, flush=True)
         except BrokenPipeError:
@@ -72,16 +72,16 @@ class PlainLines:
 
 
 class Bar:
-    """A live bar, and below it the last tick's figures and the last evaluation's."""
+    """A live bar; below it the last line of metrics and the last evaluation."""
 
     def __init__(self, live: Live, progress: Progress, total_steps: int, start: int):
         self._live, self._progress = live, progress
         self._task = progress.add_task("", total=total_steps, completed=start)
-        self._tick, self._note = "", ""
+        self._metrics, self._note = "", ""
 
     def show(self, line: dict[str, Any]) -> None:
-        """The tick's figures, cut off where the terminal ends."""
-        self._tick = summary(line)
+        """Shows the metrics, cut to the width of the terminal."""
+        self._metrics = summary(line)
         self._update()
 
     def advance(self, step: int) -> None:
@@ -89,22 +89,22 @@ class Bar:
         self._progress.update(self._task, completed=step)
 
     def note(self, text: str) -> None:
-        """The text, below the tick's figures, until the next one."""
+        """Shows the text below the metrics, until the next one."""
         self._note = text
         self._update()
 
     def _update(self) -> None:
-        lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in (self._tick, self._note) if text]
+        lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in (self._metrics, self._note) if text]
         self._live.update(Group(self._progress, *lines), refresh=True)
 
 
 def silence_output() -> None:
-    """Sends standard output nowhere from now on, so that Python does not complain of a closed pipe when it exits."""
+    """Discards standard output from now on, so that Python does not complain about a closed pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def summary(line: dict[str, Any]) -> str:
-    """A tick in one line of text."""
+    """A line of metrics.jsonl as one line of text."""
     steps = max(sum(line["selected"]), 1)
     parts = [
         f"epoch {line['epoch']:.2f}",

@@ -23,7 +23,7 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
     def tell_launcher(self, number: signal.Signals) -> None:
-        """Has the launcher stop too, or it would take the end of its processes for a failure and start them again.
+        """Stops the launcher too, or it would take the end of its processes for a failure and restart them.
 
         All processes call it, and none ends before all have.
         """
@@ -34,7 +34,7 @@ class StopRequest:
         self._group.all_gather(None)
 
     def make(self, number: signal.Signals) -> None:
-        """Asks for it; talks to no other process, so that a signal handler may call it."""
+        """Records the request; exchanges nothing with other processes, so that a signal handler may call it."""
         self.signal, self._group.wants_stop = number, True
 
     def __bool__(self) -> bool:
@@ -43,7 +43,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(group: Group) -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request, as does the loss of the launcher.
+    """Turns the first SIGINT or SIGTERM, or the loss of the launcher, into a request to stop.
 
     A second signal interrupts at once, unless there is a launcher: that hands signals on, so that they may come in
     twice, and ends its processes anyway when they take too long.
@@ -66,5 +66,5 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            # A launcher that stops sends its own signal, maybe only now; this process still has to say how it went.
+            # A launcher that stops sends its own signal, maybe only now; this process still has to report its result.
             signal.signal(number, signal.SIG_IGN if request and launched else handler)

@@ -9,7 +9,7 @@ from d3gan.distributed.group import Group
 from d3gan.models.dcgan import Generator
 from d3gan.runs.directory import RunDirectory
 from d3gan.training.ema import MovingAverage
-from d3gan.training.metrics import Tracker
+from d3gan.training.metrics import MetricsLog
 from d3gan.training.step import GAN
 
 
@@ -21,8 +21,8 @@ class Training:
     config: TrainConfig
     gan: GAN
     average: MovingAverage | None
-    """The moving average of the generator, where the config asks for one."""
-    tracker: Tracker
+    """The moving average of the generator, if the config asks for one."""
+    metrics_log: MetricsLog
     image_set: ImageSet
 
     @property
@@ -32,17 +32,17 @@ class Training:
 
     @property
     def batches_per_step(self) -> int:
-        """Batches of all processes that make one step: what a run is, however they are shared out."""
+        """Batches per step, of all processes: a run keeps this number, however they are distributed."""
         return self.group.world_size * self.config.grad_accum_steps
 
     def evaluated_generator(self) -> tuple[str, Generator]:
-        """Which weights the config has evaluated, raw or ema, and the generator that has them."""
+        """The weights that the config wants evaluated, raw or ema, and the generator that has them."""
         if self.average is None or self.config.generator == "raw":
             return "raw", self.gan.generator
         return "ema", self.average.generator
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps the state of, by the name it has there."""
+        """The parts whose state a checkpoint keeps, by their names in it."""
         parts = {
             "generator": self.gan.generator,
             "discriminators": self.gan.discriminators,

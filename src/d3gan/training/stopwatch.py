@@ -8,7 +8,7 @@ import torch
 
 
 class Stopwatch:
-    """Seconds spent training and, of those, on data; what runs inside ``paused`` is not counted.
+    """Counts seconds of training and, of those, seconds on data; ``paused`` blocks do not count.
 
     A GPU only queues work when it is called, so there data time is taken by events on the device, and training time
     between moments at which the device has been waited for anyway.
@@ -55,7 +55,7 @@ class Stopwatch:
         self._since = None
 
     def lap(self) -> tuple[float, float]:
-        """Seconds of training and of data since the last lap, once the device has done all it was given."""
+        """Seconds of training and of data since the last lap, after the device has finished its work."""
         running = self._since is not None
         self._stop()
         seconds, data_seconds = self._seconds, self._data_seconds

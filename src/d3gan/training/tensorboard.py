@@ -1,4 +1,4 @@
-"""TensorBoard events beside metrics.jsonl, for those who watch runs there."""
+"""TensorBoard events, written in addition to metrics.jsonl."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ class NoEvents:
 
 
 class TensorBoardEvents:
-    """Writes each tick's figures as scalars; lists get one curve for each discriminator."""
+    """Writes metrics as scalars; a list becomes one curve per discriminator."""
 
     def __init__(self, writer: Any):
         self._writer = writer
 
     def write(self, line: dict[str, Any]) -> None:
-        """One tick as in metrics.jsonl, or one evaluation's figures, with their step."""
+        """Writes a line of metrics.jsonl, or the metrics of an evaluation, with their step."""
         for name, value in line.items():
             if name == "step" or value is None:
                 continue
@@ -32,7 +32,7 @@ class TensorBoardEvents:
 
 
 def require_tensorboard() -> None:
-    """Says early that TensorBoard is missing.
+    """Checks before training that TensorBoard is installed.
 
     Raises:
         ConfigError: it is not installed.
@@ -47,7 +47,7 @@ def require_tensorboard() -> None:
 
 @contextmanager
 def open_events(wanted: bool, run: RunDirectory, first_step: int) -> Iterator[NoEvents | TensorBoardEvents]:
-    """Opens the run's events/ folder where they are wanted; events from ``first_step`` on are written anew."""
+    """Opens the run's events/ folder if ``wanted``; events from ``first_step`` on are written anew."""
     if not wanted:
         yield NoEvents()
         return

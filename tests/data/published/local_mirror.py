@@ -33,14 +33,14 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        name, wanted = self.path.lstrip("/"), self.headers.get("Range")
-        self._mirror.asked.append((name, wanted))
+        name, byte_range = self.path.lstrip("/"), self.headers.get("Range")
+        self._mirror.asked.append((name, byte_range))
         time.sleep(self._mirror.pause)
         data = self._mirror.files.get(name)
         if data is None:
             self.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self._mirror.ranges else 0
+        start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and self._mirror.ranges else 0
         if start and start >= len(data):
             self.send_error(416)
             return

@@ -150,14 +150,14 @@ def test_a_mirror_that_offers_another_length_is_not_listened_to(
 def test_a_users_own_file_with_a_wrong_checksum_is_reported_and_kept(
     published: Published, mirror: Mirror, tmp_path: Path, said: list[str]
 ) -> None:
-    own = tmp_path / "tiny-idx" / "tiny-images.gz"
-    own.parent.mkdir()
-    own.write_bytes(b"something of mine")
+    users_file = tmp_path / "tiny-idx" / "tiny-images.gz"
+    users_file.parent.mkdir()
+    users_file.write_bytes(b"something of mine")
     np.testing.assert_array_equal(pixels_of(published, tmp_path), published.images)
     expected = md5(published.files["tiny-images.gz"])
-    assert f"tiny-idx: not used: {own}: its MD5 is {md5(b'something of mine')}, expected {expected}" in said
-    kept = [path for path in own.parent.iterdir() if path.read_bytes() == b"something of mine"]
-    assert len(kept) == 1
+    assert f"tiny-idx: not used: {users_file}: its MD5 is {md5(b'something of mine')}, expected {expected}" in said
+    renamed = [path for path in users_file.parent.iterdir() if path.read_bytes() == b"something of mine"]
+    assert len(renamed) == 1
 
 
 def test_when_nothing_works_one_error_says_what_was_tried_and_what_to_put_where(
@@ -175,7 +175,7 @@ def test_when_nothing_works_one_error_says_what_was_tried_and_what_to_put_where(
         load_images(tiny.dataset, data_dir=tmp_path)
     said = str(caught.value)
     official = tiny.files["tiny-images.gz"]
-    assert said.splitlines()[0] == "tiny-idx: tiny-images.gz could not be had. Tried:"
+    assert said.splitlines()[0] == "tiny-idx: tiny-images.gz is not available. Tried:"
     assert f"{tmp_path / 'tiny-images.gz'}: its MD5 is {md5(b'cut short')}, expected {md5(official)}" in said
     assert "/no/such/folder (the package tiny): has no tiny-images.gz" in said
     assert f"{NOWHERE}tiny-images.gz: " in said
@@ -264,7 +264,7 @@ def test_two_that_want_one_file_for_different_images_fetch_it_once(
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(load, (16, 28))) == [(6, 1, 16, 16), (6, 1, 28, 28)]
     assert len(mirror.asked) == 1
-    assert "tiny-idx: another process is at work on it; waiting" in said
+    assert "tiny-idx: another process is working on it; waiting" in said
 
 
 def test_verify_finds_a_damaged_member_of_an_archive(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_memo_index_cannot_ask_for_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "found"),
+    ("batch", "problem"),
     [
         ({b"labels": [0] * 4}, "'data' of 4 x 3072 unsigned bytes, found nothing"),
         ({b"data": np.zeros((4, 3071), np.uint8), b"labels": [0] * 4}, r"found an array of shape \(4, 3071\)"),
@@ -219,8 +219,8 @@ def test_a_memo_index_cannot_ask_for_memory() -> None:
         ([1, 2], "'data' of 4 x 3072 unsigned bytes, found nothing"),
     ],
 )
-def test_a_batch_that_holds_something_else_is_described(batch: object, found: str) -> None:
-    with pytest.raises(ExternalError, match=found):
+def test_a_batch_that_holds_something_else_is_described(batch: object, problem: str) -> None:
+    with pytest.raises(ExternalError, match=problem):
         read_cifar(stream_of(python2_pickle(batch)), 4, "labels")
 
 

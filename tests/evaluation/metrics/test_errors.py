@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3gan.evaluation.feature_statistics import order_of
+from d3gan.evaluation.feature_statistics import evaluation_order
 from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_error, mean_error, score_error
 from d3gan.evaluation.metrics.fid import Gaussian, Moments, frechet_distance
 from d3gan.evaluation.metrics.inception_score import InceptionScore
@@ -43,7 +43,7 @@ def test_errors_are_those_of_repeated_draws(metric: str, subset_size: int) -> No
             return frechet_distance(reference, gaussian_of(rows))
         if metric == "kid":
             return kid_of(reference_rows, rows, subset_size).mean
-        score = InceptionScore(COUNT, 10, order_of(COUNT))
+        score = InceptionScore(COUNT, 10, evaluation_order(COUNT))
         score.update(2 * rows, 0)
         return score.result()[0]
 
@@ -52,7 +52,7 @@ def test_errors_are_those_of_repeated_draws(metric: str, subset_size: int) -> No
             return frechet_error(rows, reference, 60, rng)
         if metric == "kid":
             return kernel_error(reference_rows, rows, kid_of(reference_rows, rows, subset_size))
-        return score_error(2 * rows, order_of(COUNT), 10, 60, rng)
+        return score_error(2 * rows, evaluation_order(COUNT), 10, 60, rng)
 
     spread = float(np.std([value(draw(rng)) for _ in range(150)]))
     errors = [error(draw(rng)) for _ in range(9)]

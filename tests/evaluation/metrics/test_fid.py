@@ -32,8 +32,8 @@ def test_commuting_covariances_have_the_closed_form() -> None:
     basis = rotation(8)
     one, other = torch.linspace(0.1, 3, 8).double(), torch.linspace(5, 0, 8).double()
     expected = float((one.sqrt() - other.sqrt()).square().sum())
-    found = frechet_distance(with_variances(one, basis), with_variances(other, basis))
-    assert found == pytest.approx(expected, rel=1e-10)
+    distance = frechet_distance(with_variances(one, basis), with_variances(other, basis))
+    assert distance == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("decades", [0, 7, 14])
@@ -93,8 +93,8 @@ def test_covariances_of_any_size_have_a_distance(scale: float) -> None:
     basis = rotation(8)
     one, other = torch.linspace(0.1, 3, 8).double() * scale, torch.linspace(5, 0, 8).double() * scale
     expected = float((one.sqrt() - other.sqrt()).square().sum())
-    found = frechet_distance(with_variances(one, basis), with_variances(other, basis))
-    assert found == pytest.approx(expected, rel=1e-10)
+    distance = frechet_distance(with_variances(one, basis), with_variances(other, basis))
+    assert distance == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("other", [0.0, 1.0])

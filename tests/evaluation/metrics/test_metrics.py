@@ -133,8 +133,8 @@ def test_rounding_noise_of_null_directions_does_not_add_up() -> None:
     small = [features(40, 10, seed) for seed in (4, 5)]
     basis = torch.linalg.qr(features(500, 500, 6)).Q[:10]
     expected = frechet_distance(*(gaussian_of(rows) for rows in small))
-    found = frechet_distance(*(gaussian_of(rows @ basis) for rows in small))
-    assert found == pytest.approx(expected, rel=1e-11)
+    distance = frechet_distance(*(gaussian_of(rows @ basis) for rows in small))
+    assert distance == pytest.approx(expected, rel=1e-11)
 
 
 def test_constant_features_have_a_distance() -> None:
@@ -220,10 +220,10 @@ def test_kid_of_whole_sets_is_the_formula() -> None:
     n = 30
     within = [sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1)) for x in (a, b)]
     across = sum(kernel(x, y) for x in a for y in b) / n**2
-    found = kernel_distance(torch.tensor(a), torch.tensor(b), stream(0, "test"), subsets=3)
-    assert found.mean == pytest.approx(sum(within) - 2 * across, rel=1e-9)
-    assert (found.deviation, found.subsets) == (None, 1)
-    assert found.subset_size == 30
+    distance = kernel_distance(torch.tensor(a), torch.tensor(b), stream(0, "test"), subsets=3)
+    assert distance.mean == pytest.approx(sum(within) - 2 * across, rel=1e-9)
+    assert (distance.deviation, distance.subsets) == (None, 1)
+    assert distance.subset_size == 30
 
 
 def test_kid_is_unbiased() -> None:
@@ -239,12 +239,12 @@ def test_kid_is_unbiased() -> None:
 
 def test_kid_subsets_are_of_different_images() -> None:
     a, b = features(200, 3, 1), features(150, 3, 2)
-    found = kernel_distance(a, b, stream(0, "test"), subsets=20, subset_size=50)
-    assert found.subset_size == 50
-    assert found.deviation is not None
-    assert found.deviation > 0
+    distance = kernel_distance(a, b, stream(0, "test"), subsets=20, subset_size=50)
+    assert distance.subset_size == 50
+    assert distance.deviation is not None
+    assert distance.deviation > 0
     again = kernel_distance(a, b, stream(0, "test"), subsets=20, subset_size=50)
-    assert found == again
+    assert distance == again
     with pytest.raises(UnusableFeaturesError, match="KID needs"):
         kernel_distance(a[:1], b, stream(0, "test"))
 
@@ -277,16 +277,16 @@ def test_fid_is_that_of_torchmetrics(oracle_inputs: tuple[Tensor, Tensor]) -> No
         oracle.update(real, real=True)
         oracle.update(fake, real=False)
         expected = float(oracle.compute())
-    found = frechet_distance(gaussian_of(real.float().flatten(1)), gaussian_of(fake.float().flatten(1)))
-    assert found == pytest.approx(expected, rel=1e-6)
+    distance = frechet_distance(gaussian_of(real.float().flatten(1)), gaussian_of(fake.float().flatten(1)))
+    assert distance == pytest.approx(expected, rel=1e-6)
 
 
 def test_kid_is_that_of_torchmetrics(oracle_inputs: tuple[Tensor, Tensor]) -> None:
     from torchmetrics.image.kid import poly_mmd
 
     real, fake = (images.double().flatten(1) / 100 for images in oracle_inputs)
-    found = kernel_distance(real, fake, stream(0, "test"), subsets=1)
-    assert found.mean == pytest.approx(float(poly_mmd(real, fake)), rel=1e-9)
+    distance = kernel_distance(real, fake, stream(0, "test"), subsets=1)
+    assert distance.mean == pytest.approx(float(poly_mmd(real, fake)), rel=1e-9)
 
 
 def test_is_is_that_of_torchmetrics(oracle_inputs: tuple[Tensor, Tensor]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from d3gan.evaluation.metrics.features import UnusableFeaturesError
-from d3gan.evaluation.metrics.prdc import Neighbours, neighbours
+from d3gan.evaluation.metrics.prdc import Neighbors, neighbors
 
 
 def points(count: int, seed: int, shift: float = 0.0, size: int = 6) -> Tensor:
@@ -17,8 +17,8 @@ def points(count: int, seed: int, shift: float = 0.0, size: int = 6) -> Tensor:
     return torch.randn(count, size, generator=generator, dtype=torch.float64) + shift
 
 
-def means(found: Neighbours) -> list[float]:
-    return [float(v.mean()) for v in (found.precision, found.recall, found.density, found.coverage)]
+def means(per_image: Neighbors) -> list[float]:
+    return [float(v.mean()) for v in (per_image.precision, per_image.recall, per_image.density, per_image.coverage)]
 
 
 def by_definition(real: Tensor, fake: Tensor, k: int) -> list[float]:
@@ -44,31 +44,31 @@ def by_definition(real: Tensor, fake: Tensor, k: int) -> list[float]:
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_four_are_what_the_papers_define(k: int, shift: float) -> None:
     real, fake = points(40, 0), points(30, 1, shift)
-    assert means(neighbours(real, fake, k)) == pytest.approx(by_definition(real, fake, k), abs=1e-12)
+    assert means(neighbors(real, fake, k)) == pytest.approx(by_definition(real, fake, k), abs=1e-12)
 
 
 def test_many_rows_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = points(50, 0), points(60, 1)
-    whole = means(neighbours(real, fake))
+    whole = means(neighbors(real, fake))
     monkeypatch.setattr("d3gan.evaluation.metrics.prdc._ROWS", 7)
-    assert means(neighbours(real, fake)) == whole
+    assert means(neighbors(real, fake)) == whole
 
 
 def test_identical_sets_are_covered_and_of_density_one() -> None:
     rows = points(200, 2).float()
     # A ball holds its own image and k - 1 neighbours; the k-th lies on its edge, which does not count.
-    assert means(neighbours(rows, rows.clone())) == [1.0, 1.0, 1.0, 1.0]
-    assert means(neighbours(rows + 1e4, rows + 1e4)) == [1.0, 1.0, 1.0, 1.0]
+    assert means(neighbors(rows, rows.clone())) == [1.0, 1.0, 1.0, 1.0]
+    assert means(neighbors(rows + 1e4, rows + 1e4)) == [1.0, 1.0, 1.0, 1.0]
 
 
 def test_sets_far_apart_have_nothing_in_common() -> None:
-    assert means(neighbours(points(30, 0), points(30, 1, 100.0))) == [0.0, 0.0, 0.0, 0.0]
+    assert means(neighbors(points(30, 0), points(30, 1, 100.0))) == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_a_collapsed_generator_is_precise_and_covers_little() -> None:
     real = points(100, 0)
     collapsed = real[:1].repeat(50, 1)
-    precision, recall, density, coverage = means(neighbours(real, collapsed))
+    precision, recall, density, coverage = means(neighbors(real, collapsed))
     assert precision == 1.0
     assert recall == 0.0
     assert density > 0.0
@@ -77,7 +77,7 @@ def test_a_collapsed_generator_is_precise_and_covers_little() -> None:
 
 def test_duplicates_among_the_real_images_are_no_harm() -> None:
     rows = points(30, 3).repeat(8, 1)
-    assert means(neighbours(rows, rows.clone()))[:2] == [0.0, 0.0], "balls of radius 0 hold nothing, on any machine"
+    assert means(neighbors(rows, rows.clone()))[:2] == [0.0, 0.0], "balls of radius 0 hold nothing, on any machine"
 
 
 @given(
@@ -91,15 +91,15 @@ def test_ties_fall_outside_whatever_the_rounding(
 ) -> None:
     # On a small grid most distances are ties; offsets and the mean then round them in different directions.
     a, b = torch.tensor(real, dtype=torch.float64), torch.tensor(fake, dtype=torch.float64)
-    assert means(neighbours(a + offset, b + offset, 3)) == pytest.approx(by_definition(a, b, 3), abs=1e-12)
+    assert means(neighbors(a + offset, b + offset, 3)) == pytest.approx(by_definition(a, b, 3), abs=1e-12)
 
 
 def test_threads_and_precision_decide_nothing() -> None:
     real, fake = points(300, 0).float(), points(300, 1, 0.3).float()
-    one = means(neighbours(real, fake))
+    one = means(neighbors(real, fake))
     torch.set_num_threads(2)
-    assert means(neighbours(real, fake)) == one
-    assert means(neighbours(real.double(), fake.double())) == one
+    assert means(neighbors(real, fake)) == one
+    assert means(neighbors(real.double(), fake.double())) == one
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_threads_and_precision_decide_nothing() -> None:
 )
 def test_what_has_no_neighbours_is_refused(real: Tensor, fake: Tensor, words: str) -> None:
     with pytest.raises(UnusableFeaturesError, match=words):
-        neighbours(real, fake)
+        neighbors(real, fake)

@@ -1,6 +1,6 @@
-"""What each data set is: official files, sizes, checksums, splits and sources. Pure data, no I/O.
+"""The published data sets: official files, sizes, checksums, splits and sources. Pure data, no I/O.
 
-Where the numbers come from: MD5 sums are those that the data sets' own pages and torchvision publish; SHA-256
+Sources of the numbers: MD5 sums are those that the data sets' own pages and torchvision publish; SHA-256
 sums of unpacked IDX files were computed from files whose MD5 is the published one; SHA-256 sums and byte counts
 of the SVHN and STL-10 files are those in the TensorFlow Datasets catalogue.
 """
@@ -36,13 +36,13 @@ class Content:
 class OfficialFile:
     """One file as it is published.
 
-    The file is proved by its own digest, or by the digests of the contents it unpacks to: so a repacked copy
-    (Debian's) and an unpacked one are as good as the original.
+    A copy is verified by the file's digest, or by the digests of its unpacked contents: so a repacked copy (Debian's)
+    and an unpacked one are as good as the original.
 
     Attributes:
         name: File name on the mirrors.
         size: Length in bytes as published, or None where unknown. A download longer than this is stopped.
-        contents: What it unpacks to; for a file that is not packed, itself.
+        contents: Its unpacked contents; for a file that is not packed, itself.
         md5: Published MD5, hex, where there is one.
         sha256: SHA-256, hex, where it is known; it is preferred to the MD5.
     """
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """The content files of a split, in order; ``labels`` is empty where there are none."""
+    """The content files of a split, in order; ``labels`` is empty if there are none."""
 
     name: str
     images: tuple[Part, ...]
@@ -372,11 +372,11 @@ DATASETS: tuple[Dataset, ...] = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, SVHN, 
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Every name that stands for a published data set, aliases included."""
+    """Every name of a published data set, aliases included."""
     return tuple(name for dataset in DATASETS for name in (dataset.name, *dataset.aliases))
 
 
 def find_dataset(name: str) -> Dataset | None:
-    """The data set that ``name`` stands for, whatever its case, or None."""
-    wanted = name.strip().lower()
-    return next((d for d in DATASETS if wanted in (d.name, *d.aliases)), None)
+    """The data set called ``name``, in any case, or None."""
+    lowered = name.strip().lower()
+    return next((d for d in DATASETS if lowered in (d.name, *d.aliases)), None)

@@ -1,64 +1,49 @@
-"""``d3gan data list`` and ``d3gan data fetch``."""
-
-from __future__ import annotations
+"""``d3gan data list`` and ``d3gan data fetch``. Imports neither torch nor NumPy, so that both start at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from d3gan.data.load import data_folder, resolve
+from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.published.catalog import DATASETS, Dataset
+from d3gan.data.published.sources import find_copies, obtain
 from d3gan.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
 
-
-def fetch(
-    dataset: str | Path | Dataset,
-    *,
-    data_dir: str | Path | None = None,
-) -> Path:
-    """Sees to it that every official file of a published set is at hand, and says where each came from.
+def fetch(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None) -> Path:
+    """Finds or downloads every official file of a published set, and logs the source of each.
 
     Returns:
-        The folder that holds the files; the set's own folder inside the data folder where they lie in several.
+        The folder that holds the files; if they are in several, the set's own folder inside the data folder.
 
     Raises:
         ConfigError: ``dataset`` is not a published set.
-        ExternalError: a file cannot be had; lists what was tried, why each source failed, and what to put where.
+        ExternalError: a file is not available; lists what was tried, why each source failed, and what to put where.
     """
-    from d3gan.data.published.sources import obtain
-
-    source = resolve(dataset)
+    source = resolve_dataset(dataset)
     if isinstance(source, Path):
         raise ConfigError(f"dataset = {dataset}: is a path, so there is nothing to fetch; check it with: data verify")
     folder = data_folder(data_dir)
     names = [content.name for file in source.files for content in file.contents]
-    found = obtain(source, names, folder)
-    folders = {copy.folder for copy in found.values()}
+    folders = {copy.folder for copy in obtain(source, names, folder).values()}
     return folders.pop() if len(folders) == 1 else folder / source.name
 
 
 def catalog_lines(data_dir: str | Path | None = None) -> list[str]:
     """The table of published sets: name, images per split, shape, bytes to download, and where they are already.
 
-    Presence is judged by file names; `verify` looks inside.
+    Presence is judged by file names; `verify` checks the contents.
     """
-    from d3gan.data.published.sources import copies
-
     folder = data_folder(data_dir)
     rows = [("name", "images", "shape", "download", "present")]
     for dataset in DATASETS:
         splits = ", ".join(f"{split.name} {split.count:,}" for split in dataset.splits)
         size = sum(file.size or 0 for file in dataset.files)
-        places = []
-        missing = 0
+        locations = []
         for file in dataset.files:
-            found = copies(dataset, file, [content.name for content in file.contents], folder)
-            missing += not found
-            places += [str(copy.path.parent if copy.packed else copy.path) for copy in found[:1]]
-        present = ", ".join(dict.fromkeys(places)) or "no"
-        if places and missing:
+            copies = find_copies(dataset, file, [content.name for content in file.contents], folder)
+            locations += [str(copy.path.parent if copy.packed else copy.path) for copy in copies[:1]]
+        present = ", ".join(dict.fromkeys(locations)) or "no"
+        missing = len(dataset.files) - len(locations)
+        if locations and missing:
             present += f" ({missing} of {len(dataset.files)} files missing)"
         name = " or ".join((dataset.name, *dataset.aliases))
         shape = " x ".join(map(str, dataset.shape))

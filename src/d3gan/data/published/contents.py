@@ -1,29 +1,29 @@
-"""Content files opened where they lie: plain, inside a .gz or inside a .tar.gz, read in order and never extracted."""
+"""Content files read in order without extracting them: plain, inside a .gz or inside a .tar.gz."""
 
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from d3gan.data.files import CHUNK, hash_stream
-from d3gan.data.published.catalog import Content, OfficialFile
+from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.errors import ExternalError
 
 UNPACKING_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)
-"""What the standard library raises on a file it cannot read or unpack."""
+"""Errors of the standard library on a file that it cannot read or unpack."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A usable copy of an official file.
+class FileCopy:
+    """A copy of an official file on this machine.
 
     Attributes:
         file: What it is a copy of.
-        path: The file, where it is as published; else the folder that holds its contents under their names.
+        path: The file itself if ``packed``, else the folder that holds its contents under their names.
         packed: Whether ``path`` is the file as published.
     """
 
@@ -33,7 +33,7 @@ class Found:
 
     @property
     def folder(self) -> Path:
-        """The folder it lies in."""
+        """The folder that holds it."""
         return self.path.parent if self.packed else self.path
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Found:
 
 
 class ContentStream:
-    """A content file read from its first byte to its last, whose faults name file and byte offset."""
+    """A content file read from its first byte to its last; errors name the file and the byte offset."""
 
     def __init__(self, raw: BinaryIO, name: str, remedy: str) -> None:
         self.raw = raw
@@ -50,14 +50,13 @@ class ContentStream:
         self.remedy = remedy
 
     def damaged(self, offset: int, expected: str, found: str) -> ExternalError:
-        """The error of a file that is not as its format wants it, for the caller to raise."""
+        """The error of a file that violates its format, for the caller to raise."""
         return ExternalError(f"{self.name}: at byte {offset} expected {expected}, found {found}; {self.remedy}")
 
     def read_up_to(self, size: int) -> bytes:
-        """At most ``size`` bytes; fewer only where the file ends.
+        """Reads at most ``size`` bytes; fewer only at the end of the file.
 
-        Read piece by piece, so that a length claimed by a damaged header takes no memory that the file does not
-        fill.
+        Reads piece by piece, so that a wrong length in a damaged header takes no more memory than the file's bytes.
 
         Raises:
             ExternalError: the file cannot be read or unpacked.
@@ -76,10 +75,10 @@ class ContentStream:
         return b"".join(pieces)
 
     def read_exactly(self, size: int, what: str) -> bytes:
-        """The next ``size`` bytes, which are ``what``.
+        """Reads the next ``size`` bytes, called ``what`` in errors.
 
         Raises:
-            ExternalError: the file ends before, or cannot be read.
+            ExternalError: the file is too short, or cannot be read.
         """
         start = self.offset
         data = self.read_up_to(size)
@@ -88,10 +87,10 @@ class ContentStream:
         return data
 
     def expect_end(self) -> None:
-        """Checks that nothing follows.
+        """Checks that the file has ended.
 
         Raises:
-            ExternalError: something does.
+            ExternalError: it has not.
         """
         end = self.offset
         if self.read_up_to(1):
@@ -99,49 +98,51 @@ class ContentStream:
 
 
 @contextmanager
-def open_content(found: Found, content: Content, dataset_name: str) -> Iterator[ContentStream]:
-    """Opens one content of a copy for reading.
+def open_content(dataset: Dataset, copies: Mapping[str, FileCopy], name: str) -> Iterator[ContentStream]:
+    """Opens one content file for reading.
+
+    Args:
+        dataset: The data set.
+        copies: For each content's name the copy that holds it.
+        name: Which content.
 
     Raises:
         ExternalError: the copy is gone, cannot be opened, or does not hold the content.
     """
-    remedy = f"fetch it again with: d3gan data fetch {dataset_name}"
-    name = found.path if found.packed else found.path / content.name
-    with ExitStack() as opened:
+    copy, content = copies[name], dataset.content(name)[1]
+    remedy = f"fetch it again with: d3gan data fetch {dataset.name}"
+    path = copy.path if copy.packed else copy.path / content.name
+    with ExitStack() as stack:
         try:
-            raw = _open(found, content, opened)
+            raw = _open(copy, content, stack)
         except UNPACKING_ERRORS as error:
-            raise ExternalError(f"{name}: cannot be opened ({error}); {remedy}") from error
-        label = f"{name}: {content.name}" if found.packed and found.file.packing == "tar.gz" else str(name)
+            raise ExternalError(f"{path}: cannot be opened ({error}); {remedy}") from error
+        label = f"{path}: {content.name}" if copy.packed and copy.file.packing == "tar.gz" else str(path)
         yield ContentStream(raw, label, remedy)
 
 
-def _open(found: Found, content: Content, opened: ExitStack) -> BinaryIO:
-    """The content's bytes; what must be closed after them is put on ``opened``."""
-    if not found.packed:
-        return opened.enter_context((found.path / content.name).open("rb"))
-    if found.file.packing == "none":
-        return opened.enter_context(found.path.open("rb"))
-    if found.file.packing == "gz":
-        return cast(BinaryIO, opened.enter_context(gzip.open(found.path, "rb")))
-    archive = opened.enter_context(tarfile.open(found.path, "r:gz"))  # noqa: SIM115 (closed by `opened`)
-    return opened.enter_context(_member(archive, content.name))
-
-
-def _member(archive: tarfile.TarFile, name: str) -> BinaryIO:
+def _open(copy: FileCopy, content: Content, stack: ExitStack) -> BinaryIO:
+    """The content's bytes; ``stack`` closes all that was opened."""
+    if not copy.packed:
+        return stack.enter_context((copy.path / content.name).open("rb"))
+    if copy.file.packing == "none":
+        return stack.enter_context(copy.path.open("rb"))
+    if copy.file.packing == "gz":
+        return cast(BinaryIO, stack.enter_context(gzip.open(copy.path, "rb")))
+    archive = stack.enter_context(tarfile.open(copy.path, "r:gz"))  # noqa: SIM115 (closed by `stack`)
     # Iterating stops at the member; getmember() would unpack the whole archive first.
     for member in archive:
-        if member.name.removeprefix("./") == name and member.isfile():
-            return cast(BinaryIO, archive.extractfile(member))
-    raise FileNotFoundError(f"the archive holds no file {name}")
+        if member.name.removeprefix("./") == content.name and member.isfile():
+            return stack.enter_context(cast(BinaryIO, archive.extractfile(member)))
+    raise FileNotFoundError(f"the archive holds no file {content.name}")
 
 
-def member_digests(archive: Path, wanted: dict[str, tuple[str, str]]) -> dict[str, str]:
+def member_digests(archive: Path, algorithms: Mapping[str, str]) -> dict[str, str]:
     """The hex digests of a .tar.gz's members, in one pass.
 
     Args:
         archive: The file.
-        wanted: For each member of interest the algorithm's name (and the digest it should have).
+        algorithms: For each member of interest the hash algorithm's name.
 
     Raises:
         ExternalError: the archive cannot be read to its end.
@@ -151,9 +152,9 @@ def member_digests(archive: Path, wanted: dict[str, tuple[str, str]]) -> dict[st
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
                 name = member.name.removeprefix("./")
-                stream = members.extractfile(member) if name in wanted and member.isfile() else None
+                stream = members.extractfile(member) if name in algorithms and member.isfile() else None
                 if stream:
-                    digests[name] = hash_stream(stream, wanted[name][0])
+                    digests[name] = hash_stream(stream, algorithms[name])
     except UNPACKING_ERRORS as error:
         raise ExternalError(f"{archive}: cannot be unpacked ({error})") from error
     return digests

@@ -1,8 +1,7 @@
-"""The one kind of pickle that the CIFAR archives are, read without running what a pickle can run.
+"""Reads the kind of pickle in the CIFAR archives, without running code in it.
 
-A pickle is a program. This one is held to what the published archives use: containers, numbers, strings, and
-NumPy arrays of bytes, which are never built but kept as the raw bytes they hold. Everything else is refused
-before the unpickler starts.
+A pickle is a program. Only what the published archives use is allowed: containers, numbers, strings, and NumPy arrays
+of bytes, which are never built but returned as raw bytes. Everything else is refused before the unpickler starts.
 """
 
 import io
@@ -25,7 +24,7 @@ _MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
 class PickledArray:
-    """What a pickled NumPy array holds, not made into one.
+    """The parts of a pickled NumPy array, which is not built.
 
     Attributes:
         state: (version, shape, dtype, column-major?, raw bytes) once read; empty before.
@@ -45,7 +44,7 @@ class PickledDtype:
         self.name = name.decode("latin1") if isinstance(name, bytes) else str(name)
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and the like: nothing that a one-byte type needs."""
+        """Ignores byte order and the like, which a one-byte type does not need."""
 
 
 _GLOBALS = {
@@ -74,16 +73,15 @@ def load_restricted(data: bytes) -> object:
         The object, each array in it as a `PickledArray`.
 
     Raises:
-        Exception: of whatever kind a damaged pickle provokes; `pickle.UnpicklingError`, naming it, for a global
-            or an instruction that is not allowed. The caller knows the file's name and turns it into an error
-            for the user.
+        Exception: of any kind, for a damaged pickle; `pickle.UnpicklingError` for a forbidden global or
+            instruction, which it names. The caller knows the file's name and turns this into an error for the user.
     """
     for opcode, argument, position in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"the forbidden instruction {opcode.name} at byte {position}")
         if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _GLOBALS:
             raise pickle.UnpicklingError(f"the forbidden global {str(argument).replace(' ', '.')}")
-        # The unpickler sizes its memo by the largest index it meets: a wild one would take all memory.
+        # The unpickler sizes its memo by the largest index: a huge one would take all memory.
         if opcode.name in _MEMO_WRITES and int(argument or 0) > len(data):
             raise pickle.UnpicklingError(f"memo index {argument} at byte {position}")
     return _RestrictedUnpickler(io.BytesIO(data), encoding="bytes").load()

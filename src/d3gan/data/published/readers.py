@@ -1,7 +1,7 @@
-"""The published file formats, read into uint8 images (N, C, H, W) in blocks and int64 labels (N,).
+"""Readers of the published file formats: blocks of uint8 images (N, C, H, W) and int64 labels (N,).
 
-Every length is checked against what the catalogue says before anything of that length is made, so a damaged header
-costs an error, not memory.
+Every length is checked against the catalog before anything of that length is allocated, so that a damaged header
+causes an error and no shortage of memory.
 """
 
 import struct
@@ -11,38 +11,41 @@ from contextlib import AbstractContextManager
 import numpy as np
 import numpy.typing as npt
 
+from d3gan.data.preprocess import ImageArray
 from d3gan.data.published.catalog import Dataset, Part, Split
 from d3gan.data.published.contents import ContentStream
 from d3gan.data.published.pickled import PickledArray, PickledDtype, load_restricted
 from d3gan.errors import ExternalError
 
-Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Opener = Callable[[str], AbstractContextManager[ContentStream]]
-"""Opens a content file by its name in the catalogue."""
+"""Opens a content file by its name in the catalog."""
 
 BLOCK = 500
-"""Images read at once: 14 MB of STL-10, 1.5 MB of CIFAR."""
+"""Images read at a time: 14 MB of STL-10, 1.5 MB of CIFAR."""
 
-# CIFAR's batches hold about 31 bytes an image beside the pixels (file name, labels); thirty times that is damage.
+# CIFAR's batches hold about 31 bytes per image in addition to the pixels (file name, labels); thirty times that is
+# damage.
 _CIFAR_SLACK = 1024
+# Bytes of a CIFAR batch that do not depend on its number of images, generously.
+_CIFAR_FIXED_SLACK = 1 << 16
 
 _IDX_UNSIGNED_BYTES = 0x08
 
 
-def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterator[Images]:
+def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterator[ImageArray]:
     """Reads the images of a split.
 
     Args:
-        dataset: Whose files they are.
-        split: Which of its images.
+        dataset: The data set.
+        split: The split.
         open_content: Opens a content file of the data set.
 
     Yields:
         Blocks of uint8 images (n, C, H, W), 0..255, in the files' order.
 
     Raises:
-        ExternalError: a file is not as its format and the catalogue want it; names file, offset and expectation.
+        ExternalError: a file violates its format or differs from the catalog; names file, offset and expectation.
     """
     for part in split.images:
         with open_content(part.content) as stream:
@@ -57,21 +60,21 @@ def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterato
 
 
 def read_labels(dataset: Dataset, split: Split, open_content: Opener) -> Labels:
-    """Reads the labels of a split: int64 (N,), 0 .. classes - 1; (0,) where the split has none.
+    """Reads the labels of a split: int64 (N,), 0 .. classes - 1; (0,) if the split has none.
 
     Raises:
-        ExternalError: a file is not as its format and the catalogue want it, or a label is out of range.
+        ExternalError: a file violates its format or differs from the catalog, or a label is out of range.
     """
     labels = [np.empty(0, np.int64)]
     for part in split.labels:
         with open_content(part.content) as stream:
-            found = _read_part_labels(dataset, part, stream)
-            wrong = np.flatnonzero((found < 0) | (found >= dataset.classes))
+            part_labels = _read_part_labels(dataset, part, stream)
+            wrong = np.flatnonzero((part_labels < 0) | (part_labels >= dataset.classes))
             if wrong.size:
                 first = int(wrong[0])
-                what = f"label {first} is {found[first]}, expected 0 to {dataset.classes - 1}"
-                raise ExternalError(f"{stream.name}: {what}; {stream.remedy}")
-        labels.append(found)
+                problem = f"label {first} is {part_labels[first]}, expected 0 to {dataset.classes - 1}"
+                raise ExternalError(f"{stream.name}: {problem}; {stream.remedy}")
+        labels.append(part_labels)
     return np.concatenate(labels)
 
 
@@ -85,12 +88,12 @@ def _read_part_labels(dataset: Dataset, part: Part, stream: ContentStream) -> La
     return read_stl_labels(stream, part.count)
 
 
-def _blocks(images: Images) -> Iterator[Images]:
+def _blocks(images: ImageArray) -> Iterator[ImageArray]:
     for start in range(0, len(images), BLOCK):
         yield np.ascontiguousarray(images[start : start + BLOCK])
 
 
-def _read_raw_images(stream: ContentStream, count: int, shape: tuple[int, ...]) -> Iterator[Images]:
+def _read_raw_images(stream: ContentStream, count: int, shape: tuple[int, ...]) -> Iterator[ImageArray]:
     size = int(np.prod(shape))
     for start in range(0, count, BLOCK):
         n = min(BLOCK, count - start)
@@ -101,10 +104,10 @@ def _read_raw_images(stream: ContentStream, count: int, shape: tuple[int, ...]) 
 
 def _read_idx_header(stream: ContentStream, shape: tuple[int, ...]) -> None:
     magic = _IDX_UNSIGNED_BYTES << 8 | len(shape)
-    (found,) = struct.unpack(">I", stream.read_exactly(4, "an IDX magic number"))
-    if found != magic:
+    (actual,) = struct.unpack(">I", stream.read_exactly(4, "an IDX magic number"))
+    if actual != magic:
         expected = f"magic 0x{magic:08x} (IDX, unsigned bytes, {len(shape)} dimensions)"
-        raise stream.damaged(0, expected, f"0x{found:08x}")
+        raise stream.damaged(0, expected, f"0x{actual:08x}")
     sizes = struct.unpack(f">{len(shape)}I", stream.read_exactly(4 * len(shape), "IDX dimensions"))
     if sizes != shape:
         raise stream.damaged(4, f"dimensions {_by(shape)}", _by(sizes))
@@ -114,7 +117,7 @@ def _by(sizes: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in sizes)
 
 
-def read_idx_images(stream: ContentStream, shape: tuple[int, ...]) -> Iterator[Images]:
+def read_idx_images(stream: ContentStream, shape: tuple[int, ...]) -> Iterator[ImageArray]:
     """Reads an IDX file of grey images (LeCun's format of MNIST: big-endian header, then bytes).
 
     Args:
@@ -147,27 +150,27 @@ def _read_raw_labels(stream: ContentStream, count: int) -> Labels:
     return np.frombuffer(data, np.uint8).astype(np.int64)
 
 
-def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[Images, Labels]:
+def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[ImageArray, Labels]:
     """Reads one batch of a CIFAR python archive, a pickled dict, without running a pickle's code.
 
     Args:
         stream: The batch file.
-        count: How many images it must hold.
+        count: Number of images that it must hold.
         label_key: ``labels`` in CIFAR-10, ``fine_labels`` in CIFAR-100.
 
     Returns:
         uint8 images (count, 3, 32, 32) and int64 labels (count,).
 
     Raises:
-        ExternalError: the pickle asks for anything but containers, numbers, strings and byte arrays (the message
-            names it), or holds other images or labels than it must.
+        ExternalError: the pickle needs anything but containers, numbers, strings and byte arrays (the message names
+            it), or holds other images or labels than expected.
     """
     size = 3 * 32 * 32
-    limit = count * (size + _CIFAR_SLACK) + CIFAR_FIXED_SLACK
+    limit = count * (size + _CIFAR_SLACK) + _CIFAR_FIXED_SLACK
     data = stream.read_up_to(limit)
     if len(data) == limit:
         raise stream.damaged(limit, f"the end of a batch of {count} images", "more bytes")
-    # A damaged pickle can raise nearly anything; none of it is a defect of ours.
+    # A damaged pickle may raise nearly anything.
     try:
         batch = load_restricted(data)
     except Exception as error:
@@ -184,17 +187,13 @@ def read_cifar(stream: ContentStream, count: int, label_key: str) -> tuple[Image
     return np.frombuffer(raw, np.uint8).reshape(count, 3, 32, 32), np.array(capped, np.int64)
 
 
-CIFAR_FIXED_SLACK = 1 << 16
-"""Bytes of a CIFAR batch that do not depend on its number of images, generously."""
-
-
 def _pickled_pixels(array: object, shape: tuple[int, int]) -> bytes | None:
     """The raw bytes of a pickled array, if it is row-major, of unsigned bytes and of this shape."""
     if not isinstance(array, PickledArray) or len(array.state) != 5:
         return None
-    _, found_shape, dtype, column_major, raw = array.state
+    _, array_shape, dtype, column_major, raw = array.state
     as_expected = (
-        found_shape == shape
+        array_shape == shape
         and isinstance(dtype, PickledDtype)
         and dtype.name in ("u1", "|u1")
         and not column_major
@@ -213,36 +212,37 @@ def _describe(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
+def read_svhn(stream: ContentStream, count: int) -> tuple[ImageArray, Labels]:
     """Reads an SVHN cropped-digits file: MATLAB 5 with X (32, 32, 3, N) and y (N, 1).
 
     SciPy reads X whole: 1.6 GB for the extra split, 225 MB for train.
 
     Args:
         stream: The .mat file.
-        count: How many images it must hold.
+        count: Number of images that it must hold.
 
     Returns:
         uint8 images (count, 3, 32, 32), a view of X, and int64 labels (count,); the file's label 10 is digit 0.
 
     Raises:
-        ExternalError: the file is not such a file.
+        ExternalError: the file is damaged, or holds other variables.
     """
-    from scipy.io import loadmat, whosmat
+    from scipy.io import loadmat, whosmat  # slow to import, and only SVHN needs it
 
     expected = f"MATLAB variables X (32 x 32 x 3 x {count}, uint8) and y ({count} x 1)"
-    # A damaged .mat file can raise nearly anything inside SciPy; none of it is a defect of ours.
+    # SciPy may raise nearly anything on a damaged .mat file.
     try:
-        held = {name: (shape, kind) for name, shape, kind in whosmat(stream.raw)}
+        variables = {name: (shape, kind) for name, shape, kind in whosmat(stream.raw)}
     except Exception as error:
         raise stream.damaged(0, expected, f"what SciPy cannot read ({error})") from error
-    if held.get("X") != ((32, 32, 3, count), "uint8") or held.get("y", ((), ""))[0] != (count, 1):
-        raise stream.damaged(0, expected, ", ".join(f"{k} {_by(v[0])} {v[1]}" for k, v in held.items()) or "nothing")
+    if variables.get("X") != ((32, 32, 3, count), "uint8") or variables.get("y", ((), ""))[0] != (count, 1):
+        actual = ", ".join(f"{name} {_by(shape)} {kind}" for name, (shape, kind) in variables.items())
+        raise stream.damaged(0, expected, actual or "nothing")
     try:
         stream.raw.seek(0)
-        variables = loadmat(stream.raw, variable_names=("X", "y"))
-        images = np.asarray(variables["X"])
-        labels = np.asarray(variables["y"]).reshape(-1).astype(np.int64)
+        arrays = loadmat(stream.raw, variable_names=("X", "y"))
+        images = np.asarray(arrays["X"])
+        labels = np.asarray(arrays["y"]).reshape(-1).astype(np.int64)
     except Exception as error:
         raise stream.damaged(0, expected, f"what SciPy cannot read ({error})") from error
     if images.shape != (32, 32, 3, count) or images.dtype != np.uint8 or len(labels) != count:
@@ -251,12 +251,14 @@ def read_svhn(stream: ContentStream, count: int) -> tuple[Images, Labels]:
     return images.transpose(3, 2, 0, 1), labels
 
 
-def read_stl_images(stream: ContentStream, count: int, shape: tuple[int, int, int] = (3, 96, 96)) -> Iterator[Images]:
-    """Reads an STL-10 image file: nothing but bytes, each channel of each image stored column by column.
+def read_stl_images(
+    stream: ContentStream, count: int, shape: tuple[int, int, int] = (3, 96, 96)
+) -> Iterator[ImageArray]:
+    """Reads an STL-10 image file: bytes alone, each channel of each image stored column by column.
 
     Args:
         stream: The unpacked file.
-        count: How many images it must hold.
+        count: Number of images that it must hold.
         shape: (C, H, W) of an image.
 
     Yields:

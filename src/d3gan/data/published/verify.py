@@ -1,17 +1,21 @@
-"""Every file of a data set looked at from its first byte to its last, whatever was checked when it came."""
+"""``d3gan data verify``: checks every byte of a data set's files, whatever was checked when they were fetched."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
-from d3gan.data.load import content_opener, data_folder, resolve
+from d3gan.data.folders import open_collection, unreadable_images
+from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.published.catalog import Dataset
-from d3gan.data.published.contents import Found
+from d3gan.data.published.contents import FileCopy, member_digests, open_content
+from d3gan.data.published.readers import read_images, read_labels
+from d3gan.data.published.sources import checksum_problem, find_copies
 from d3gan.errors import ExternalError
 
 logger = logging.getLogger("d3gan")
 
 _NAMED = 5
-"""How many bad images are named; the rest are counted."""
+"""Bad images that an error names; it counts the others."""
 
 
 def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None) -> None:
@@ -19,13 +23,13 @@ def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None)
 
     Args:
         dataset: As for `load_images`.
-        data_dir: Where the files are; see `d3gan.data.data_folder`.
+        data_dir: Folder of the data files; see `data_folder`.
 
     Raises:
         ConfigError: ``dataset`` names nothing.
         ExternalError: a file is missing or not as published, or an image cannot be read; says what to do.
     """
-    source = resolve(dataset)
+    source = resolve_dataset(dataset)
     if isinstance(source, Path):
         _verify_collection(source)
     else:
@@ -33,13 +37,11 @@ def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None)
 
 
 def _verify_published(dataset: Dataset, folder: Path) -> None:
-    from d3gan.data.published.readers import read_images, read_labels
-
-    found = {}
+    copies = {}
     for file in dataset.files:
-        copy = _sound_copy(dataset, file.name, folder)
-        found.update({content.name: copy for content in file.contents})
-    opener = content_opener(dataset, found)
+        copy = _verified_copy(dataset, file.name, folder)
+        copies.update({content.name: copy for content in file.contents})
+    opener = partial(open_content, dataset, copies)
     for split in dataset.splits:
         count = 0
         for block in read_images(dataset, split, opener):
@@ -50,19 +52,17 @@ def _verify_published(dataset: Dataset, folder: Path) -> None:
         if split.labels and len(labels) != count:
             raise ExternalError(f"{dataset.name} {split.name}: {count} images but {len(labels)} labels")
         shape = " x ".join(map(str, dataset.shape))
-        said = f"labels 0 to {dataset.classes - 1}" if split.labels else "no labels"
-        logger.info(f"{dataset.name} {split.name}: {count:,} images of {shape}, {said}")
+        label_range = f"labels 0 to {dataset.classes - 1}" if split.labels else "no labels"
+        logger.info(f"{dataset.name} {split.name}: {count:,} images of {shape}, {label_range}")
 
 
-def _sound_copy(dataset: Dataset, file_name: str, folder: Path) -> Found:
-    """The copy that training would use, hashed as a whole and content by content."""
-    from d3gan.data.published.sources import copies, problem_of
-
+def _verified_copy(dataset: Dataset, file_name: str, folder: Path) -> FileCopy:
+    """The copy that training would use, after hashing it as a whole and content by content."""
     file = next(file for file in dataset.files if file.name == file_name)
     names = [content.name for content in file.contents]
     problems = []
-    for copy in copies(dataset, file, names, folder):
-        problem = problem_of(copy, names, dataset.name) or _packed_problem(copy)
+    for copy in find_copies(dataset, file, names, folder):
+        problem = checksum_problem(dataset, copy, names) or _packed_problem(copy)
         if problem is None:
             logger.info(f"{dataset.name}: {copy}, checksum correct")
             return copy
@@ -74,14 +74,12 @@ def _sound_copy(dataset: Dataset, file_name: str, folder: Path) -> Found:
     raise ExternalError(f"{dataset.name}: {file.name} is not in {folder}; {remedy}")
 
 
-def _packed_problem(copy: Found) -> str | None:
-    """Why what a .tar.gz holds is not what was published; None if every member is."""
+def _packed_problem(copy: FileCopy) -> str | None:
+    """Why the content of a .tar.gz is not what was published; None if every member is."""
     if not copy.packed or copy.file.packing != "tar.gz":
         return None
-    from d3gan.data.published.contents import member_digests
-
     expected = {content.name: content.digest for content in copy.file.contents}
-    digests = member_digests(copy.path, expected)
+    digests = member_digests(copy.path, {name: algorithm for name, (algorithm, _) in expected.items()})
     for name, (_, digest) in expected.items():
         if name not in digests:
             return f"{copy.path}: holds no file {name}"
@@ -91,8 +89,6 @@ def _packed_problem(copy: Found) -> str | None:
 
 
 def _verify_collection(path: Path) -> None:
-    from d3gan.data.folders import open_collection, unreadable_images
-
     with open_collection(path) as collection:
         errors = [error for error in unreadable_images(collection, workers=2) if error]
         if errors:

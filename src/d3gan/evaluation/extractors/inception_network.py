@@ -1,4 +1,4 @@
-"""The Inception-v3 of 2015-12-05, by which FID and the Inception Score are defined.
+"""The Inception-v3 of 2015-12-05, which defines FID and the Inception Score.
 
 Szegedy et al. 2015 (arXiv:1512.00567), with the deviations of the published TensorFlow graph: the average pools
 inside the blocks do not count padding, the last block pools by maximum, and classes are 1008. Parameters are named
@@ -18,7 +18,7 @@ Kernel = int | tuple[int, int]
 Layer = tuple[str, int, Kernel, int]
 """Name, output channels, kernel, stride."""
 Path = Sequence[tuple[Layer, ...]]
-"""Layers one after the other; two in one place share their input, and their outputs are joined."""
+"""Stages one after the other; the layers of one stage share their input, and their outputs are concatenated."""
 
 
 class ConvolutionNorm(nn.Module):
@@ -35,7 +35,7 @@ class ConvolutionNorm(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Paths beside each other, their outputs joined; the last one is a pool, maybe with a convolution after it."""
+    """Parallel paths with concatenated outputs; the last one is a pool, optionally followed by a convolution."""
 
     def __init__(self, inputs: int, paths: Sequence[Path], pool: nn.Module, pool_outputs: int = 0):
         super().__init__()
@@ -143,15 +143,15 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def early(self, images: Tensor) -> Tensor:
-        """(N, 64, 73, 73): what the first pool gives."""
+        """(N, 64, 73, 73): the output of the first pool."""
         values = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
         return functional.max_pool2d(values, 3, stride=2)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 2048) and logits (N, 1008) without the last layer's bias.
 
-        The Inception Score is computed from these logits because the graph it was published with left the bias out
-        (Salimans et al. 2016, their code).
+        The Inception Score is computed from these logits because the code published with it left the bias out
+        (Salimans et al. 2016).
         """
         values = functional.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.early(images))), 3, stride=2)
         for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"):
@@ -163,12 +163,12 @@ class InceptionV3(nn.Module):
 
 
 def prepare(images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) -> float32 (N, 3, 299, 299) in [-1, 1], as pytorch-fid does it.
+    """uint8 (N, 3, H, W) -> float32 (N, 3, 299, 299) in [-1, 1], as pytorch-fid does.
 
-    Bilinear with half-pixel centres and without antialiasing, scaled after it. (The original graph, and
+    Bilinear with half-pixel centres and without antialiasing, then scaled. (The original graph, and
     torch-fidelity, resize without half-pixel centres and scale by (x - 128) / 128; docs/evaluation.md.)
     """
-    # In float64 where there is one: in float32 the last bits depend on the number of threads.
+    # In float64 where the device has it: in float32 the last bits depend on the number of threads.
     precise = torch.float32 if images.device.type == "mps" else torch.float64
     resized = functional.interpolate(images.to(precise) / 255, (SIZE, SIZE), mode="bilinear", align_corners=False)
     return (2 * resized - 1).float()

@@ -1,4 +1,4 @@
-"""What all metrics ask of features."""
+"""Checks and precision of features, for all metrics."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from d3gan.errors import ExternalError
 
 
 class UnusableFeaturesError(ExternalError):
-    """No statistics can be made of these features; the message says why."""
+    """These features have no statistics; the message says why."""
 
 
-def _float64(tensor: Tensor) -> Tensor:
+def to_float64(tensor: Tensor) -> Tensor:
     """The tensor in float64, on the CPU where its device has no float64 (MPS)."""
     return tensor.to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
 
@@ -19,7 +19,7 @@ def require_finite(features: Tensor, what: str = "features") -> None:
     """Checks that every number is finite.
 
     Raises:
-        UnusableFeaturesError: one is not.
+        UnusableFeaturesError: one is not; counts them.
     """
     bad = int((~features.isfinite()).sum())
     if bad:

@@ -1,6 +1,6 @@
-"""The statistics behind FID, Inception Score and KID: functions of features and logits, and of nothing else.
+"""The Frechet distance (FID) of two sets of features, and the streamed mean and covariance that it needs.
 
-Everything is summed in float64. Where a figure has no value an error is raised; none of these functions returns NaN.
+Everything is summed in float64. A distance that has no value raises an error; no function here returns NaN.
 """
 
 import math
@@ -11,12 +11,12 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from d3gan.evaluation.metrics.features import UnusableFeaturesError, _float64, require_finite
+from d3gan.evaluation.metrics.features import UnusableFeaturesError, require_finite, to_float64
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A normal distribution of features, and the factor of its covariance, computed when it is first wanted."""
+    """A normal distribution of features, and the factor of its covariance, computed at first use."""
 
     mean: Tensor
     """(D,) float64."""
@@ -27,8 +27,12 @@ class Gaussian:
     def factor(self) -> Tensor:
         """(D, r) float64: F with F F' = covariance, r its rank.
 
+        A covariance of fewer images than features has exact zeros among its eigenvalues, which come out as +-1e-16 of
+        the largest. Their square roots would be 1e-8, and there may be thousands of them; so they are set to 0, by
+        the usual rule for the rank of a matrix.
+
         Raises:
-            UnusableFeaturesError: it is not finite, not symmetric, or has a clearly negative eigenvalue.
+            UnusableFeaturesError: the covariance is not finite, not symmetric, or has a clearly negative eigenvalue.
         """
         require_finite(self.covariance, "covariance")
         size = float(self.covariance.abs().max())
@@ -36,14 +40,44 @@ class Gaussian:
             raise UnusableFeaturesError("a covariance is not symmetric")
         unit = _unit(self.covariance)
         values, vectors = _eigh(self.covariance / unit)
-        nonzero = _nonzero(values)
+        largest = float(values.abs().max()) if len(values) else 0.0
+        if len(values) and float(values.min()) < -1e-6 * largest:
+            raise UnusableFeaturesError(f"a covariance has a negative eigenvalue ({float(values.min()):.3g})")
+        nonzero = values > len(values) * torch.finfo(values.dtype).eps * largest
         factor: Tensor = vectors[:, nonzero] * (values[nonzero].sqrt() * math.sqrt(unit))
         return factor
 
 
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), the squared 2-Wasserstein distance of two Gaussians.
+
+    Dowson & Landau 1982; as FID: Heusel et al. 2017 (arXiv:1706.08500), equation 6. With C_a = F F' and C_b = G G',
+    the trace of the root is the sum of the singular values of F' G. (Their squares, the eigenvalues of F' C_b F, lose
+    half of the digits: 2,048 features would be 1e-6 of the trace apart from themselves.)
+
+    Args:
+        a: one Gaussian; its covariance is factored once for all calls.
+        b: the other, of the same D; factored once, too.
+
+    Returns:
+        At least 0; below 1e-10 of the covariance's trace for identical distributions.
+
+    Raises:
+        UnusableFeaturesError: a number is not finite, a matrix is no covariance, or the two have different D.
+    """
+    if a.mean.shape != b.mean.shape or a.covariance.shape != b.covariance.shape:
+        raise UnusableFeaturesError(f"{len(a.mean)} features on one side, {len(b.mean)} on the other")
+    for tensor in (a.mean, b.mean):
+        require_finite(tensor, "means")
+    root_trace = _singular_values(a.factor.T @ b.factor).sum()
+    traces = a.covariance.trace() + b.covariance.trace()
+    distance = float((a.mean - b.mean).square().sum() + traces - 2 * root_trace)
+    return max(distance, 0.0)  # rounding may leave either sign
+
+
 # PyTorch's solvers (MKL, divide and conquer) fail on some small matrices of low rank, such as the covariance of the
-# features of a young or collapsed generator's images. They do not fail on that matrix scaled to a size of about 1.
-# If they ever do, LAPACK's QR iteration replaces them: it is several times slower, and converges.
+# features of a young or collapsed generator's images, but not on the same matrix scaled to a size of about 1. If they
+# still fail, LAPACK's QR iteration replaces them: it is several times slower, and converges.
 
 
 def _unit(matrix: Tensor) -> float:
@@ -71,21 +105,8 @@ def _singular_values(matrix: Tensor) -> Tensor:
     return values * unit
 
 
-def _nonzero(values: Tensor) -> Tensor:
-    """(D,) bool: which eigenvalues are above rounding; the others are 0 but for it.
-
-    A covariance of fewer images than features has exact zeros among its eigenvalues, which come out as +-1e-16 of the
-    largest. Their square roots would be 1e-8, and there may be thousands of them; so they are set to 0, by the usual
-    rule for the rank of a matrix.
-    """
-    largest = float(values.abs().max()) if len(values) else 0.0
-    if len(values) and float(values.min()) < -1e-6 * largest:
-        raise UnusableFeaturesError(f"a covariance has a negative eigenvalue ({float(values.min()):.3g})")
-    return values > len(values) * torch.finfo(values.dtype).eps * largest
-
-
 class Moments:
-    """Count, mean and covariance of features that come in blocks; memory does not grow with their number.
+    """Count, mean and covariance of features that arrive in blocks; memory does not grow with their number.
 
     Sums are taken of differences from the first block's mean, so that a large common offset costs no digits.
 
@@ -101,7 +122,7 @@ class Moments:
         self._products = torch.zeros(())  # (D, D) of the differences
 
     def update(self, features: Tensor) -> None:
-        """Takes in features (n, D), n >= 0.
+        """Adds features (n, D), n >= 0.
 
         Raises:
             UnusableFeaturesError: a number is not finite.
@@ -112,7 +133,7 @@ class Moments:
         if not len(features):
             return
         require_finite(features)
-        rows = _float64(features)
+        rows = to_float64(features)
         if self._origin is None:
             self._origin = rows.mean(dim=0)
             self._sum = torch.zeros_like(self._origin)
@@ -123,10 +144,10 @@ class Moments:
         self.count += len(rows)
 
     def merge(self, other: "Moments") -> None:
-        """Takes in what another one has taken in.
+        """Adds all features of another one.
 
         Raises:
-            ValueError: it has another D.
+            ValueError: the other has another D.
         """
         if other.feature_size != self.feature_size:
             raise ValueError(f"moments of {other.feature_size} features: must be {self.feature_size}")
@@ -146,17 +167,17 @@ class Moments:
         """(D,) float64.
 
         Raises:
-            UnusableFeaturesError: nothing was taken in.
+            UnusableFeaturesError: there are no features.
         """
         if self._origin is None:
-            raise UnusableFeaturesError("no image, so no mean of its features")
+            raise UnusableFeaturesError("no image: a mean needs at least 1")
         return self._origin + self._sum / self.count
 
     def covariance(self) -> Tensor:
         """(D, D) float64, with the denominator N - 1.
 
         Raises:
-            UnusableFeaturesError: fewer than two images were taken in.
+            UnusableFeaturesError: there are features of fewer than two images.
         """
         if self.count < 2:
             raise UnusableFeaturesError(f"{self.count} images: a covariance needs at least 2")
@@ -168,33 +189,6 @@ class Moments:
         """The normal distribution of this mean and covariance, on the CPU.
 
         Raises:
-            UnusableFeaturesError: fewer than two images were taken in.
+            UnusableFeaturesError: there are features of fewer than two images.
         """
         return Gaussian(self.mean().cpu(), self.covariance().cpu())
-
-
-def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), the squared 2-Wasserstein distance of two Gaussians.
-
-    Dowson & Landau 1982; as FID: Heusel et al. 2017 (arXiv:1706.08500), equation 6. With C_a = F F' and C_b = G G',
-    the trace of the root is the sum of the singular values of F' G. (Their squares, the eigenvalues of F' C_b F, lose
-    half of the digits: 2,048 features would be 1e-6 of the trace apart from themselves.)
-
-    Args:
-        a: its covariance is factored, once for all calls.
-        b: of the same D; likewise.
-
-    Returns:
-        At least 0; of identical distributions below 1e-10 of the covariance's trace.
-
-    Raises:
-        UnusableFeaturesError: a number is not finite, a covariance is none, or the two have different D.
-    """
-    if a.mean.shape != b.mean.shape or a.covariance.shape != b.covariance.shape:
-        raise UnusableFeaturesError(f"{len(a.mean)} features on one side, {len(b.mean)} on the other")
-    for tensor in (a.mean, b.mean):
-        require_finite(tensor, "means")
-    root_trace = _singular_values(a.factor.T @ b.factor).sum()
-    traces = a.covariance.trace() + b.covariance.trace()
-    distance = float((a.mean - b.mean).square().sum() + traces - 2 * root_trace)
-    return max(distance, 0.0)  # rounding may leave either sign

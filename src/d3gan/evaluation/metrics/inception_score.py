@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from d3gan.evaluation.metrics.features import UnusableFeaturesError, _float64, require_finite
+from d3gan.evaluation.metrics.features import UnusableFeaturesError, require_finite, to_float64
 
 
 class InceptionScore:
@@ -12,9 +12,9 @@ class InceptionScore:
     Salimans et al. 2016 (arXiv:1606.03498): exp(mean of KL(p(y|x) || p(y))), for each of some splits.
 
     Args:
-        count: images in all.
-        splits: parts that the images are dealt to, as evenly as can be.
-        order: (count,) int64: the images in the order in which they are dealt, in consecutive runs; None: 0, 1, 2, …
+        count: number of images.
+        splits: number of parts of the set, as equal as possible.
+        order: (count,) int64: the images in the order in which consecutive runs become splits; None: 0, 1, 2, …
 
     Raises:
         UnusableFeaturesError: fewer images than splits.
@@ -24,38 +24,38 @@ class InceptionScore:
         if count < splits:
             raise UnusableFeaturesError(f"{count} images: the Inception Score of {splits} splits needs {splits}")
         self._splits = splits
-        place = torch.arange(count) * splits // count
-        self._split = place if order is None else torch.empty_like(place).scatter_(0, order, place)
+        split = torch.arange(count) * splits // count
+        self._split = split if order is None else torch.empty_like(split).scatter_(0, order, split)
         self._probabilities = torch.zeros(())  # (splits, C): sum of p
         self._entropies = torch.zeros(())  # (splits,): sum of p log p over images and classes
-        self._images = torch.bincount(place, minlength=splits).double()
-        self._taken = 0
+        self._images = torch.bincount(split, minlength=splits).double()
+        self._count = 0
 
     def update(self, logits: Tensor, start: int) -> None:
-        """Takes in the logits (n, C) of images ``start`` to ``start`` + n - 1.
+        """Adds the logits (n, C) of images ``start`` to ``start`` + n - 1.
 
         Raises:
             UnusableFeaturesError: a number is not finite.
         """
         require_finite(logits, "logits")
-        logs = _float64(logits).log_softmax(dim=1)
-        if not self._taken:
+        logs = to_float64(logits).log_softmax(dim=1)
+        if not self._count:
             self._probabilities = logs.new_zeros(self._splits, logs.shape[1])
             self._entropies = logs.new_zeros(self._splits)
         split = self._split[start : start + len(logs)].to(logs.device)
-        chances = logs.exp()
-        self._probabilities.index_add_(0, split, chances)
-        self._entropies.index_add_(0, split, (chances * logs).sum(dim=1))
-        self._taken += len(logs)
+        probabilities = logs.exp()
+        self._probabilities.index_add_(0, split, probabilities)
+        self._entropies.index_add_(0, split, (probabilities * logs).sum(dim=1))
+        self._count += len(logs)
 
     def result(self) -> tuple[float, float]:
         """The mean over the splits and their standard deviation (with the number of splits as its denominator).
 
         Raises:
-            ValueError: not all images were taken in.
+            ValueError: images are missing.
         """
-        if self._taken != len(self._split):
-            raise ValueError(f"{self._taken} of {len(self._split)} images were taken in")
+        if self._count != len(self._split):
+            raise ValueError(f"{self._count} of {len(self._split)} images were added")
         images = self._images.to(self._probabilities.device)
         # mean KL(p || m) = mean sum p log p - sum m log m, for m the mean of p
         means = self._probabilities / images[:, None]

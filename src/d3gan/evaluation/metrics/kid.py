@@ -5,22 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d3gan.evaluation.metrics.features import UnusableFeaturesError, _float64, require_finite
+from d3gan.evaluation.metrics.features import UnusableFeaturesError, require_finite, to_float64
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """KID: mean and standard deviation over subsets, how many images a subset has, and how many subsets."""
+    """KID: mean and standard deviation over subsets, images per subset, and number of subsets."""
 
     mean: float
     deviation: float | None
-    """None: a subset is all images of both sets, so that there is one subset only."""
+    """None if a subset holds all images of both sets, so that there is only one subset."""
     subset_size: int
     subsets: int
 
 
 def kernel_distance(
-    a: Tensor, b: Tensor, generator: torch.Generator, subsets: int = 100, subset_size: int = 1000
+    a: Tensor, b: Tensor, rng: torch.Generator, subsets: int = 100, subset_size: int = 1000
 ) -> KernelDistance:
     """KID: the unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, over random subsets.
 
@@ -29,10 +29,10 @@ def kernel_distance(
     Args:
         a: (N, D) features.
         b: (M, D) features.
-        generator: draws the subsets, without replacement.
-        subsets: how many.
-        subset_size: images in each; where a set has fewer, as many as the smaller set has. Where that is all images
-            of both sets there is only one subset.
+        rng: draws the subsets, without replacement.
+        subsets: number of subsets.
+        subset_size: images per subset; at most the size of the smaller set. If that is all images of both sets, there
+            is only one subset.
 
     Raises:
         UnusableFeaturesError: fewer than two images, different D, or a number that is not finite.
@@ -43,13 +43,13 @@ def kernel_distance(
     for features in (a, b):
         require_finite(features)
     if size == len(a) == len(b):
-        return KernelDistance(float(_unbiased_mmd(_float64(a), _float64(b))), None, size, 1)
+        return KernelDistance(float(_unbiased_mmd(to_float64(a), to_float64(b))), None, size, 1)
     values = []
     for _ in range(subsets):
-        one, other = (x[torch.randperm(len(x), generator=generator)[:size].to(x.device)] for x in (a, b))
-        values.append(_unbiased_mmd(_float64(one), _float64(other)))
-    found = torch.stack(values)
-    return KernelDistance(float(found.mean()), float(found.std(correction=0)), size, subsets)
+        subset_a, subset_b = (x[torch.randperm(len(x), generator=rng)[:size].to(x.device)] for x in (a, b))
+        values.append(_unbiased_mmd(to_float64(subset_a), to_float64(subset_b)))
+    distances = torch.stack(values)
+    return KernelDistance(float(distances.mean()), float(distances.std(correction=0)), size, subsets)
 
 
 def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -58,9 +58,9 @@ def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _unbiased_mmd(a: Tensor, b: Tensor) -> Tensor:
-    """() float64: squared MMD of two sets of n features each, without the pairs of an image with itself."""
+    """() float64: squared MMD of two sets of n features each, without pairs of an image with itself."""
     n = len(a)
     within = [polynomial_kernel(x, x) for x in (a, b)]
     across = polynomial_kernel(a, b)
-    own = sum(kernel.sum() - kernel.diagonal().sum() for kernel in within)
-    return torch.as_tensor(own / (n * (n - 1)) - 2 * across.mean())
+    pairs = sum(kernel.sum() - kernel.diagonal().sum() for kernel in within)
+    return torch.as_tensor(pairs / (n * (n - 1)) - 2 * across.mean())

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whether images lie among the neighbours of the other set's images."""
+"""Precision, recall, density and coverage: whether images are near neighbours of the other set's images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from torch import Tensor
 from d3gan.evaluation.metrics.features import UnusableFeaturesError, require_finite
 
 NEAREST = 5
-"""Neighbours that span an image's ball, for all four metrics, as in the code that came with Naeem et al. 2020."""
+"""k, the neighbours that define an image's ball, for all four metrics, as in the code of Naeem et al. 2020."""
 
-_ROWS = 500  # of a distance matrix at once: with 10,000 columns 40 MB
+_ROWS = 500  # of a distance matrix at a time: with 10,000 columns 40 MB
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """What each image says; the four metrics are the means."""
+class Neighbors:
+    """The four metrics per image; each metric is the mean."""
 
     precision: Tensor
-    """(M,) float64, 0 or 1: the fake image lies in the ball of some real one (Kynkaanniemi et al. 2019)."""
+    """(M,) float64, 0 or 1: the fake image is in the ball of some real one (Kynkaanniemi et al. 2019)."""
     recall: Tensor
-    """(N,) float64, 0 or 1: the real image lies in the ball of some fake one (likewise)."""
+    """(N,) float64, 0 or 1: the real image is in the ball of some fake one (Kynkaanniemi et al. 2019)."""
     density: Tensor
-    """(M,) float64: balls of real images that the fake one lies in, over k (Naeem et al. 2020, equation 3)."""
+    """(M,) float64: number of real images' balls that hold the fake one, over k (Naeem et al. 2020, equation 3)."""
     coverage: Tensor
-    """(N,) float64, 0 or 1: the real image's ball holds some fake one (likewise, equation 4)."""
+    """(N,) float64, 0 or 1: the real image's ball holds some fake one (Naeem et al. 2020, equation 4)."""
 
 
-def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours:
+def neighbors(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbors:
     """Compares two sets by their nearest neighbours.
 
-    An image's ball reaches to the k-th nearest other image of its own set, which lies just outside of it. Squared
-    distances come from a matrix product in float64; what is within rounding of 0, or of the ball's edge, counts as 0,
-    or as outside, so that rounding decides nothing.
+    An image's ball extends to the k-th nearest other image of its own set, which is just outside of it. Squared
+    distances come from a matrix product in float64; those within rounding of 0 count as 0, and those within rounding
+    of the ball's edge as outside, so that rounding decides nothing.
 
     Kynkaanniemi et al. 2019 (arXiv:1904.06991), Naeem et al. 2020 (arXiv:2002.09797).
 
@@ -52,37 +52,37 @@ def neighbours(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbours
         )
     for features in (real, fake):
         require_finite(features)
-    # From where to look: a common offset would cost the digits of the differences.
-    centre = real.mean(dim=0, dtype=torch.float64)
-    real_radii, fake_radii = _radii(real, centre, nearest), _radii(fake, centre, nearest)
+    # Positions are relative to the centre: a common offset would cost digits of the differences.
+    center = real.mean(dim=0, dtype=torch.float64)
+    real_radii, fake_radii = _radii(real, center, nearest), _radii(fake, center, nearest)
     recall, coverage = [], []
     balls = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
-    for rows, distances in _distances(real, fake, centre):
+    for rows, distances in _distances(real, fake, center):
         in_real = distances < real_radii[rows, None] * (1 - 1e-9)
         balls += in_real.sum(dim=0)
         coverage.append(in_real.any(dim=1))
         recall.append((distances < fake_radii * (1 - 1e-9)).any(dim=1))
-    return Neighbours((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
+    return Neighbors((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
 
 
-def _distances(a: Tensor, b: Tensor, centre: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows at a time of the squared distances (N, M) between two sets, float64."""
+def _distances(a: Tensor, b: Tensor, center: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields the squared distances (N, M) between two sets, float64, some rows at a time."""
     distances = torch.empty(min(_ROWS, len(a)), len(b), dtype=torch.float64, device=b.device)
     for start in range(0, len(a), _ROWS):
         rows = slice(start, min(start + _ROWS, len(a)))
-        own = a[rows].double() - centre
-        # A block at a time in float64, so that no set is ever held twice.
+        x = a[rows].double() - center
+        # A block at a time in float64, so that memory never holds a second copy of a set.
         for first in range(0, len(b), _ROWS):
-            other = b[first : first + _ROWS].double() - centre
-            scale = own.square().sum(dim=1)[:, None] + other.square().sum(dim=1)
-            block = torch.addmm(scale, own, other.T, alpha=-2)
+            y = b[first : first + _ROWS].double() - center
+            scale = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
+            block = torch.addmm(scale, x, y.T, alpha=-2)
             block.masked_fill_(block < 1e-10 * scale, 0.0)
-            distances[: len(own), first : first + _ROWS] = block
-        yield rows, distances[: len(own)]
+            distances[: len(x), first : first + _ROWS] = block
+        yield rows, distances[: len(x)]
 
 
-def _radii(features: Tensor, centre: Tensor, nearest: int) -> Tensor:
+def _radii(features: Tensor, center: Tensor, nearest: int) -> Tensor:
     """(N,) squared distance of each image to its k-th nearest other one."""
     # k + 1, as each image is its own nearest neighbour.
-    found = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, centre)]
-    return torch.cat(found)
+    radii = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, center)]
+    return torch.cat(radii)

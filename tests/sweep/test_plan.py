@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from d3gan.cli import main
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import parse_variant, variant_of
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import Recipe, TrainConfig
 from d3gan.errors import ConfigError
-from d3gan.sweep.grid import grid_of
 from d3gan.sweep.options import ABLATION, Compare
-from d3gan.sweep.scheduler import Grid, Place, places_for
+from d3gan.sweep.plan import sweep_configs
+from d3gan.sweep.scheduler import Scheduler, Slot, slots_for
 
 
 def options(*words: str) -> Compare:
@@ -24,7 +24,7 @@ def options(*words: str) -> Compare:
 
 
 def names(found: Compare) -> list[str]:
-    return [Path(config.out).name for config in grid_of(found)]
+    return [Path(config.out).name for config in sweep_configs(found)]
 
 
 def test_lists_take_words_and_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +34,9 @@ def test_lists_take_words_and_commas(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert (found.models, found.seeds, found.batch_sizes) == (("dcgan", "d3gan"), (0, 1), (64, 128))
     assert found.datasets == ("mnist", "svhn")
-    assert len(grid_of(found)) == 2 * 2 * 2 * 2
+    assert len(sweep_configs(found)) == 2 * 2 * 2 * 2
     assert names(found)[:3] == ["mnist-dcgan-b64-s0", "mnist-d3gan-b64-s0", "mnist-dcgan-b64-s1"]
-    assert grid_of(found)[0].out == "comparison/runs/mnist-dcgan-b64-s0"
+    assert sweep_configs(found)[0].out == "comparison/runs/mnist-dcgan-b64-s0"
 
 
 def test_defaults_are_a_pair_and_three_seeds() -> None:
@@ -49,16 +49,16 @@ def test_defaults_are_a_pair_and_three_seeds() -> None:
 
 
 def test_runs_of_a_comparison_are_evaluated_and_sampled() -> None:
-    config = grid_of(options())[0]
+    config = sweep_configs(options())[0]
     assert (config.evaluate_every, config.sample_every, config.max_steps) == (100, 100, 1000)
-    config = grid_of(options("--evaluate-every=250", "--sample-every=50"))[0]
+    config = sweep_configs(options("--evaluate-every=250", "--sample-every=50"))[0]
     assert (config.evaluate_every, config.sample_every) == (250, 50)
     with pytest.raises(ConfigError, match="evaluate_every = 0: a comparison needs evaluations"):
-        grid_of(parse_flags(Compare, [], "d3gan compare"))
+        sweep_configs(parse_flags(Compare, [], "d3gan compare"))
 
 
 def test_variants_change_one_key(tmp_path: Path) -> None:
-    (config,) = grid_of(options("--models=dcgan+activation=mish+lr=0.001", "--seeds=0"))
+    (config,) = sweep_configs(options("--models=dcgan+activation=mish+lr=0.001", "--seeds=0"))
     assert config.recipe.activation == "mish"
     assert config.lr == 0.001
     assert Path(config.out).name == "mnist-dcgan+activation=mish+lr=0.001-b128-s0"
@@ -69,7 +69,7 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
     found = options(
         "--models", "dcgan+lr=1e-3+activation=mish", "dcgan+activation=mish+lr=0.001", "dcgan+pairing=swapped"
     )
-    assert found.variant_names == ["dcgan+activation=mish+lr=0.001", "dcgan"]
+    assert list(found.variants) == ["dcgan+activation=mish+lr=0.001", "dcgan"]
     assert options("--models", "dcgan", "dcgan+lr=1e-3", "--against", "dcgan+lr=0.001").against
 
 
@@ -122,10 +122,10 @@ def test_each_key_makes_a_variant_or_is_refused_by_name(
 @pytest.mark.parametrize("lr", [1e30, 1e-30, 5e-324, 1.7976931348623157e308, 0.1, 1.0, 0.0, 1e16, 12345678.9])
 def test_every_number_has_a_name_that_means_it(lr: float) -> None:
     for text in (repr(lr), f"{lr:.17e}", f"+{lr!r}"):
-        (name,) = options("--models", f"dcgan+lr={text}+nz=7").variant_names
+        (name,) = options("--models", f"dcgan+lr={text}+nz=7").variants
         again = options("--models", name, "--seeds=0")
-        assert again.variant_names == [name]
-        assert grid_of(again)[0].lr == lr
+        assert list(again.variants) == [name]
+        assert sweep_configs(again)[0].lr == lr
     assert "e+" not in name
 
 
@@ -142,28 +142,28 @@ def test_words_that_mean_one_variant_are_named(tmp_path: Path, monkeypatch: pyte
     ]
 
 
-def test_variants_are_told_from_what_all_share() -> None:
+def test_variants_are_named_by_how_they_differ_from_what_all_share() -> None:
     """A flag for all runs decides what a word changes, and the models are named by what they become."""
     found = options("--activation=mish", "--lr=0.001", "--ema=0.9", "--seeds=0", "--models", "dcgan", "d3gan",
                     "dcgan+activation=relu", "d3gan+lr=0.0002", "d3gan+lr=0.001", "d3gan+generator=ema",
                     "--against=dcgan")  # fmt: skip
-    assert found.variant_names == [
+    assert list(found.variants) == [
         "dcgan+activation=mish",
         "d3gan",
         "dcgan",
         "d3gan+lr=0.0002",
         "d3gan+generator=ema",
     ]
-    assert [config.recipe.activation for config in grid_of(found)] == ["mish", "mish", "relu", "mish", "mish"]
-    assert found.counterpart == "dcgan+activation=mish"
+    assert [config.recipe.activation for config in sweep_configs(found)] == ["mish", "mish", "relu", "mish", "mish"]
+    assert found.baseline == "dcgan+activation=mish"
 
 
 def test_ablation_changes_one_thing_at_a_time() -> None:
-    base = grid_of(options("--ablation", "--seeds=0"))[0].recipe
+    base = sweep_configs(options("--ablation", "--seeds=0"))[0].recipe
     assert base == TrainConfig(model="dcgan-controlled").recipe
     d3gan = TrainConfig(model="d3gan-controlled").recipe
     changed = set()
-    for config in grid_of(options("--ablation", "--seeds=0"))[1:]:
+    for config in sweep_configs(options("--ablation", "--seeds=0"))[1:]:
         root = base if config.model == "dcgan-controlled" else d3gan
         differing = [
             f.name for f in dataclasses.fields(Recipe) if getattr(config.recipe, f.name) != getattr(root, f.name)
@@ -171,14 +171,14 @@ def test_ablation_changes_one_thing_at_a_time() -> None:
         assert len(differing) == (config.recipe != d3gan), config.out
         changed |= set(differing)
     assert changed == {"activation", "schedule", "discriminators", "pairing", "selection"}
-    assert len({Path(config.out).name for config in grid_of(options("--ablation"))}) == 3 * len(ABLATION)
+    assert len({Path(config.out).name for config in sweep_configs(options("--ablation"))}) == 3 * len(ABLATION)
 
 
 def test_equal_flops_spend_the_same() -> None:
-    found = grid_of(
+    found = sweep_configs(
         options("--equal=flops", "--seeds=0", "--epochs=10", "--models", "dcgan", "d3gan", "--against=d3gan")
     )
-    spent = [config.max_steps * flops_an_image(config) for config in found]
+    spent = [config.max_steps * flops_per_image(config) for config in found]
     assert spent[0] == pytest.approx(spent[1], rel=1e-3)
     assert found[1].max_steps == 1000
     assert found[0].max_steps == 1542  # 876,961,792 / 568,655,872 times as many
@@ -194,7 +194,7 @@ def test_equal_flops_count_what_a_step_accumulates() -> None:
         "dcgan+grad_accum_steps=2",
         "dcgan+grad_accum_steps=4",
     )
-    two, four = grid_of(options(*words))
+    two, four = sweep_configs(options(*words))
     assert (two.max_steps, two.epochs) == (1000, 10)
     assert (four.max_steps, four.epochs) == (500, 10), "twice the images a step, and as many in all"
 
@@ -210,7 +210,7 @@ def test_equal_flops_count_what_a_step_accumulates() -> None:
         (["--models", "dcgan+lr=1+lr=2"], r"--models dcgan\+lr=1\+lr=2: 'lr' is given twice"),
         (["--models", "dcgan+device=tpu"], "device = 'tpu': must be auto, cpu, cuda, cuda:N or mps"),
         (["--models", "dcgan+lr=1e+400"], "lr = inf: must be at least 0"),
-        (["--datasets", "/a/mnist", "/b/MNIST"], "two runs of the grid would be kept there"),
+        (["--datasets", "/a/mnist", "/b/MNIST"], "two runs of the sweep would have this folder"),
         (["--datasets", "x" * 230], "is too long for a folder's name"),
         (["--seeds", "0", "x"], "--seeds = 'x': must be a whole number"),
         (["--seeds", "--ablation"], "--seeds: needs a value: one or more, each a whole number"),
@@ -219,15 +219,15 @@ def test_equal_flops_count_what_a_step_accumulates() -> None:
         (["--ablation", "--models", "dcgan"], "--ablation and --models: give one of them"),
         (["--against", "dcgn"], r"--against dcgn: 'dcgn' is unknown \(did you mean 'dcgan'\?\)"),
         (["--against", "dcgan+nz=7"], r"--against dcgan\+nz=7: is none of the variants \(did you mean 'dcgan'\?\)"),
-        (["--datasets", "/a/mnist", "/b/mnist"], "two runs of the grid would be kept there"),
+        (["--datasets", "/a/mnist", "/b/mnist"], "two runs of the sweep would have this folder"),
     ],
 )
 def test_bad_values_get_one_line(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        grid_of(options(*words))
+        sweep_configs(options(*words))
 
 
-def test_what_goes_along_is_looked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_what_is_included_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     for words, said in (
         (["--runs", "nowhere"], "nowhere: holds no run of d3gan"),
@@ -249,7 +249,7 @@ def test_what_goes_along_is_looked_for_first(tmp_path: Path, monkeypatch: pytest
         (["--models", "dcgan"], "evaluate_every = 0: a comparison needs evaluations"),
     ],
 )
-def test_what_the_user_got_wrong_is_named_before_what_is_missing(
+def test_a_users_mistake_is_named_before_what_is_missing(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """None of these says how long a run is, nor how often it is evaluated."""
@@ -262,7 +262,7 @@ def test_what_the_user_got_wrong_is_named_before_what_is_missing(
     assert said in capsys.readouterr().err
 
 
-def test_a_counterpart_may_be_among_the_runs_trained_before(tmp_path: Path, capsys: Any) -> None:
+def test_a_baseline_may_be_among_the_runs_trained_before(tmp_path: Path, capsys: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.ini").write_text(config_text(TrainConfig(model="dcgan", lr=0.01)))
@@ -289,11 +289,11 @@ def test_a_dry_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_gpus_get_a_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    places = [place.environment["CUDA_VISIBLE_DEVICES"] for place in places_for(0, "auto", 8)]
+    places = [place.environment["CUDA_VISIBLE_DEVICES"] for place in slots_for(0, "auto", 8)]
     assert places == ["3", "5"]
-    assert [p.environment["CUDA_VISIBLE_DEVICES"] for p in places_for(3, "cuda", 8)] == ["3", "5", "3"]
-    assert len(places_for(0, "cuda", 1)) == 1
-    assert places_for(0, "cuda:1", 8) == [Place({})], "the one that was asked for"
+    assert [p.environment["CUDA_VISIBLE_DEVICES"] for p in slots_for(3, "cuda", 8)] == ["3", "5", "3"]
+    assert len(slots_for(0, "cuda", 1)) == 1
+    assert slots_for(0, "cuda:1", 8) == [Slot({})], "the one that was asked for"
 
 
 def test_a_gpu_asked_for_by_its_number_is_in_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,16 +311,16 @@ def test_a_gpu_asked_for_by_its_number_is_in_sight(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("subprocess.Popen", Done)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     found = options("--models", "dcgan", "dcgan+device=cuda:1", "--seeds=0", f"--out={tmp_path}")
-    Grid(grid_of(found), tmp_path, [Place({"CUDA_VISIBLE_DEVICES": "3"})]).run()
+    Scheduler(sweep_configs(found), tmp_path, [Slot({"CUDA_VISIBLE_DEVICES": "3"})]).run()
     assert seen == ["3", "3,5"]
 
 
-def test_cpus_share_out_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpus_divide_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for cores, at_once, threads in ((1, 1, None), (2, 2, "1"), (16, 8, "2"), (64, 8, "8")):
         monkeypatch.setattr("psutil.cpu_count", lambda logical, cores=cores: cores)
-        places = places_for(0, "cpu", 100)
+        places = slots_for(0, "cpu", 100)
         assert len(places) == at_once
         assert places[0].environment.get("OMP_NUM_THREADS") == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert places_for(2, "cpu", 100) == [Place({}), Place({})], "the user's own number stays"
+    assert slots_for(2, "cpu", 100) == [Slot({}), Slot({})], "the user's own number stays"

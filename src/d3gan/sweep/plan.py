@@ -1,4 +1,4 @@
-"""The runs of a comparison: which there are, where they are kept, and how far they are. Imports no torch."""
+"""The runs of a sweep: which there are, in which folders, and how far they are. Imports no torch."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d3gan.comparison.flops import flops_an_image
+from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import variant_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
@@ -16,31 +16,31 @@ from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.runs.opening import refuse_other_runs
 from d3gan.sweep.options import Compare
 
-_LONGEST_LINES = 64 << 10  # bytes that hold the last lines of a file
+_TAIL = 64 << 10  # bytes, which hold the last lines of a file
 _LONGEST_NAME = 240  # bytes; file systems take 255, and the logs and configs of runs add endings
 
 
-def grid_of(options: Compare) -> list[TrainConfig]:
-    """Every run that the options ask for; those of one seed next to each other, so that the first pair is soon there.
+def sweep_configs(options: Compare) -> list[TrainConfig]:
+    """Every run that the options ask for, ordered by seed, so that the first pair is soon complete.
 
     Raises:
-        ConfigError: a value does not fit, or two runs would be kept in the same place.
+        ConfigError: a value does not fit, or two runs would have the same folder.
     """
     shared = options.train_config
     configs = []
     for dataset in dict.fromkeys(options.datasets or (shared.dataset,)):
         for batch_size in dict.fromkeys(options.batch_sizes or (shared.batch_size,)):
-            for seed in options.grid_seeds:
+            for seed in options.sweep_seeds:
                 base = dataclasses.replace(shared, dataset=dataset, batch_size=batch_size, seed=seed)
                 variants = {name: variant_config(base, word) for name, word in options.variants.items()}
                 if options.equal == "flops":
-                    variants = _at_equal_flops(variants, options.counterpart)
+                    variants = _at_equal_flops(variants, options.baseline)
                 for name, config in variants.items():
                     folder = _folder_name(f"{config.dataset_name}-{name}-b{batch_size}-s{seed}")
                     configs.append(dataclasses.replace(config, out=str(Path(options.out) / "runs" / folder)))
-    places = [config.out.casefold() for config in configs]  # some file systems take A for a
-    if twice := [config.out for config in configs if places.count(config.out.casefold()) > 1]:
-        raise ConfigError(f"{twice[0]}: two runs of the grid would be kept there; rename one of the data sets")
+    folders = [config.out.casefold() for config in configs]  # some file systems take A for a
+    if twice := [config.out for config in configs if folders.count(config.out.casefold()) > 1]:
+        raise ConfigError(f"{twice[0]}: two runs of the sweep would have this folder; rename one of the data sets")
     return configs
 
 
@@ -58,35 +58,32 @@ def _folder_name(name: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "-", name)
 
 
-def _at_equal_flops(variants: dict[str, TrainConfig], against: str) -> dict[str, TrainConfig]:
-    """The same variants, longer or shorter, so that each spends as much arithmetic as the one compared with.
+def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str, TrainConfig]:
+    """The variants, made longer or shorter so that each spends as much arithmetic as the baseline, or the first one.
 
-    Epochs go along with the images seen, so that a learning rate that falls to 0 does so at the run's end.
+    Epochs are scaled with the images seen, so that a learning rate that falls to 0 does so at the run's end.
     """
-    costs = {word: flops_an_image(config) for word, config in variants.items()}
-    own = against if against in costs else next(iter(costs))
-    found = {}
-    for word, config in variants.items():
-        times, images = (
-            costs[own] / costs[word],
-            config.grad_accum_steps / variants[own].grad_accum_steps,
-        )  # of a step
+    reference = variants.get(baseline) or next(iter(variants.values()))
+    scaled = {}
+    for name, config in variants.items():
+        times = flops_per_image(reference) / flops_per_image(config)
+        images = config.grad_accum_steps / reference.grad_accum_steps  # per step
         steps, epochs = round(config.max_steps * times / images), max(1, round(config.epochs * times))
         if config.max_steps:
             epochs = max(epochs, math.ceil(steps * images * config.epochs / config.max_steps))
-        found[word] = dataclasses.replace(config, max_steps=steps, epochs=epochs)
-    return found
+        scaled[name] = dataclasses.replace(config, max_steps=steps, epochs=epochs)
+    return scaled
 
 
 def steps_of(config: TrainConfig) -> tuple[int, int | None]:
-    """Steps that a run has done, and steps it is to do; None while it does not know how many an epoch has."""
+    """A run's steps so far, and its last step; None while the number of steps per epoch is unknown."""
     last = _last_line(RunDirectory(Path(config.out)).metrics)
     try:
         step, epoch = int(last["step"]), float(last["epoch"])
     except (ValueError, KeyError, TypeError):
         return 0, config.max_steps or None
-    in_run = round(step / epoch) * config.epochs if epoch > 0 else 0
-    return step, min(in_run, config.max_steps or in_run)
+    in_epochs = round(step / epoch) * config.epochs if epoch > 0 else 0
+    return step, min(in_epochs, config.max_steps or in_epochs)
 
 
 def is_finished(config: TrainConfig) -> bool:
@@ -94,7 +91,7 @@ def is_finished(config: TrainConfig) -> bool:
 
     Raises:
         ConfigError: the folder holds something else.
-        ExternalError: the config of the run there is damaged.
+        ExternalError: the config of the run there cannot be read.
     """
     refuse_other_runs(config)
     run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
@@ -104,26 +101,24 @@ def is_finished(config: TrainConfig) -> bool:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole line of a .jsonl file; empty where there is none. Files of long runs are not read whole."""
+    """The last whole line of a .jsonl file; empty where there is none. Reads only the end of a long file."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LONGEST_LINES))
+            file.seek(max(0, path.stat().st_size - _TAIL))
             lines = file.read().splitlines()
-        found = next((line for line in map(_parsed, reversed(lines)) if line), {})
     except OSError:
         return {}
-    return found
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record and isinstance(record, dict):
+            return record
+    return {}
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def plan_of(configs: Sequence[TrainConfig]) -> list[str]:
+def plan_lines(configs: Sequence[TrainConfig]) -> list[str]:
     """A line for each run: its name and how far it is."""
     lines = []
     for config in configs:
@@ -132,6 +127,6 @@ def plan_of(configs: Sequence[TrainConfig]) -> list[str]:
         try:
             state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"
         except (ConfigError, ExternalError) as error:
-            state = f"in the way: {error}"
+            state = f"blocked: {error}"
         lines.append(f"{Path(config.out).name}: {state}")
     return lines

@@ -1,0 +1,150 @@
+"""Figures of the training itself: losses, selection, throughput, and what ``d3gan scale`` measured."""
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, share_bands
+from d3gan.comparison.grouping import Condition, MetricNames
+from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
+from d3gan.comparison.results import Drawing
+from d3gan.comparison.statistics import Interval, ratio_interval
+from d3gan.errors import ConfigError
+from d3gan.evaluation.metric_names import metric_label
+from d3gan.plotting import BLACK, plain_number
+from d3gan.scaling.plots import figures_of
+
+# Column of metrics.jsonl -> file name, title, label of the axis.
+_LOSSES = {
+    "generator_loss": ("loss-generator", "Generator loss", "generator loss"),
+    "discriminator_loss": ("loss-discriminators", "Discriminator loss", "mean paired loss"),
+    "gap": (
+        "gap-of-discriminators",
+        "How unequal the discriminators are",
+        "(largest - smallest) / mean paired loss",
+    ),
+}
+
+
+def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
+    """Losses by iteration, their relation to the FID, the selection, and how unequal the discriminators are."""
+    for condition in conditions:
+        runs = {name: [run.training for run in by_seed.values()] for name, by_seed in condition.variants.items()}
+        for metric, (slug, title, label) in _LOSSES.items():
+            if bands := {name: band for name, columns in runs.items() if (band := band_of(columns, metric)).steps}:
+                yield drawing(
+                    f"{slug}-{condition.slug}",
+                    f"{title} by iteration, {condition.name}",
+                    "Mean over the seeds at each logged step, with 95 % Student intervals as bands.",
+                    ("iterations", label),
+                    functools.partial(_paint_losses, bands),
+                )
+        if fid := metrics[condition.dataset].fid:
+            yield drawing(
+                f"correlation-of-loss-and-fid-{condition.slug}",
+                f"Generator loss and FID, {condition.name}",
+                f"{metric_label(fid)} of each evaluation over the mean generator loss since the one before, all "
+                "seeds. If the loss told how good images are, the points would lie on a rising line.",
+                ("generator loss", metric_label(fid)),
+                functools.partial(_paint_correlation, condition, fid),
+            )
+        if shares := {name: bands_by_k for name, columns in runs.items() if (bands_by_k := share_bands(columns))}:
+            yield drawing(
+                f"selected-{condition.slug}",
+                f"Which discriminator was selected, {condition.name}",
+                "Share of the steps between two logged lines in which a discriminator trained the generator, mean "
+                "over the seeds.",
+                ("iterations", "share of the selections"),
+                functools.partial(_paint_shares, shares),
+            )
+
+
+def _paint_losses(bands: Mapping[str, Band], axes: Axes) -> None:
+    draw_bands(axes, bands, most_markers=0)
+    scale_x(axes)
+    axes.set_ylim(0, 1.15 * max(value.mean for band in bands.values() for value in band.values))
+
+
+def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
+    for name, runs in condition.variants.items():
+        files = [(run.training, run.evaluation) for run in runs.values()]
+        points = [losses_at_evaluations(*each, "generator_loss", fid) for each in files]
+        x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
+        style = style_of(name, list(condition.variants)) | {"ls": ""}
+        axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(plain_number)
+    axes.yaxis.set_minor_formatter(plain_number)
+
+
+def _paint_shares(shares: Mapping[str, list[Band]], axes: Axes) -> None:
+    for name, bands in shares.items():
+        K = len(bands)
+        for k, band in enumerate(bands[:-1] if K == 2 else bands):  # of two, the other's share is the rest
+            style = style_of(name, list(shares)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
+            label = f"{name}, discriminator {k}"
+            axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
+        axes.axhline(1 / K, color=BLACK, ls=":", lw=1.0)
+    axes.set_ylim(0, 1)
+    scale_x(axes)
+
+
+def throughput_drawings(conditions: Sequence[Condition]) -> Iterator[Drawing]:
+    """Images per second by batch size, a figure for each data set."""
+    by_dataset: dict[str, dict[str, list[tuple[int, Interval]]]] = {}
+    for condition in conditions:
+        for name, runs in condition.variants.items():
+            if rates := [rate for run in runs.values() if (rate := run.images_per_second)]:
+                points = by_dataset.setdefault(condition.dataset, {}).setdefault(name, [])
+                points.append((condition.batch_size, ratio_interval(rates)))
+    slugs = {condition.dataset: condition.dataset_slug for condition in conditions}
+    for dataset, variants in by_dataset.items():
+        yield drawing(
+            f"throughput-by-batch-size-{slugs[dataset]}",
+            f"Throughput by batch size, {dataset}",
+            "Real images per second while training: median over a run's logged lines, geometric mean over the seeds "
+            "with 95 % Student interval. Runs that shared the machine slowed each other down.",
+            ("batch size", "images per second"),
+            functools.partial(_paint_throughput, variants),
+        )
+
+
+def _paint_throughput(variants: Mapping[str, list[tuple[int, Interval]]], axes: Axes) -> None:
+    sizes = sorted({size for points in variants.values() for size, _ in points})
+    for name, points in variants.items():
+        values = [value for _, value in points]
+        means = [value.mean for value in values]
+        below = [v.mean - (v.mean if v.low is None else v.low) for v in values]
+        above = [(v.mean if v.high is None else v.high) - v.mean for v in values]
+        style = style_of(name, list(variants))
+        axes.errorbar([size for size, _ in points], means, [below, above], label=name, **style)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6)
+    axes.set_ylim(0, 1.2 * max(value.mean for points in variants.values() for _, value in points))
+    axes.yaxis.set_major_formatter(plain_number)
+
+
+def scaling_drawings(folder: str) -> list[Drawing]:
+    """The figures that ``d3gan scale`` drew in a folder.
+
+    Raises:
+        ConfigError: the folder holds no scaling.json that can be read.
+    """
+    path = Path(folder) / "scaling.json"
+    try:
+        figures = figures_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"--scaling {folder}: {path} is no document of `d3gan scale` ({error})") from error
+    caption = "As `d3gan scale` measured it."
+    return [
+        Drawing(f"scaling-{name}", f"Scaling: {name.replace('_', ' ')}", caption, lambda figure=figure: figure)  # type: ignore[misc]
+        for name, figure in figures.items()
+    ]

@@ -1,0 +1,39 @@
+"""Which data set or folder a name means, and where data files are. Imports no NumPy: ``d3gan data list`` uses it."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from d3gan.data.published.catalog import Dataset, dataset_names, find_dataset
+from d3gan.errors import ConfigError, nearest
+
+
+def data_folder(data_dir: str | Path | None = None) -> Path:
+    """The folder of data files: ``data_dir``, else $D3GAN_DATA, else the user's cache folder for d3gan."""
+    folder = str(data_dir) if data_dir is not None else os.environ.get("D3GAN_DATA", "")
+    if folder:
+        return Path(folder).expanduser()
+    return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
+
+
+def resolve_dataset(dataset: str | Path | Dataset) -> Dataset | Path:
+    """The published set, or the folder or zip, that ``dataset`` names; a published name wins over a folder's.
+
+    Raises:
+        ConfigError: it names neither; the message lists the allowed names, and the nearest one.
+    """
+    if isinstance(dataset, Dataset):
+        return dataset
+    published = find_dataset(dataset) if isinstance(dataset, str) else None
+    if published:
+        return published
+    path = Path(dataset).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+        return path
+    problem = "a file, but no .zip" if path.is_file() else "neither a known name nor an existing path"
+    names = dataset_names()
+    raise ConfigError(
+        f"dataset = {dataset}: is {problem}{nearest(str(dataset).lower(), names)}; allowed: {', '.join(names)}, "
+        "or the path of a folder or .zip of PNG, JPEG or WebP images"
+    )
