@@ -38,7 +38,7 @@ from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import reference_from
 from d3gan.evaluation.setup import EvaluationSpec
 from d3gan.memory import peak_memory
-from d3gan.runs.jsonl import read_evaluations
+from d3gan.runs.jsonl import read_lines
 
 ROOT = Path(__file__).parent.parent
 MANY = 50_000
@@ -148,7 +148,7 @@ def training_seconds(rounds: int, steps: int) -> dict[str, list[float]]:
         def run(name: str, config: TrainConfig, steps: int) -> tuple[float, float]:
             begin = time.perf_counter()
             path = train(replace(config, max_steps=steps, out=str(Path(folder) / name))).run
-            lines = read_evaluations(path / "evaluations.jsonl")
+            lines = read_lines(path / "evaluations.jsonl")
             return time.perf_counter() - begin, sum(line["evaluation_seconds"] for line in lines)
 
         run("warm-up", demo, 2)  # prepares the images and the reference

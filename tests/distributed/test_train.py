@@ -16,7 +16,7 @@ import torch
 
 from d3gan import TrainConfig, train
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
-from d3gan.runs.jsonl import read_evaluations
+from d3gan.runs.jsonl import read_lines
 from tests.conftest import tiny_settings
 from tests.distributed.processes import ROOT, free_port, launch, torchrun, wait_for, workers
 from tests.evaluation.networks import save_only_varied
@@ -289,8 +289,8 @@ def test_evaluations_are_shared_out_and_written_once(
     assert launcher.wait(100) == 0, (tmp_path / "log").read_text()
     run = tmp_path / "run"
     one = settings(pictures, tmp_path / "one", grad_accum_steps=2) | changes
-    expected = read_evaluations(train(TrainConfig(**one)).run / "evaluations.jsonl")
-    found = read_evaluations(run / "evaluations.jsonl")
+    expected = read_lines(train(TrainConfig(**one)).run / "evaluations.jsonl")
+    found = read_lines(run / "evaluations.jsonl")
     assert [line["step"] for line in found] == [3, 6]
     assert [line["images_seen"] for line in found] == [24, 48]
     for ours, theirs in zip(found, expected, strict=True):
@@ -307,7 +307,7 @@ def test_an_evaluation_that_fails_on_rank_0_alone_ends_no_rank(tmp_path: Path, s
     program = save_only_varied(tmp_path / "varied.pt")
     launcher = started("--workers-per-node=2", evaluate_every=3, num_samples=900, features=str(program), max_steps=6)
     assert launcher.wait(100) == 0, (tmp_path / "log").read_text()
-    found = read_evaluations(tmp_path / "run" / "evaluations.jsonl")
+    found = read_lines(tmp_path / "run" / "evaluations.jsonl")
     assert [line["step"] for line in found] == [3, 6]
     assert all("NaN or infinite" in line["not_computed"]["fid"] for line in found)
 

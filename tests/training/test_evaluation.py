@@ -18,7 +18,7 @@ from d3gan.evaluation.evaluate import fake_images
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.generator_file import read_facts
-from d3gan.runs.jsonl import read_evaluations
+from d3gan.runs.jsonl import read_lines
 from d3gan.training import evaluation
 from tests.evaluation.networks import save_only_varied
 
@@ -221,7 +221,7 @@ def test_lines_of_another_kind_are_not_compared(tmp_path: Path, followed: Tiny) 
     for other in ({"num_samples": 60}, {"reference": "b"}, {"generator": "ema"}):
         assert write(None, path, line | {"fid_x_train": 4.5} | other)  # type: ignore[arg-type]
     path.write_text(path.read_text() + '{"step": 9, "fid_x_')
-    assert len(read_evaluations(path)) == 6
+    assert len(read_lines(path)) == 6
 
 
 def test_progress_and_events_show_the_metrics(

@@ -16,7 +16,7 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import find_run
 from d3gan.runs.environment import read_environment
-from d3gan.runs.jsonl import read_evaluations
+from d3gan.runs.jsonl import read_lines
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _read_run(path: Path) -> Run:
     dataset = next((str(each["name"]) for each in data if isinstance(each, dict) and each.get("name")), "")
     files = []
     for file in (directory.metrics, directory.evaluations):
-        lines = {line["step"]: line for line in read_evaluations(file) if isinstance(line.get("step"), int)}
+        lines = {line["step"]: line for line in read_lines(file) if isinstance(line.get("step"), int)}
         files.append([lines[step] for step in sorted(lines)])
     grids = directory.sample_grids()
     return Run(path, config, config.model, dataset or config.dataset_name, sessions, files[0], files[1], grids)

@@ -1,49 +1,59 @@
-"""Files of one JSON object per line: metrics.jsonl and evaluations.jsonl."""
+"""metrics.jsonl and evaluations.jsonl: one JSON object per line, with its step."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from d3gan.files import disk_errors, write_text
 
+_LINE_BYTES = 64 << 10  # more than the last lines of a file take
 
-def read_evaluations(path: Path) -> list[dict[str, Any]]:
-    """The lines of evaluations.jsonl, without one cut short by a crash; none where there is no file.
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file, without one cut short by a crash; none if there is no file.
 
     Raises:
         ExternalError: the file cannot be read.
     """
-    lines = []
     with disk_errors(path):
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for row in text.splitlines():
-        try:
-            lines.append(json.loads(row))
-        except ValueError:
-            continue
-    return [line for line in lines if isinstance(line, dict)]
+        content = path.read_bytes() if path.exists() else b""
+    return [record for line in content.splitlines() if (record := _record(line)) is not None]
+
+
+def last_line(path: Path) -> dict[str, Any]:
+    """The last whole line of a file; empty if there is none. Reads only the end of a long file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LINE_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    return next((record for line in reversed(lines) if (record := _record(line))), {})
 
 
 def keep_lines_up_to(path: Path, last_step: int) -> None:
-    """Drops what a .jsonl file says of steps after ``last_step``, and a last line cut short by a crash.
+    """Drops the lines of steps after ``last_step``, and a last line cut short by a crash.
 
     Raises:
         ExternalError: the file cannot be written.
     """
-
-    def wanted(line: str) -> bool:
-        try:
-            return bool(json.loads(line)["step"] <= last_step)
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    if path.exists():
-        _rewrite(path, wanted)
-
-
-def _rewrite(path: Path, wanted: Callable[[str], bool]) -> None:
+    if not path.exists():
+        return
     text = path.read_text(encoding="utf-8", errors="replace")
-    kept = "".join(line for line in text.splitlines(keepends=True) if wanted(line))
+    kept = "".join(line for line in text.splitlines(keepends=True) if _is_up_to(line, last_step))
     if kept != text:
         write_text(path, kept)
+
+
+def _is_up_to(line: str, last_step: int) -> bool:
+    record = _record(line.encode()) or {}
+    step = record.get("step")
+    return isinstance(step, int) and step <= last_step
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # cut short by a crash, or no text
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,22 +1,20 @@
 """The runs of a sweep: which there are, in which folders, and how far they are. Imports no torch."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import variant_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import RunDirectory, checkpoint_path
+from d3gan.runs.jsonl import last_line
 from d3gan.runs.opening import refuse_other_runs
 from d3gan.sweep.options import Compare
 
-_TAIL = 64 << 10  # bytes, which hold the last lines of a file
 _LONGEST_NAME = 240  # bytes; file systems take 255, and the logs and configs of runs add endings
 
 
@@ -77,7 +75,7 @@ def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str
 
 def steps_of(config: TrainConfig) -> tuple[int, int | None]:
     """A run's steps so far, and its last step; None while the number of steps per epoch is unknown."""
-    last = _last_line(RunDirectory(Path(config.out)).metrics)
+    last = last_line(RunDirectory(Path(config.out)).metrics)
     try:
         step, epoch = int(last["step"]), float(last["epoch"])
     except (ValueError, KeyError, TypeError):
@@ -97,25 +95,7 @@ def is_finished(config: TrainConfig) -> bool:
     run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
     if not last or step < last or not checkpoint_path(run.checkpoints, last).exists():
         return False
-    return _last_line(run.evaluations).get("step") == last
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole line of a .jsonl file; empty where there is none. Reads only the end of a long file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            lines = file.read().splitlines()
-    except OSError:
-        return {}
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record and isinstance(record, dict):
-            return record
-    return {}
+    return last_line(run.evaluations).get("step") == last
 
 
 def plan_lines(configs: Sequence[TrainConfig]) -> list[str]:

@@ -20,7 +20,7 @@ from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import disk_errors
 from d3gan.models.dcgan import Generator
-from d3gan.runs.jsonl import read_evaluations
+from d3gan.runs.jsonl import read_lines
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: only ``PeriodicEvaluator.evaluate`` sees it
@@ -59,7 +59,7 @@ class PeriodicEvaluator:
         """Whether a step is to be evaluated and is not yet in evaluations.jsonl, which rank 0 reads."""
         if step != last_step and step % self._config.evaluate_every:
             return False
-        missing = self._group.is_main and all(line.get("step") != step for line in read_evaluations(path))
+        missing = self._group.is_main and all(line.get("step") != step for line in read_lines(path))
         return bool(self._group.broadcast(missing))
 
     def evaluate(
@@ -119,7 +119,7 @@ class PeriodicEvaluator:
         Raises:
             ExternalError: the file cannot be written.
         """
-        earlier = read_evaluations(path)
+        earlier = read_lines(path)
         with disk_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
