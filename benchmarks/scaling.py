@@ -73,12 +73,12 @@ def columns(one: dict[str, Any], many: dict[str, Any], options: argparse.Namespa
     share memory, caches and clock, and the host with its other guests. The exchanges' part is our communication's.
     """
     rounds = list(zip(one["rounds"], many["rounds"], strict=True))
-    alone = [both["step_seconds"] - both["communication_seconds"] for _, both in rounds]
-    speeds = [[options.batch_size / own["step_seconds"] for own, _ in rounds]]
-    speeds += [[options.batch_size * options.workers / both["step_seconds"] for _, both in rounds]]
-    machine = [own["step_seconds"] / seconds for (own, _), seconds in zip(rounds, alone, strict=True)]
-    ours = [seconds / both["step_seconds"] for (_, both), seconds in zip(rounds, alone, strict=True)]
-    efficiency = [own["step_seconds"] / both["step_seconds"] for own, both in rounds]
+    alone = [many["step_seconds"] - many["communication_seconds"] for _, many in rounds]
+    speeds = [[options.batch_size / one["step_seconds"] for one, _ in rounds]]
+    speeds += [[options.batch_size * options.workers / many["step_seconds"] for _, many in rounds]]
+    machine = [one["step_seconds"] / seconds for (one, _), seconds in zip(rounds, alone, strict=True)]
+    ours = [seconds / many["step_seconds"] for (_, many), seconds in zip(rounds, alone, strict=True)]
+    efficiency = [one["step_seconds"] / many["step_seconds"] for one, many in rounds]
     return [spread(speed, ",.0f") for speed in speeds] + [spread(e, ".3f") for e in (efficiency, machine, ours)]
 
 

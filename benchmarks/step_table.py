@@ -13,10 +13,10 @@ def seconds_by_key(results: dict[str, Any]) -> dict[Key, list[float]]:
     return {(r["model"], r["batch_size"], r["name"], r["precision"]): r["seconds"] for r in results["records"]}
 
 
-def speedup(seconds: dict[Key, list[float]], own: list[float], key: Key) -> str:
+def speedup(seconds: dict[Key, list[float]], row_seconds: list[float], key: Key) -> str:
     """How many times as fast as another row, round by round; empty where the other was not measured."""
     other = seconds.get(key)
-    return spread([b / a for a, b in zip(own, other, strict=True)], ".2f") if other else ""
+    return spread([b / a for a, b in zip(row_seconds, other, strict=True)], ".2f") if other else ""
 
 
 def table(results: dict[str, Any]) -> str:
@@ -31,14 +31,20 @@ def table(results: dict[str, Any]) -> str:
         model, size, name, precision = key = tuple(record[k] for k in ("model", "batch_size", "name", "precision"))
         if not model or name == "data":
             continue
-        own = seconds[key]
+        row_seconds = seconds[key]
         rates = [2 * results["matrix"] ** 3 / s for s in seconds.get(("", 0, "matrix product", precision), [])]
         flops = results["flops_per_image"][model] * size
-        shares = [flops / s / rate for s, rate in zip(own, rates, strict=False)] if name != "published loader" else []
+        shares = (
+            [flops / s / rate for s, rate in zip(row_seconds, rates, strict=False)]
+            if name != "published loader"
+            else []
+        )
         memory, difference = record["peak_device_memory"], results["differences"].get(name)
-        cells = [f"{model}, {size}", f"{name}, {precision}", spread([size / s for s in own], ",.0f")]
-        cells += [speedup(seconds, own, (model, size, f"published {x}", "float32")) for x in ("step", "program")]
-        cells += [speedup(seconds, own, (model, size, "ours", precision)) if "published" not in name else ""]
+        cells = [f"{model}, {size}", f"{name}, {precision}", spread([size / s for s in row_seconds], ",.0f")]
+        cells += [
+            speedup(seconds, row_seconds, (model, size, f"published {x}", "float32")) for x in ("step", "program")
+        ]
+        cells += [speedup(seconds, row_seconds, (model, size, "ours", precision)) if "published" not in name else ""]
         cells += [spread(shares, ".0%") if shares else "", "" if difference is None else f"{difference:.0e}"]
         cells += ["" if memory is None else f"{memory / 1e6:,.0f}"]
         cells += ["" if record["host_waits"] is None else str(record["host_waits"])]
@@ -56,13 +62,13 @@ def notes(results: dict[str, Any]) -> list[str]:
     """Results without a row: the cost of the second discriminator, the data's share, the device's speed, memory."""
     seconds = seconds_by_key(results)
     lines = [f"- {model}: {flops / 1e9:.2f} GFLOP per image" for model, flops in results["flops_per_image"].items()]
-    for (model, size, name, precision), own in seconds.items():
+    for (model, size, name, precision), row_seconds in seconds.items():
         if name == "matrix product":
-            rates = [2e-12 * results["matrix"] ** 3 / s for s in own]
+            rates = [2e-12 * results["matrix"] ** 3 / s for s in row_seconds]
             lines.append(f"- matrix product, {precision}: {spread(rates, '.2f')} TFLOP/s")
         if (model, name) == ("d3gan", "ours"):
-            cost = [a / b for a, b in zip(own, seconds["dcgan", size, "ours", precision], strict=True)]
-            data = [d / (d + s) for d, s in zip(seconds[model, size, "data", precision], own, strict=True)]
+            cost = [a / b for a, b in zip(row_seconds, seconds["dcgan", size, "ours", precision], strict=True)]
+            data = [d / (d + s) for d, s in zip(seconds[model, size, "data", precision], row_seconds, strict=True)]
             lines.append(f"- d3gan / dcgan, seconds per step, {precision}, batch {size}: {spread(cost, '.2f')}")
             lines.append(f"- data, share of a d3gan step, {precision}, batch {size}: {spread(data, '.2%')}")
     speeds = [2e-9 * results["copied"] / s for s in seconds["", 0, "copy", ""]]

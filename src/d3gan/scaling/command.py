@@ -152,7 +152,7 @@ class _Measurements:
         """What scaling.json holds of the measurements."""
         config = self._options.train_config
         rows = [
-            _row(workload, found, config, len(self._image_set.images)) for workload, found in self._rounds.items()
+            _row(workload, rounds, config, len(self._image_set.images)) for workload, rounds in self._rounds.items()
         ]
         sweeps = [
             {

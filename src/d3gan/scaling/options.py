@@ -19,7 +19,7 @@ class Scale(Hosts):
     """Measure how training scales with the number of processes, and plot it."""
 
     workers: str = key("1,2", list_of=())
-    """Numbers of processes to measure, 1 among them; on GPUs each process has one."""
+    """Numbers of processes to measure, 1 among them; each process has one GPU, if there are any."""
     mode: Literal["weak", "strong"] = "weak"
     """weak: each process has the batch size; strong: all processes together have it."""
     batch_sizes: str = key("", list_of=())
