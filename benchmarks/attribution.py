@@ -1,4 +1,4 @@
-"""What each operator of a profiled training step counts for: a group, and a phase of the step."""
+"""Assigns each operator of a profiled training step to a group of operators and to a phase of the step."""
 
 import re
 import warnings
@@ -14,15 +14,16 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import record_function
 
 from d3gan.models import matmul_convolution
-from d3gan.training.step import train_step
+from d3gan.models.dcgan import Generator
+from d3gan.training import step
 
 FORWARD, INPUTS, WEIGHTS = "convolutions forward", "their input gradients", "their weight gradients"
 CASTS, LATENTS, REST = "casts and copies", "latents", "the rest"
-# The first that is found in the names of an operator and of those it is called by, from the outermost, is its group.
+# An operator's group: the first whose pattern matches its name or the name of an operator that calls it.
 GROUPS = [
     ("Adam", r"^Optimizer\."),
     (WEIGHTS, WEIGHTS),
-    (INPUTS, rf"{INPUTS}|ByProductsBackward"),
+    (INPUTS, rf"{INPUTS}|ByMatmulBackward"),
     (FORWARD, r"ByMatmul"),
     (CASTS, r"aten::_to_copy"),
     (FORWARD, r"aten::conv"),
@@ -32,15 +33,19 @@ GROUPS = [
     (LATENTS, LATENTS),
     (CASTS, r"aten::(copy_|clone|contiguous|cat|stack)"),
 ]
-# Functions of d3gan.training.step, each with the name of what it does forward.
-PHASES = {"draft": "fake images", "discriminator_phase": "discriminators", "generator_phase": "generator"}
+# Phase of a step -> the function that runs it, as its owner and its name.
+PHASES: dict[str, tuple[Any, str]] = {
+    "fake images": (Generator, "forward"),
+    "discriminators": (step, "update_discriminators"),
+    "generator": (step, "update_generator"),
+}
 
 Parts = Mapping[tuple[str, str], float]
 
 
 @contextmanager
 def named_ranges(device: torch.device) -> Iterator[None]:
-    """A block in which the profiler sees the phases of a step, and which gradient a convolution computes."""
+    """A block in which the profiler records the phases of a step, and which gradient a convolution computes."""
 
     def ranged(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def inside(*given: Any) -> Any:
@@ -51,63 +56,64 @@ def named_ranges(device: torch.device) -> Iterator[None]:
 
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators")
-        for name in PHASES:
-            stack.enter_context(patch.object(train_step, name, ranged(name, getattr(train_step, name))))
-        ours = ranged(WEIGHTS, matmul_convolution.weight_gradient)
-        stack.enter_context(patch.object(matmul_convolution, "weight_gradient", ours))
+        for phase, (owner, name) in PHASES.items():
+            stack.enter_context(patch.object(owner, name, ranged(phase, getattr(owner, name))))
+        weight_gradient = ranged(WEIGHTS, matmul_convolution.weight_gradient)
+        stack.enter_context(patch.object(matmul_convolution, "weight_gradient", weight_gradient))
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         library.impl("convolution_backward", one_by_one, f"Autograd{device.type.upper()}", with_keyset=True)
         yield
 
 
 def one_by_one(keys: Any, *given: Any) -> tuple[Tensor | None, ...]:
-    """PyTorch's gradients of a convolution, each by a call of its own, as it computes them anyway."""
-    *arguments, wanted = given
+    """PyTorch's gradients of a convolution, one call each, as PyTorch computes them anyway."""
+    *arguments, needed = given
     keys = keys & torch._C._after_autograd_keyset
-    found: list[Tensor | None] = [None, None, None]
+    gradients: list[Tensor | None] = [None, None, None]
     for i, label in enumerate((INPUTS, WEIGHTS)):
-        if wanted[i]:
+        if needed[i]:
             with record_function(label):
-                mask = [i == place for place in range(3)]
-                found[i] = torch.ops.aten.convolution_backward.default.redispatch(keys, *arguments, mask)[i]
-    return tuple(found)
+                mask = [i == j for j in range(3)]
+                gradients[i] = torch.ops.aten.convolution_backward.default.redispatch(keys, *arguments, mask)[i]
+    return tuple(gradients)
 
 
 def parts_of(events: list[FunctionEvent], seconds: float, device: torch.device) -> Parts:
-    """Seconds of a step by phase and group: of kernels on a GPU, else of operators; what is missing is the rest."""
-    events = [event for event in events if event.device_type.name == "CPU"]  # GPUs' hang on those that started them
+    """Seconds per step by phase and group: of kernels on a GPU, else of operators; the rest is what neither took."""
+    # A GPU's kernels belong to the CPU events that start them.
+    events = [event for event in events if event.device_type.name == "CPU"]
     phases = [event for event in events if event.name in PHASES]
-    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    parts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for event in events:
         kernels = sum(kernel.duration for kernel in event.kernels)
         microseconds = kernels if device.type == "cuda" else event.self_cpu_time_total
-        found[phase_of(event, phases), group_of(event)] += microseconds / 1e6
-    found["between", REST] += seconds - sum(found.values())
-    return found
+        parts[phase_of(event, phases), group_of(event)] += microseconds / 1e6
+    parts["between", REST] += seconds - sum(parts.values())
+    return parts
 
 
 def names_of(event: FunctionEvent) -> list[str]:
-    """An operator and those it is called by, from the outermost; without the step's phases."""
+    """The names of an operator and of those that call it, outermost first, without the step's phases."""
     names: list[str] = []
-    at: FunctionEvent | None = event
-    while at is not None:
-        names.append(at.name)
-        at = at.cpu_parent
+    caller: FunctionEvent | None = event
+    while caller is not None:
+        names.append(caller.name)
+        caller = caller.cpu_parent
     return [name for name in reversed(names) if name not in PHASES]
 
 
 def group_of(event: FunctionEvent) -> str:
-    """The group that an operator counts for."""
+    """The group of an operator."""
     path = " > ".join(names_of(event))
     return next((group for group, pattern in GROUPS if re.search(pattern, path)), REST)
 
 
 def phase_of(event: FunctionEvent, phases: list[FunctionEvent]) -> str:
-    """The part of the step that an operator belongs to, by time: a GPU's backward pass has a thread of its own."""
+    """The part of the step in which an operator starts: its time decides, since backward passes have own threads."""
     start = event.time_range.start
     inside = [p.name for p in phases if p.time_range.start <= start <= p.time_range.end]
     if not inside:
         return "between"
     outermost = (names_of(event) or [""])[0]
     part = "Adam" if outermost.startswith("Optimizer.") else "backward" if "autograd::" in outermost else "forward"
-    return f"{PHASES[inside[0]]} {part}"
+    return f"{inside[0]} {part}"

@@ -2,15 +2,14 @@
 
     python benchmarks/evaluate.py [--parts memory,extractors,statistics,training] [--rounds 5] [--json FILE]
 
-Rows are measured in turn in every round, so that a slow moment of the machine falls on all of them; figures are
-medians over the rounds with the smallest and the largest. The Inception network is measured with random weights: its
-speed does not depend on them.
+Every round measures each row once, so that a slow moment of the machine affects all of them; results are medians over
+the rounds with the smallest and the largest. The Inception network has random weights: its speed does not depend on
+them.
 """
 
 import argparse
 import json
 import multiprocessing
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spread import spread
 from torch import Tensor
 
 from d3gan import TrainConfig, train
@@ -45,7 +45,7 @@ MANY = 50_000
 
 
 class Projection(Extractor):
-    """As many features and logits as Inception, for next to no time: what is measured is everything else."""
+    """As many features and logits as Inception in almost no time, to measure everything else."""
 
     feature_size, classes = 2048, 1008
 
@@ -60,7 +60,7 @@ class Projection(Extractor):
 
 
 def noise(start: int, stop: int) -> Tensor:
-    """Images ``start`` to ``stop`` of a set of random ones, uint8 (n, 3, 16, 16)."""
+    """Images ``start`` to ``stop`` of a random set, uint8 (n, 3, 16, 16)."""
     return torch.randint(0, 256, (stop - start, 3, 16, 16), generator=torch.Generator().manual_seed(start)).to(
         torch.uint8
     )
@@ -80,22 +80,22 @@ def measure_rows(rows: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 def extractors(device: torch.device) -> dict[str, tuple[Extractor, int]]:
-    """Each extractor, and how many images a row of it takes."""
-    found: dict[str, tuple[Extractor, int]] = {}
+    """Each extractor, and the number of images to measure it with."""
+    counts: dict[str, tuple[Extractor, int]] = {}
     large = 10_000 if device.type == "cuda" else 500
     try:
-        found["efficientnet-lite0"] = (efficientnet_lite0(device), large)
+        counts["efficientnet-lite0"] = (efficientnet_lite0(device), large)
     except ConfigError as error:
         print(error)
-    found["inception"] = (Inception(InceptionV3(), "random", device), large // 10)
-    return found
+    counts["inception"] = (Inception(InceptionV3(), "random", device), large // 10)
+    return counts
 
 
 def statistics_rows() -> dict[str, Callable[[], object]]:
     """The statistics at the sizes they have with Inception."""
-    size, kept = 2048, 10_000
+    size, count = 2048, 10_000
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(2, kept, size, generator=generator)
+    features = torch.randn(2, count, size, generator=generator)
     sides = []
     for side in features:
         moments = Moments(size)
@@ -107,7 +107,7 @@ def statistics_rows() -> dict[str, Callable[[], object]]:
         "mean and covariance of 250 images": lambda: Moments(size).update(features[0, :250]),
         "Frechet distance, the reference's factor known": lambda: frechet_distance(
             reference,
-            Gaussian(sides[1].mean, sides[1].covariance),  # anew: it keeps its factor
+            Gaussian(sides[1].mean, sides[1].covariance),  # a new one each time, because it keeps its factor
         ),
         "factor of a reference": lambda: Gaussian(reference.mean, reference.covariance).factor,
         "KID, 100 subsets of 1,000": lambda: kernel_distance(features[0], features[1], generator),
@@ -160,27 +160,22 @@ def training_seconds(rounds: int, steps: int) -> dict[str, list[float]]:
     return seconds
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median (smallest to largest)."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
 def measure_extractors(options: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
-    """Prints and returns what each extractor takes for its images."""
-    found = extractors(device)
-    images = torch.randint(0, 256, (max(count for _, count in found.values()), 3, 32, 32)).to(torch.uint8)
+    """Prints the speed of each extractor and returns its seconds."""
+    counts = extractors(device)
+    images = torch.randint(0, 256, (max(count for _, count in counts.values()), 3, 32, 32)).to(torch.uint8)
     rows: dict[str, Callable[[], object]] = {
         name: (lambda e=e, n=n: e(images[:n])[0].cpu())  # type: ignore[misc]
-        for name, (e, n) in found.items()
+        for name, (e, n) in counts.items()
     }
     seconds = measure_rows(rows, options.rounds)
-    for name, (_, count) in found.items():
+    for name, (_, count) in counts.items():
         print(f"{name}: {spread([count / s for s in seconds[name]], ',.0f')} images/s")
     return seconds
 
 
 def measure_statistics(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Prints and returns what the statistics take."""
+    """Prints and returns the seconds of the statistics."""
     times = measure_rows(statistics_rows(), options.rounds)
     for name, seconds in times.items():
         print(f"{name}: {spread(seconds, '.2f')} s")
@@ -188,30 +183,30 @@ def measure_statistics(options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def measure_training(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Prints the share of evaluations and returns the runs' times."""
+    """Prints the share of evaluations in training and returns the runs' seconds."""
     seconds = training_seconds(options.rounds, options.steps)
     print(f"demo, {options.steps} steps, with evaluations: {spread(seconds['with'], '.1f')} s")
-    counted = [a / b for a, b in zip(seconds["evaluating"], seconds["with"], strict=True)]
-    print(f"share of it in evaluations, by the clock inside them: {spread(counted, '.1%')}")
-    lost = [(a - b) / a for a, b in zip(seconds["with"], seconds["without"], strict=True)]
-    print(f"share that runs without them are shorter by, with all of the machine's noise: {spread(lost, '.1%')}")
+    shares = [a / b for a, b in zip(seconds["evaluating"], seconds["with"], strict=True)]
+    print(f"share of it in evaluations, by the clock inside them: {spread(shares, '.1%')}")
+    saved = [(a - b) / a for a, b in zip(seconds["with"], seconds["without"], strict=True)]
+    print(f"share by which runs without them are shorter, with all noise of the machine: {spread(saved, '.1%')}")
     return seconds
 
 
 def main() -> None:
-    """Measures, prints the figures, writes them where asked."""
+    """Measures, prints the results, and writes them to a file on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="memory,extractors,statistics,training")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=937, help="training steps")
     parser.add_argument("--device", default="auto", help="of the extractors and of training")
-    parser.add_argument("--json", type=Path, help="write every measured time here")
+    parser.add_argument("--json", type=Path, help="file for every measured time")
     options = parser.parse_args()
     device = resolve_device(options.device)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}; median (smallest to largest)")
     record: dict[str, Any] = {}
     parts = options.parts.split(",")
-    if "memory" in parts:  # first: a new process's peak starts from what the one that starts it had resident
+    if "memory" in parts:  # first: a new process's peak starts from the memory of the process that starts it
         record["peak_bytes"] = peak_bytes()
         print(
             f"peak memory of 50,000 images, all metrics, beyond the extractor: {record['peak_bytes'] / 1e6:,.0f} MB"

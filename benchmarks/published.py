@@ -1,9 +1,9 @@
-"""The published D3GAN program's step and loader, written anew with its order of operations, to be measured against.
+"""The published D3GAN program's step and loader, rewritten with its order of operations, as the reference to measure.
 
-From what is known of it: every network is called on its own, real images before fake ones; the discriminators end in
+From what is known of it: every network is called separately, real images before fake ones; the discriminators end in
 a sigmoid and the losses are BCELoss of probabilities; the host reads losses and mean outputs in every iteration and
 chooses the discriminator from them; in the generator phase the discriminators' weight gradients are computed and
-thrown away; a DataLoader with two workers decodes, resizes and normalises PIL images. Float32, PyTorch's convolutions
+thrown away; a DataLoader with two workers decodes, resizes and normalizes PIL images. Float32, PyTorch's convolutions
 and memory layout.
 """
 
@@ -21,7 +21,7 @@ from d3gan import TrainConfig
 from d3gan.models.dcgan import Discriminator, Generator, initialize
 from d3gan.randomness import stream
 
-WORKERS = 2  # as its config says
+WORKERS = 2  # as in its config
 
 
 class PublishedStep:
@@ -29,7 +29,7 @@ class PublishedStep:
 
     Args:
         config: sizes, learning rate and number of discriminators.
-        device: where it computes.
+        device: to compute on.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device):
@@ -44,7 +44,7 @@ class PublishedStep:
         adams = [torch.optim.Adam(n.parameters(), lr=config.lr, betas=(config.beta1, config.beta2)) for n in networks]
         self.generator_adam, *self.adams = adams
         self.loss = nn.BCELoss()
-        self.read: list[list[float]] = []
+        self.logged: list[list[float]] = []
 
     def step(self, real_images: Tensor) -> None:
         """One iteration on (batch_size, nc, image_size, image_size) float32 images in [-1, 1]."""
@@ -60,19 +60,19 @@ class PublishedStep:
         fake_images = self.generator(latents)
         fakes = [d(fake_images.detach()).sigmoid() for d in self.discriminators]
         fake_losses = [self.loss(output, torch.zeros_like(ones)) for output in fakes]
-        errors = [real + fake for real, fake in zip(real_losses, reversed(fake_losses), strict=True)]
-        torch.stack(errors).sum().backward()
+        losses = [real + fake for real, fake in zip(real_losses, reversed(fake_losses), strict=True)]
+        torch.stack(losses).sum().backward()
         for adam in self.adams:
             adam.step()
         self.generator_adam.zero_grad()
-        selected = self.discriminators[errors.index(max(errors))]  # compares on the host
-        judged = selected(fake_images).sigmoid()
-        generator_loss = self.loss(judged, ones)
+        selected = self.discriminators[losses.index(max(losses))]  # compares on the host
+        probabilities = selected(fake_images).sigmoid()
+        generator_loss = self.loss(probabilities, ones)
         generator_loss.backward()
         self.generator_adam.step()
-        self.read = [
-            [error.item() for error in (*errors, generator_loss)],
-            [output.mean().item() for output in (*reals, *fakes, judged)],
+        self.logged = [
+            [loss.item() for loss in (*losses, generator_loss)],
+            [output.mean().item() for output in (*reals, *fakes, probabilities)],
         ]
 
 
@@ -93,12 +93,12 @@ class _DecodedImages(Dataset[Tensor]):
 
 
 def published_batches(pixels: npt.NDArray[np.uint8], config: TrainConfig, device: torch.device) -> Iterator[Tensor]:
-    """Batches without end, as its loader gives them: (batch_size, nc, image_size, image_size) in [-1, 1].
+    """Endless batches, as its loader yields them: (batch_size, nc, image_size, image_size) in [-1, 1].
 
     Args:
         pixels: (M, C, S, S) uint8, held in memory as the program's data sets are.
         config: sizes.
-        device: where the program copies them, without asking to go on meanwhile.
+        device: to which the program copies them, and waits for each copy.
     """
     images = _DecodedImages(pixels, config.image_size, config.nc)
     loader = DataLoader(images, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)

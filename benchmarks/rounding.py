@@ -1,10 +1,10 @@
-"""Whether rounding changes how training goes: FID by step in bf16 with our convolutions, PyTorch's, and in float32.
+"""Measures whether rounding changes training: FID by step in bf16 with our convolutions or PyTorch's, and in float32.
 
     python benchmarks/rounding.py [--seeds 3] [--steps 800] [--dataset mnist] [--data-dir DIR] --out FOLDER
 
-Trains each seed in each of the three ways, at 16 x 16 pixels and width 64, where our convolutions take over the two
-inner layers. Rounding makes runs of one seed drift apart as other seeds do; so what counts is whether the ratios of
-their FIDs lie around 1, and the spread over seeds beside. Runs found in the folder are not trained again.
+Trains each seed in each of the three ways, at 16 x 16 pixels and width 64, where our convolutions compute the two
+inner layers. Rounding makes runs of one seed drift apart as much as other seeds do; what counts is whether the ratios
+of their FIDs are around 1, given the spread over seeds. Runs that the folder holds already are not trained again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WAYS: dict[str, tuple[str, Callable[[], AbstractContextManager[Any]]]] = {
 
 
 def run_of(options: argparse.Namespace, way: str, seed: int) -> Path:
-    """Trains a run, or finds it."""
+    """Trains a run, or returns the one that exists."""
     precision, inside = WAYS[way]
     settings: dict[str, Any] = {
         "dataset": options.dataset,
@@ -62,10 +62,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     paths = {way: [run_of(options, way, seed) for seed in range(options.seeds)] for way in WAYS}
-    runs = {way: read_runs(found) for way, found in paths.items()}
-    (metrics,) = metrics_by_dataset([run for found in runs.values() for run in found]).values()
+    runs = {way: read_runs(folders) for way, folders in paths.items()}
+    (metrics,) = metrics_by_dataset([run for runs_of_way in runs.values() for run in runs_of_way]).values()
     fid = metrics.fid
-    values = {way: [[line[fid] for line in run.evaluations] for run in found] for way, found in runs.items()}
+    values = {way: [[line[fid] for line in run.evaluations] for run in runs[way]] for way in WAYS}
     steps = [line["step"] for line in runs[next(iter(WAYS))][0].evaluations]
     print(f"\n{fid}, {options.seeds} seeds\n\n| step | {' | '.join(WAYS)} |\n|---{'|---' * len(WAYS)}|")
     for i, step in enumerate(steps):

@@ -1,11 +1,11 @@
-"""Hits runs of two processes again and again, and compares how they end with a run that was never hit.
+"""Disturbs runs of two processes at random, and compares their results with those of an undisturbed run.
 
     python benchmarks/soak.py [--times 20] [--kinds kill,saving] [--seed 0]
 
-kill: SIGKILL to a random rank at a random moment, with --max-restarts. saving: the same to rank 0 while it writes a
-checkpoint. term-launcher, term-worker: SIGTERM, then the same command once more. stop: SIGSTOP to a random rank,
-which must end the job within its --timeout, then the same command once more. Every run must end with the bits of the
-undisturbed one: weights, optimisers, metrics, samples. The exit code is 1 if any does not.
+kill: SIGKILL to a random rank at a random moment, with --max-restarts. saving: SIGKILL to rank 0 while it writes a
+checkpoint. term-launcher, term-worker: SIGTERM, then the same command again. stop: SIGSTOP to a random rank, which
+must end the job within its --timeout, then the same command again. Every run must end with the same bits as the
+undisturbed one: weights, optimizers, metrics, samples. The exit code is 1 if one does not.
 """
 
 import argparse
@@ -34,7 +34,7 @@ STOPPED = re.compile(r"stopped by SIGTERM at step (\d+); saved")
 
 
 def command(folder: Path, run: Path, *flags: str) -> list[str]:
-    """A run of two processes that takes some seconds."""
+    """The command of a run of two processes that takes some seconds."""
     words = [
         f"--dataset={folder / 'images'}",
         f"--data-dir={folder}",
@@ -56,32 +56,32 @@ def command(folder: Path, run: Path, *flags: str) -> list[str]:
 
 
 def start(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
-    """The launcher, with both outputs into ``log``."""
+    """Starts the launcher, with both outputs into ``log``."""
     with log.open("ab") as file:
         return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
 
 
 def workers(launcher: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
-    """The launcher's processes that train, by rank."""
-    found = {}
+    """The launcher's training processes by rank."""
+    processes = {}
     for process in psutil.Process(launcher.pid).children():
         try:
-            found[int(process.environ()["RANK"])] = process
+            processes[int(process.environ()["RANK"])] = process
         except (psutil.Error, KeyError):
             continue
-    return found
+    return processes
 
 
 def step_of(run: Path) -> int:
-    """The last step in metrics.jsonl; a line that is being written does not count."""
+    """The last step in metrics.jsonl; an incomplete line does not count."""
     text = (run / "metrics.jsonl").read_text() if (run / "metrics.jsonl").exists() else ""
     lines = text[: text.rfind("\n") + 1].splitlines()
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
-def wait_for(what: Callable[[], object], launcher: "subprocess.Popen[bytes]") -> bool:
-    """Until ``what`` is true; False if the run has ended before."""
-    while not what():
+def wait_for(condition: Callable[[], object], launcher: "subprocess.Popen[bytes]") -> bool:
+    """Waits until the condition is true; returns False if the run ends before."""
+    while not condition():
         if launcher.poll() is not None:
             return False
         time.sleep(0.0005)
@@ -89,12 +89,12 @@ def wait_for(what: Callable[[], object], launcher: "subprocess.Popen[bytes]") ->
 
 
 def hit(kind: str, launcher: "subprocess.Popen[bytes]", run: Path, draw: random.Random) -> tuple[str, int] | None:
-    """Does it; returns whom it hit and about when, None if the run was over first."""
-    wanted = draw.randrange(1, STEPS - 40) if kind != "kill" or draw.random() < 0.8 else 0
-    seen = wait_for(lambda: (run / "config.ini").exists() and step_of(run) >= wanted, launcher)
-    if seen and kind == "saving":
-        seen = wait_for(lambda: any((run / "checkpoints").glob("*.tmp")), launcher)
-    if not seen:
+    """Sends the signal; returns its target and the approximate step, or None if the run ended first."""
+    step = draw.randrange(1, STEPS - 40) if kind != "kill" or draw.random() < 0.8 else 0
+    reached = wait_for(lambda: (run / "config.ini").exists() and step_of(run) >= step, launcher)
+    if reached and kind == "saving":
+        reached = wait_for(lambda: any((run / "checkpoints").glob("*.tmp")), launcher)
+    if not reached:
         return None
     rank = 0 if kind == "saving" else draw.randrange(2)
     time.sleep(0 if kind == "saving" else draw.random() * 0.1)
@@ -102,15 +102,15 @@ def hit(kind: str, launcher: "subprocess.Popen[bytes]", run: Path, draw: random.
     if kind == "term-launcher":
         launcher.send_signal(number)
         return "launcher", step_of(run)
-    whom = workers(launcher).get(rank)
-    if whom is None:
+    worker = workers(launcher).get(rank)
+    if worker is None:
         return None
-    whom.send_signal(number)
+    worker.send_signal(number)
     return f"rank {rank}", step_of(run)
 
 
 def state_of(run: Path) -> dict[str, Any]:
-    """All that must be the same, bit for bit."""
+    """Everything that must be the same, bit for bit."""
     last = load_checkpoint(checkpoints(run / "checkpoints")[-1])
     last["tracker"] = {key: value for key, value in last["tracker"].items() if key not in ("lap", "training_seconds")}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -119,42 +119,42 @@ def state_of(run: Path) -> dict[str, Any]:
     return {"checkpoint": last, "metrics": metrics, "samples": samples}
 
 
-def difference(a: Any, b: Any, where: str = "") -> str:
-    """The first place at which two states differ; "" if they do not."""
+def difference(a: Any, b: Any, path: str = "") -> str:
+    """The path of the first difference between two states; "" if they are equal."""
     if isinstance(a, torch.Tensor):
-        return "" if torch.equal(a, b) else where
+        return "" if torch.equal(a, b) else path
     if isinstance(a, dict):
-        keys = "" if a.keys() == b.keys() else f"{where}: {sorted(map(str, a.keys() ^ b.keys()))[:3]}"
-        return keys or next(filter(None, (difference(a[key], b[key], f"{where}/{key}") for key in a)), "")
+        keys = "" if a.keys() == b.keys() else f"{path}: {sorted(map(str, a.keys() ^ b.keys()))[:3]}"
+        return keys or next(filter(None, (difference(a[key], b[key], f"{path}/{key}") for key in a)), "")
     if isinstance(a, list):
-        length = "" if len(a) == len(b) else f"{where}: {len(a)} and {len(b)} entries"
+        length = "" if len(a) == len(b) else f"{path}: {len(a)} and {len(b)} entries"
         pairs = enumerate(zip(a, b, strict=False))
-        return length or next(filter(None, (difference(x, y, f"{where}/{i}") for i, (x, y) in pairs)), "")
-    return "" if a == b else where
+        return length or next(filter(None, (difference(x, y, f"{path}/{i}") for i, (x, y) in pairs)), "")
+    return "" if a == b else path
 
 
 def survive(kind: str, folder: Path, number: int, reference: dict[str, Any], draw: random.Random) -> str:
-    """One run that is hit; returns what it tells, which ends in "same" where it ended as it must."""
+    """Disturbs one run; returns a description, which ends in "same" if the run ended as it must."""
     run, log = folder / f"run-{number}", folder / f"log-{number}"
     restarts = ["--max-restarts=3"] if kind in ("kill", "saving") else []
     launcher = start(command(folder, run, *restarts), log)
-    told = hit(kind, launcher, run, draw)
+    target = hit(kind, launcher, run, draw)
     code = launcher.wait(120)
     text = log.read_text()
     expected = {"kill": 0, "saving": 0, "stop": 1}.get(kind, 143)
-    what = f"{told[0]} at about step {told[1]}" if told else "over before it was hit"
-    if told is None and code:
-        return f"failed before it was hit: {text.splitlines()[-1]}"
-    if told and code != expected:
+    what = f"{target[0]} at about step {target[1]}" if target else "ended before the signal"
+    if target is None and code:
+        return f"failed before the signal: {text.splitlines()[-1]}"
+    if target and code != expected:
         return f"{what}; exit code {code}, not {expected}: {text.splitlines()[-1]}"
-    if told and kind in ("kill", "saving") and "restart 1 of 3" not in text:
+    if target and kind in ("kill", "saving") and "restart 1 of 3" not in text:
         return f"{what}; no restart in {log}"
-    if told and kind.startswith("term") and not STOPPED.search(text):
-        return f"{what}; says nothing of it in {log}"
-    if told and kind == "stop" and not re.search(r"rank \d \(pid \d+ on .*\) has gone silent", text):
-        return f"{what}; does not name it in {log}"
-    if told and expected and start(command(folder, run), log).wait(120) != 0:
-        return f"{what}; did not go on: {log.read_text().splitlines()[-1]}"
+    if target and kind.startswith("term") and not STOPPED.search(text):
+        return f"{what}; no message about it in {log}"
+    if target and kind == "stop" and not re.search(r"rank \d \(pid \d+ on .*\) has gone silent", text):
+        return f"{what}; no message that names it in {log}"
+    if target and expected and start(command(folder, run), log).wait(120) != 0:
+        return f"{what}; did not resume: {log.read_text().splitlines()[-1]}"
     differs = difference(reference, state_of(run))
     return f"{what}; differs at {differs}" if differs else f"{what}; same"
 
@@ -178,9 +178,9 @@ def main() -> None:
     draw, kinds, failed = random.Random(options.seed), options.kinds.split(","), 0
     for number in range(options.times):
         kind, begin = kinds[number % len(kinds)], time.monotonic()
-        told = survive(kind, folder, number, reference, draw)
-        failed += not told.endswith("same")
-        print(f"{number + 1:3}  {kind:<13} {told}  ({time.monotonic() - begin:.0f} s)", flush=True)
+        outcome = survive(kind, folder, number, reference, draw)
+        failed += not outcome.endswith("same")
+        print(f"{number + 1:3}  {kind:<13} {outcome}  ({time.monotonic() - begin:.0f} s)", flush=True)
     print(f"{options.times - failed} of {options.times} ended with the same bits")
     sys.exit(failed > 0)
 

@@ -1,18 +1,17 @@
-"""Measures a training step beside the published program's, technique by technique; and the start-up.
+"""Compares the training step with the published program's, technique by technique, and measures the start-up.
 
     python benchmarks/step.py [--batch-sizes 128] [--rounds 5] [--steps 3] [--precisions bf16,float32] [--json FILE]
 
-Every row is measured in every round, one after the other, so that a slow moment of the machine falls on all of them;
-figures are medians over the rounds with the smallest and the largest. Ratios are taken within a round. The published
-step and program are those of benchmarks/published.py, in float32 as they were, in a process of their own, since ours
-changes how memory is kept for a whole process. A technique's row says how far it is from plain PyTorch in float64.
+Every round measures each row once, so that a slow moment of the machine affects all of them; results are medians over
+the rounds with the smallest and the largest. Ratios are taken within a round. The published step and program are
+those of benchmarks/published.py, in float32 as they were, in a separate process, because our setting for keeping
+memory holds for a whole process. A technique's row gives its difference from plain PyTorch in float64.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,9 +25,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from floors import COPIED, MATRIX, bytes_a_step, copy, flops_an_image, product
+from floors import COPIED, MATRIX, bytes_per_step, copy, flops_per_image, product
 from PIL import Image
 from published import PublishedStep, published_batches
+from spread import spread
 from torch import Tensor
 from variants import Inside, build_variant, difference, variants_for
 
@@ -39,13 +39,13 @@ from d3gan.memory import keep_memory, peak_memory
 from d3gan.randomness import draw_latents
 
 IMAGES = 60_000  # as many as MNIST has
-# Steps of the published program at once: on a GPU more than it has loaded beforehand; a CPU is busy with the step.
+# Steps of the published program per measurement: on a GPU more than its loader has prefetched.
 PROGRAM_STEPS = {"cuda": 24, "cpu": 4}
 MODELS: tuple[Literal["d3gan", "dcgan"], ...] = ("d3gan", "dcgan")
 
 
 class Label(NamedTuple):
-    """What a row of the table is."""
+    """Identifies a row of the table."""
 
     model: str
     batch_size: int
@@ -54,17 +54,17 @@ class Label(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is timed: each call of ``run`` does step ``i``."""
+    """One row's work: each call of ``run`` does step ``i``."""
 
     label: Label
     run: Callable[[int], object]
     inside: Inside = nullcontext
     times_itself: bool = False
-    """``run`` returns seconds: what starts and ends beside the steps does not count."""
+    """``run`` returns seconds itself, because starting and ending do not count."""
 
 
 def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
-    """Our step and data, in each precision and batch size, as they are and with a technique less or more."""
+    """Our step and data in each precision and batch size, as they are and with one technique less or more."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
     precisions = precisions_of(options, device)
     rows = [Row(Label("", 0, "matrix product", p), product(p, device)) for p in precisions]
@@ -72,17 +72,17 @@ def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
     for model, size, precision in cells(options, precisions):
         config = TrainConfig(model=model, batch_size=size)
         batches = Batches(pixels, size, config.nc, 0, device, network_dtype(precision))
-        images, noise = batches.at(0), latents(config, 0, device, precision)
+        images, latents = batches.at(0), latents_of(config, 0, device, precision)
         for variant in chosen(options, device, precision, config):
             step = build_variant(variant, config, device, precision)
             label = Label(model, size, variant.name, precision)
-            rows.append(Row(label, repeated(step, images, noise), variant.inside))
+            rows.append(Row(label, repeated(step, images, latents), variant.inside))
         rows.append(Row(Label(model, size, "data", precision), data_of(batches, config, device, precision)))
     return rows
 
 
 def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
-    """The published step, program and loader; and our step where the C library gives memory back."""
+    """The published step, program and loader; and our step where the C library returns memory to the system."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
     rows = []
     for model, size, _ in cells(options, ["float32"]):
@@ -94,20 +94,21 @@ def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
         rows.append(Row(Label(model, size, "published program", "float32"), program, times_itself=True))
         if model == MODELS[0]:
             rows.append(Row(Label(model, size, "published loader", "float32"), loader, times_itself=True))
-    if device.type == "cpu" and options.ours_alone:  # beside techniques the heaps would differ in more than this
+    # Not with the techniques: their allocations would change this process's heap too.
+    if device.type == "cpu" and options.ours_alone:
         for model, size, precision in cells(options, precisions_of(options, device)):
             config = TrainConfig(model=model, batch_size=size)
             images = Batches(pixels, size, config.nc, 0, device, network_dtype(precision)).at(0)
-            noise = latents(config, 0, device, precision)
+            latents = latents_of(config, 0, device, precision)
             ours = build_variant(variants_for(device, precision, 1)[0], config, device, precision)
             label = Label(model, size, "memory given back", precision)
-            rows.append(Row(label, repeated(ours, images, noise)))
+            rows.append(Row(label, repeated(ours, images, latents)))
     return rows
 
 
-def repeated(work: Callable[..., object], *given: Tensor) -> Callable[[int], object]:
+def repeated(work: Callable[..., object], *arguments: Tensor) -> Callable[[int], object]:
     """The same work at every step."""
-    return lambda _: work(*given)
+    return lambda _: work(*arguments)
 
 
 def cells(options: argparse.Namespace, precisions: list[Any]) -> list[tuple[Any, int, Any]]:
@@ -117,30 +118,30 @@ def cells(options: argparse.Namespace, precisions: list[Any]) -> list[tuple[Any,
 
 
 def precisions_of(options: argparse.Namespace, device: torch.device) -> list[Precision]:
-    """As asked for."""
+    """The precisions asked for."""
     return [resolve_precision(name, device) for name in options.precisions.split(",")]
 
 
 def chosen(options: argparse.Namespace, device: torch.device, precision: Precision, config: TrainConfig) -> list[Any]:
     """The variants to measure."""
-    found = variants_for(device, precision, config.recipe.discriminators)
-    return found[:1] if options.ours_alone else found
+    variants = variants_for(device, precision, config.recipe.discriminators)
+    return variants[:1] if options.ours_alone else variants
 
 
-def latents(config: TrainConfig, step: int, device: torch.device, precision: Precision) -> Tensor:
+def latents_of(config: TrainConfig, step: int, device: torch.device, precision: Precision) -> Tensor:
     """A step's latents, as training draws them."""
-    noise = draw_latents(config.batch_size, config.nz, 0, "latents", step, device=device)
-    return noise.to(network_dtype(precision))
+    latents = draw_latents(config.batch_size, config.nz, 0, "latents", step, device=device)
+    return latents.to(network_dtype(precision))
 
 
 def data_of(
     batches: Batches, config: TrainConfig, device: torch.device, precision: Precision
 ) -> Callable[[int], object]:
-    """What a step waits for before it can begin."""
+    """The data that a step needs before it can begin."""
 
     def data(i: int) -> None:
         batches.at(i)
-        latents(config, i, device, precision)
+        latents_of(config, i, device, precision)
 
     return data
 
@@ -148,43 +149,43 @@ def data_of(
 def published_program(
     published: PublishedStep, config: TrainConfig, pixels: Any, device: torch.device
 ) -> tuple[Callable[[int], float], Callable[[int], float]]:
-    """Loader with step, and loader alone; each returns seconds of a step."""
+    """Loader with step, and loader alone; each returns seconds per step."""
     steps = PROGRAM_STEPS.get(device.type, PROGRAM_STEPS["cuda"])
 
     def timed(work: Callable[[Tensor], object]) -> float:
         batches = published_batches(pixels, config, device)
-        next(batches)  # its workers have started
-        synchronise(device)
+        next(batches)  # starts its workers
+        synchronize(device)
         begin = time.perf_counter()
         for _ in range(steps):
             work(next(batches))
-        synchronise(device)
+        synchronize(device)
         return (time.perf_counter() - begin) / steps
 
     return lambda _: timed(published.step), lambda _: timed(lambda images: images)
 
 
-def synchronise(device: torch.device) -> None:
-    """Waits for an accelerator; a CPU has nothing queued."""
+def synchronize(device: torch.device) -> None:
+    """Waits until an accelerator has finished its queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def seconds_of(row: Row, steps: int, start: int, device: torch.device) -> float:
-    """Seconds of one step of a row, once the device has done all of them."""
+    """Mean seconds per step of a row; waits for the device."""
     if row.times_itself:
         return float(row.run(start))  # type: ignore[arg-type]
     with row.inside():
-        synchronise(device)
+        synchronize(device)
         begin = time.perf_counter()
         for i in range(steps):
             row.run(start + i)
-        synchronise(device)
+        synchronize(device)
     return (time.perf_counter() - begin) / steps
 
 
 def once(row: Row, device: torch.device) -> dict[str, int | None]:
-    """A row's warm-up: the most memory it takes on a GPU, and how often the host waits for one."""
+    """Warms a row up; on a GPU, measures its peak memory and counts how often the host waits for the device."""
     if device.type != "cuda":
         seconds_of(row, 1, 0, device)
         return {"peak_device_memory": None, "host_waits": None}
@@ -200,20 +201,20 @@ def once(row: Row, device: torch.device) -> dict[str, int | None]:
 
 
 def serve(pipe: Connection, options: argparse.Namespace, ours: bool) -> None:
-    """A process that times rows when it is told to: (row, steps, first step) -> seconds; None ends it."""
+    """Runs in a separate process: receives (row, steps, first step), sends seconds; ends when it receives None."""
     device = resolve_device(options.device)
     if ours and device.type == "cpu":
         keep_memory()
     rows = (our_rows if ours else other_rows)(options, device)
     pipe.send([(row.label, once(row, device)) for row in rows])
-    while (told := pipe.recv()) is not None:
-        number, steps, start = told
+    while (request := pipe.recv()) is not None:
+        number, steps, start = request
         pipe.send(seconds_of(rows[number], steps, start, device))
     pipe.send(peak_memory())
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of each row in each round, and what a step has to compute."""
+    """Seconds of each row in each round, and the FLOPs and bytes of a step."""
     device = resolve_device(options.device)
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
@@ -223,28 +224,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         context.Process(target=serve, args=(theirs, options, ours)).start()
         theirs.close()  # so that a process that dies ends this one too
         for number, (label, seen) in enumerate(pipe.recv()):
-            records.append({**label._asdict(), **seen, "seconds": [], "place": (len(pipes), number)})
+            records.append({**label._asdict(), **seen, "seconds": [], "address": (len(pipes), number)})
         pipes.append(pipe)
-    for turn in range(options.rounds):
+    for round_ in range(options.rounds):
         for record in records:
-            process, number = record["place"]
-            pipes[process].send((number, options.steps, 1 + turn * options.steps))
+            process, number = record["address"]
+            pipes[process].send((number, options.steps, 1 + round_ * options.steps))
             record["seconds"].append(pipes[process].recv())
     memory = []
     for pipe in pipes:
         pipe.send(None)
         memory.append(pipe.recv())
     for record in records:
-        del record["place"]
-    flops = {model: flops_an_image(TrainConfig(model=model, batch_size=8), device) for model in MODELS}
+        del record["address"]
+    flops = {model: flops_per_image(TrainConfig(model=model, batch_size=8), device) for model in MODELS}
     traffic = [
         {"model": model, "batch_size": size, "precision": precision,
-         "bytes": bytes_a_step(TrainConfig(model=model, batch_size=size), device, precision)}
+         "bytes": bytes_per_step(TrainConfig(model=model, batch_size=size), device, precision)}
         for model, size, precision in cells(options, precisions_of(options, device))
     ]  # fmt: skip
     return {
         "records": records,
-        "flops_an_image": flops,
+        "flops_per_image": flops,
         "traffic": traffic,
         "copied": COPIED,
         "device_name": device_name(device),
@@ -253,14 +254,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def differences(options: argparse.Namespace) -> dict[str, float]:
-    """How far each technique is from plain PyTorch, with D3GAN in float64."""
+    """The difference of each technique from plain PyTorch, with D3GAN in float64."""
     device, config = resolve_device(options.device), TrainConfig(model="d3gan")
     variants = chosen(options, device, "float32", config)
     return {variant.name: difference(variant, config, device) for variant in variants}
 
 
 def seconds_to_help(rounds: int) -> list[float]:
-    """Wall time of ``d3gan --help`` from nothing, in each round."""
+    """Wall time of ``d3gan --help`` in a new process, in each round."""
     return [_seconds_to_run(["--help"]) for _ in range(rounds)]
 
 
@@ -284,8 +285,8 @@ def _seconds_to_run(words: list[str]) -> float:
 
 
 def main() -> None:
-    """Measures, prints the table, writes the figures where asked."""
-    from step_table import asides, table
+    """Measures, prints the table, and writes the results to a file on request."""
+    from step_table import notes, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-sizes", default="128", help="separated by commas")
@@ -296,20 +297,20 @@ def main() -> None:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--ours-alone", action="store_true", help="not the techniques, but what keeping memory is worth"
+        "--ours-alone", action="store_true", help="measure the effect of keeping memory instead of the techniques"
     )
-    parser.add_argument("--json", type=Path, help="write every measured time here")
+    parser.add_argument("--json", type=Path, help="file for every measured time")
     options = parser.parse_args()
-    found = measure(options) | {"differences": differences(options), "matrix": MATRIX}
-    found["startup"] = {"--help": seconds_to_help(options.rounds)}
-    found["startup"]["first step"] = seconds_to_first_step(min(3, options.rounds), options.device)
+    results = measure(options) | {"differences": differences(options), "matrix": MATRIX}
+    results["startup"] = {"--help": seconds_to_help(options.rounds)}
+    results["startup"]["first step"] = seconds_to_first_step(min(3, options.rounds), options.device)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {found['device_name']}")
+        options.json.write_text(json.dumps(results, indent=1))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {results['device_name']}")
     print(f"{options.rounds} rounds of {options.steps} steps; median (smallest to largest)\n")
-    print("\n".join([table(found), "", *asides(found)]))
-    for name, taken in found["startup"].items():
-        print(f"- d3gan, seconds to {name}: {statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})")
+    print("\n".join([table(results), "", *notes(results)]))
+    for name, seconds in results["startup"].items():
+        print(f"- d3gan, seconds to {name}: {spread(seconds, '.2f')}")
 
 
 if __name__ == "__main__":

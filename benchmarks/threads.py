@@ -1,19 +1,20 @@
-"""Measures the demo's step with one thread and with two, on a quiet machine and beside a busy program.
+"""Measures the demo's step with one thread and with two, on a quiet machine and next to a busy program.
 
     python benchmarks/threads.py [--rounds 5] [--seconds 3]
 
-Each figure comes from a process of its own, since PyTorch takes the number of threads when it starts. Rows are
-measured in turn within each round; figures are medians over the rounds with the smallest and the largest.
+Each measurement has its own process, because PyTorch sets the number of threads when it starts. Every round measures
+each row once; results are medians over the rounds with the smallest and the largest.
 """
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from spread import spread
 
 PRESET = "mnist-study"
 
@@ -41,9 +42,9 @@ def images_per_second(seconds: float) -> float:
 
 
 @contextmanager
-def busy_core(wanted: bool) -> Iterator[None]:
-    """A process that computes as long as the block runs, where it is wanted."""
-    if not wanted:
+def busy_core(busy: bool) -> Iterator[None]:
+    """A block during which another process computes, if ``busy``."""
+    if not busy:
         yield
         return
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
@@ -57,8 +58,8 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each figure")
-    parser.add_argument("--once", action="store_true", help="print one figure of this process, and nothing else")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    parser.add_argument("--once", action="store_true", help="measure in this process and print only the result")
     options = parser.parse_args()
     if options.once:
         print(images_per_second(options.seconds))
@@ -74,8 +75,7 @@ def main() -> None:
             speeds[threads, busy].append(float(done.stdout))
     print("| threads | one core busy with another program | images/s |\n|---|---|---|")
     for (threads, busy), values in speeds.items():
-        middle = f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-        print(f"| {threads} | {'yes' if busy else 'no'} | {middle} |")
+        print(f"| {threads} | {'yes' if busy else 'no'} | {spread(values, ',.0f')} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The training step with one technique more or less than ours: what benchmarks/step.py measures beside it.
+"""The training step with one technique more or less than ours, for benchmarks/step.py.
 
-Each is our step to rounding: ``difference`` measures it in float64.
+Each variant computes our step, up to rounding; ``difference`` measures that in float64.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,69 +20,69 @@ from d3gan.training.acceleration import Step, accelerate
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN
 
-Judge = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
+DiscriminatorsForward = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
 Inside = Callable[[], AbstractContextManager[Any]]
 
 
 class Variant(NamedTuple):
-    """A way to do the step."""
+    """A way to compute the step."""
 
     name: str
     step_of: Callable[[GAN], Step]
     inside: Inside = nullcontext
-    """What the step is done inside of."""
+    """The context in which the step runs."""
 
 
 def plain(gan: GAN) -> Step:
-    """The step as it is written."""
+    """The step as written, neither compiled nor captured in a CUDA graph."""
     return accelerate(gan, 1, compile=False, cuda_graph=False)
 
 
 def variants_for(device: torch.device, precision: Precision, discriminators: int) -> list[Variant]:
-    """Ours, and what can be tried on a device."""
-    found = [Variant("ours", plain)]
+    """Our step, and the variants that a device can run."""
+    variants = [Variant("ours", plain)]
     if device.type == "cpu" and precision != "float64":
-        found += [Variant("PyTorch's convolutions", plain, plain_convolutions)]
-    found += [
+        variants += [Variant("PyTorch's convolutions", plain, plain_convolutions)]
+    variants += [
         Variant("not channels last", _not_channels_last),
         Variant("Adam fused", _fused_adam),
-        Variant("real and fake in one pass", plain, _judging(_in_one_pass)),
+        Variant("real and fake in one pass", plain, _with_forward(_in_one_pass)),
         Variant("torch.compile", lambda gan: accelerate(gan, 1, compile=True, cuda_graph=False)),
     ]
     if discriminators > 1:
-        found += [
-            Variant("discriminators by vmap", plain, _judging(_by_vmap)),
-            Variant("discriminators as grouped convolutions", plain, _judging(_grouped)),
+        variants += [
+            Variant("discriminators by vmap", plain, _with_forward(_by_vmap)),
+            Variant("discriminators as grouped convolutions", plain, _with_forward(_grouped)),
         ]
     if device.type == "cuda":
-        found += [Variant("CUDA graph", lambda gan: accelerate(gan, 1, compile=False, cuda_graph=True))]
+        variants += [Variant("CUDA graph", lambda gan: accelerate(gan, 1, compile=False, cuda_graph=True))]
         if discriminators > 1:
-            found += [Variant("discriminators on two streams", plain, _judging(_on_streams))]
-    return found
+            variants += [Variant("discriminators on two streams", plain, _with_forward(_on_streams))]
+    return variants
 
 
 def difference(variant: Variant, config: TrainConfig, device: torch.device, steps: int = 3) -> float:
-    """Largest difference of a weight from plain PyTorch's, in float64 after some steps with small networks."""
+    """Largest difference of a weight from plain PyTorch's, in float64, after some steps of small networks."""
     small = {"image_size": 32, "ngf": 8, "ndf": 8, "nz": 8, "batch_size": 8}
     config = TrainConfig(**(vars(config) | small))
-    found = []
+    weights = []
     for each, fewest in ((Variant("", plain), {}), (variant, {torch.float64: matmul_convolution.Fewest(1)})):
         gan = build_gan(config, device, "float64")
-        source = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         step = each.step_of(gan)
         with _products(fewest), each.inside():
             for _ in range(steps):
                 shape = (8, config.nc, 32, 32)
-                images = torch.rand(shape, generator=source, dtype=torch.float64) * 2 - 1
-                latents = torch.randn(8, config.nz, generator=source, dtype=torch.float64)
+                images = torch.rand(shape, generator=rng, dtype=torch.float64) * 2 - 1
+                latents = torch.randn(8, config.nz, generator=rng, dtype=torch.float64)
                 step(images.to(device), latents.to(device))
         networks = (gan.generator, gan.discriminators)
-        found.append(torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]))
-    return float((found[0] - found[1]).abs().max())
+        weights.append(torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]))
+    return float((weights[0] - weights[1]).abs().max())
 
 
 def build_variant(variant: Variant, config: TrainConfig, device: torch.device, precision: Precision) -> Step:
-    """The variant's step on networks of its own."""
+    """The variant's step on new networks."""
     step = variant.step_of(build_gan(config, device, precision))
     dtype = network_dtype(precision)
     return lambda images, latents: step(images.to(dtype), latents.to(dtype))
@@ -103,7 +103,7 @@ def _fused_adam(gan: GAN) -> Step:
 
 @contextmanager
 def _products(fewest: dict[torch.dtype, matmul_convolution.Fewest]) -> Iterator[None]:
-    """A block in which layers of so many channels take matrix products; none where there is no type."""
+    """A block in which layers of at least so many channels use matrix products; types that are missing do not."""
     ours = dict(matmul_convolution.FEWEST)
     matmul_convolution.FEWEST.clear()
     matmul_convolution.FEWEST.update(fewest)
@@ -115,17 +115,17 @@ def _products(fewest: dict[torch.dtype, matmul_convolution.Fewest]) -> Iterator[
 
 
 def plain_convolutions() -> AbstractContextManager[None]:
-    """A block in which convolutions are PyTorch's."""
+    """A block in which all convolutions are PyTorch's."""
     return _products({})
 
 
-def _judging(judge: Judge) -> Inside:
-    """A block in which the discriminators judge real and fake images otherwise."""
+def _with_forward(forward: DiscriminatorsForward) -> Inside:
+    """A block in which the discriminators have another forward pass."""
 
     @contextmanager
     def inside() -> Iterator[None]:
         ours = Discriminators.forward
-        Discriminators.forward = judge  # type: ignore[method-assign, assignment]
+        Discriminators.forward = forward  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -135,16 +135,16 @@ def _judging(judge: Judge) -> Inside:
 
 
 def _in_one_pass(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and fake images together, BatchNorm's statistics by half."""
+    """Real and fake images in one batch, with BatchNorm statistics for each half."""
 
-    def judged(discriminator: Discriminator, images: Tensor) -> Tensor:
+    def logits_of(discriminator: Discriminator, images: Tensor) -> Tensor:
         for layer in discriminator.layers:
             halves = images[:half], images[half:]
             images = torch.cat([layer(h) for h in halves]) if isinstance(layer, nn.BatchNorm2d) else layer(images)
         return images.flatten()
 
     half, images = len(real_images), torch.cat([real_images, fake_images])
-    logits = torch.stack([judged(d, images) for d in self.members])  # type: ignore[arg-type]
+    logits = torch.stack([logits_of(d, images) for d in self.members])  # type: ignore[arg-type]
     return logits[:, :half], logits[:, half:]
 
 
@@ -153,26 +153,26 @@ def _by_vmap(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> 
     names = [name for name, _ in self.members[0].named_parameters()]
     stacked = {name: torch.stack([d.get_parameter(name) for d in self.members]) for name in names}
 
-    def judged(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+    def logits_of(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
         result: Tensor = functional_call(self.members[0], parameters, (images,))
         return result
 
     kind = real_images.device.type
-    if torch.is_autocast_enabled(kind):  # which does not reach inside of vmap
+    if torch.is_autocast_enabled(kind):  # which has no effect inside vmap
         dtype = torch.get_autocast_dtype(kind)
         stacked = {name: p.to(dtype) for name, p in stacked.items()}
         real_images, fake_images = real_images.to(dtype), fake_images.to(dtype)
-    with plain_convolutions():  # vmap knows no rule for ours
-        together = torch.vmap(judged, in_dims=(0, None))
-        return together(stacked, real_images), together(stacked, fake_images)
+    with plain_convolutions():  # vmap has no rule for ours
+        batched = torch.vmap(logits_of, in_dims=(0, None))
+        return batched(stacked, real_images), batched(stacked, fake_images)
 
 
 def _grouped(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-    """All discriminators as one network of K times the channels, its convolutions in K groups."""
+    """All discriminators as one network with K times the channels and convolutions in K groups."""
     K = len(self)
     members: list[Discriminator] = list(self.members)  # type: ignore[arg-type]
 
-    def judged(images: Tensor) -> Tensor:
+    def logits_of(images: Tensor) -> Tensor:
         maps = images.repeat(1, K, 1, 1)
         for layers in zip(*(d.layers for d in members), strict=True):
             first = layers[0]
@@ -186,20 +186,20 @@ def _grouped(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> 
                 maps = first(maps)
         return maps.flatten(1).t()
 
-    return judged(real_images), judged(fake_images)
+    return logits_of(real_images), logits_of(fake_images)
 
 
 def _on_streams(self: Discriminators, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each discriminator on a CUDA stream of its own; PyTorch runs its backward pass there too."""
+    """Each discriminator on its own CUDA stream; PyTorch runs its backward pass there too."""
     current = torch.cuda.current_stream()
-    found = []
+    outputs = []
     for discriminator in self.members:
         stream = torch.cuda.Stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            found.append((discriminator(real_images), discriminator(fake_images), stream))
-    for *logits, stream in found:
+            outputs.append((discriminator(real_images), discriminator(fake_images), stream))
+    for *logits, stream in outputs:
         current.wait_stream(stream)
         for each in logits:
             each.record_stream(current)
-    return torch.stack([real for real, _, _ in found]), torch.stack([fake for _, fake, _ in found])
+    return torch.stack([real for real, _, _ in outputs]), torch.stack([fake for _, fake, _ in outputs])

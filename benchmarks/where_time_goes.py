@@ -1,11 +1,11 @@
-"""Draws where a training step's time goes: its operators in groups, ours beside PyTorch's convolutions.
+"""Draws where a training step's time goes, by group of operators, with our convolutions and with PyTorch's.
 
     python benchmarks/where_time_goes.py [--model d3gan] [--batch-size 128] [--precisions bf16,float32] [--steps 5]
 
-Every bar is measured in every round, one after the other, so that a slow moment of the machine falls on all of
-them: one step as it is, then one under PyTorch's profiler. Figures are means over the middle third of the
-profiled steps by time, so that the groups add up to the step. An operator counts with its own time, without that of
-operators it calls. On a GPU that is the time of its kernels, and "the rest" is mostly the device's waiting.
+Every round measures each bar once, so that a slow moment of the machine affects all of them: one step as it is, then
+one under PyTorch's profiler. Results are means over the middle third of the profiled steps by time, so that the
+groups add up to the step. An operator counts with its own time, without that of the operators it calls. On a GPU that
+is the time of its kernels, and "the rest" is mostly the device's waiting.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from attribution import LATENTS, Parts, named_ranges, parts_of
-from step import synchronise
+from step import synchronize
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 from variants import Inside, build_variant, variants_for
@@ -35,7 +35,7 @@ WARM_UP = 3  # steps of each bar before the measured ones
 
 
 class Bar(NamedTuple):
-    """A way to do the step."""
+    """A way to compute the step."""
 
     precision: str
     name: str
@@ -47,18 +47,18 @@ def bars_for(options: argparse.Namespace, device: torch.device) -> list[Bar]:
     """Our step and, on a CPU, the one with PyTorch's convolutions, in each precision."""
     config = TrainConfig(model=options.model, batch_size=options.batch_size)
     pixels = torch.rand(config.batch_size, config.nc, config.image_size, config.image_size, device=device)
-    found = []
+    bars = []
     for precision in (resolve_precision(name, device) for name in options.precisions.split(",")):
         for variant in variants_for(device, precision, config.recipe.discriminators):
             if variant.name in ("ours", "PyTorch's convolutions"):
                 step = build_variant(variant, config, device, precision)
                 images = (2 * pixels - 1).to(network_dtype(precision))
-                found.append(Bar(precision, variant.name, variant.inside, whole(step, images, config, device)))
-    return found
+                bars.append(Bar(precision, variant.name, variant.inside, with_latents(step, images, config, device)))
+    return bars
 
 
-def whole(step: Callable[..., object], images: Tensor, config: TrainConfig, device: torch.device) -> Any:
-    """A step with the drawing of its latents."""
+def with_latents(step: Callable[..., object], images: Tensor, config: TrainConfig, device: torch.device) -> Any:
+    """A step together with the drawing of its latents."""
 
     def run(i: int) -> None:
         with record_function(LATENTS):
@@ -71,10 +71,10 @@ def whole(step: Callable[..., object], images: Tensor, config: TrainConfig, devi
 def seconds_of(bar: Bar, i: int, device: torch.device) -> float:
     """Seconds of step ``i``."""
     with bar.inside():
-        synchronise(device)
+        synchronize(device)
         begin = time.perf_counter()
         bar.run(i)
-        synchronise(device)
+        synchronize(device)
         return time.perf_counter() - begin
 
 
@@ -118,32 +118,34 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
 
 
 def middle_third(steps: list[tuple[float, Parts]]) -> list[Parts]:
-    """The parts of the steps that are left without the shortest and the longest third."""
+    """The parts of all steps except the shortest and the longest third."""
     third = len(steps) // 3
     ordered = sorted(steps, key=lambda step: step[0])
     return [parts for _, parts in ordered[third : len(steps) - third]]
 
 
-def means(steps: list[Parts], place: int) -> dict[str, float]:
-    """Mean seconds over steps by phase (``place`` 0) or by group (1)."""
-    found: defaultdict[str, float] = defaultdict(float)
+def means(steps: list[Parts], index: int) -> dict[str, float]:
+    """Mean seconds over steps by phase (``index`` 0 of a part's key) or by group (1)."""
+    mean_seconds: defaultdict[str, float] = defaultdict(float)
     for key, seconds in (item for parts in steps for item in parts.items()):
-        found[key[place]] += seconds / len(steps)
-    return dict(found)
+        mean_seconds[key[index]] += seconds / len(steps)
+    return dict(mean_seconds)
 
 
 def main() -> None:
-    """Measures, prints the tables, draws the picture, writes the figures where asked."""
+    """Measures, prints the tables, draws the figure, and writes the results to a file on request."""
     from where_time_goes_figure import draw, tables
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("d3gan", "dcgan"), default="d3gan")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precisions", default="bf16,float32", help="bf16, float32, auto, separated by commas")
-    parser.add_argument("--steps", type=int, default=5, help="profiled steps of each bar")
+    parser.add_argument("--steps", type=int, default=5, help="profiled steps per bar")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures/where-time-goes.png"), help="the picture")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/figures/where-time-goes.png"), help="file of the figure"
+    )
+    parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
     try:
         device = resolve_device(options.device)
@@ -157,12 +159,12 @@ def main() -> None:
         parser.error(f"--steps {options.steps}: must be at least 1")
     if device.type == "cpu":
         keep_memory()
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler says on standard error when it starts and stops
-    found = measure(options, device)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # silences the profiler, which logs when it starts and stops
+    results = measure(options, device)
     if options.json:
-        write_text(options.json, json.dumps(found, indent=1))
-    print(tables(found))
-    draw(found, options.out)
+        write_text(options.json, json.dumps(results, indent=1))
+    print(tables(results))
+    draw(results, options.out)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The tables and the picture of benchmarks/where_time_goes.py, from what it measured."""
+"""The tables and the figure of benchmarks/where_time_goes.py, made from its results."""
 
 import statistics
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from step_table import spread
+from spread import spread
 
 from d3gan import plotting
 from d3gan.scaling import plot_frame
 
-COLOURS = {
+COLORS = {
     "convolutions forward": plotting.BLUE,
     "their input gradients": plotting.SKY,
     "their weight gradients": plotting.GREEN,
@@ -34,18 +34,18 @@ PHASES = [
     "generator Adam",
     "between",
 ]
-# What the picture has of them: the steps' halves, and the images that both judge.
-THIRDS = {"fake images": "fakes", "discriminators": "discriminators", "generator": "generator"}
-NARROWEST = 0.032  # of the longest bar: a part with numbers in it
-LETTER = 0.0095  # of the longest bar, in a part with its name in it
+# The phases that the figure shows, summed over forward, backward and Adam, with their labels.
+DRAWN_PHASES = {"fake images": "fakes", "discriminators": "discriminators", "generator": "generator"}
+NARROWEST = 0.032  # of the longest bar: narrower parts have no numbers
+LETTER = 0.0095  # width of a letter, of the longest bar
 
 
-def tables(found: dict[str, Any]) -> str:
-    """Groups and phases as Markdown tables, and how far the profiler disturbs what it measures."""
-    bars = found["bars"]
-    lines = [conditions(found), ""]
-    for kind, names in (("groups", list(COLOURS)), ("phases", PHASES)):
-        lines += ["| ms of a step | " + " | ".join(f"{bar['precision']}, {bar['name']}" for bar in bars) + " |"]
+def tables(results: dict[str, Any]) -> str:
+    """Groups and phases as Markdown tables, and how much the profiler slows the step down."""
+    bars = results["bars"]
+    lines = [conditions(results), ""]
+    for kind, names in (("groups", list(COLORS)), ("phases", PHASES)):
+        lines += ["| ms per step | " + " | ".join(f"{bar['precision']}, {bar['name']}" for bar in bars) + " |"]
         lines += ["|---" * (1 + len(bars)) + "|"]
         lines += [f"| {name} | " + " | ".join(cell(bar, kind, name) for bar in bars) + " |" for name in names]
         totals = " | ".join(f"{1e3 * sum(bar[kind].values()):.1f}" for bar in bars)
@@ -54,7 +54,7 @@ def tables(found: dict[str, Any]) -> str:
         slower = statistics.median(bar["profiled"]) / statistics.median(bar["seconds"])
         plain, profiled = (spread([1e3 * s for s in bar[kind]], ".0f") for kind in ("seconds", "profiled"))
         lines.append(
-            f"- {bar['precision']}, {bar['name']}: {plain} ms a step, profiled {profiled}, {slower:.3f} times as long"
+            f"- {bar['precision']}, {bar['name']}: {plain} ms per step, profiled {profiled}, {slower:.3f} times"
         )
     return "\n".join(lines)
 
@@ -65,23 +65,23 @@ def cell(bar: dict[str, Any], kind: str, name: str) -> str:
     return f"{1e3 * seconds:.1f} ({seconds / sum(bar[kind].values()):.1%})"
 
 
-def conditions(found: dict[str, Any]) -> str:
+def conditions(results: dict[str, Any]) -> str:
     """What was measured on what."""
-    threads = f", {found['threads']} thread{'s' * (found['threads'] != 1)}" if found["threads"] else ""
+    threads = f", {results['threads']} thread{'s' * (results['threads'] != 1)}" if results["threads"] else ""
     return (
-        f"{found['model']} on random images {found['image_size']}x{found['image_size']}, batch size "
-        f"{found['batch_size']}; {found['device_name']}{threads}, torch {found['torch'].partition('+')[0]}"
+        f"{results['model']} on random images {results['image_size']}x{results['image_size']}, batch size "
+        f"{results['batch_size']}; {results['device_name']}{threads}, torch {results['torch'].partition('+')[0]}"
     )
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """A bar for each way to do the step, its groups one after the other; below it, thin, the step's phases."""
-    bars = found["bars"]
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Draws one bar per way to compute the step, divided into groups; below it a thin bar of the step's phases."""
+    bars = results["bars"]
     slower = [statistics.median(bar["profiled"]) / statistics.median(bar["seconds"]) for bar in bars]
-    steps = f"{found['steps']} step{'s' * (found['steps'] != 1)}"
+    steps = f"{results['steps']} step{'s' * (results['steps'] != 1)}"
     caption = plot_frame.Caption(
         "Where a training step's time goes",
-        conditions(found),
+        conditions(results),
         notes=[
             "Upper bars: ms and share of the step. Lower bars: the generator makes the fakes, the discriminators "
             "train, then the generator trains against one of them."
@@ -100,14 +100,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(bars) - 0.4, -0.4)
         axes.set_xlim(0, 1e3 * longest * 1.1)
-        axes.set_xlabel("ms of a step")
+        axes.set_xlabel("ms per step")
         axes.grid(False, axis="y")
     path.parent.mkdir(parents=True, exist_ok=True)
     plotting.save(plotting.figure_of(axes), path)
 
 
 def label(bar: dict[str, Any], bars: list[dict[str, Any]]) -> str:
-    """What stands beside a bar."""
+    """The label of a bar."""
     if len({other["name"] for other in bars}) == 1:
         return str(bar["precision"])
     whose = "our" if bar["name"] == "ours" else "PyTorch's"
@@ -115,25 +115,25 @@ def label(bar: dict[str, Any], bars: list[dict[str, Any]]) -> str:
 
 
 def groups(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
-    """The bar of the groups, with numbers where there is room, and the sum at its end."""
+    """Draws the bar of the groups, with numbers where there is room, and the sum at its end."""
     left, total = 0.0, sum(bar["groups"].values())
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         seconds = bar["groups"].get(name, 0.0)
-        axes.barh(row, 1e3 * seconds, 0.56, 1e3 * left, color=colour, label=name)
+        axes.barh(row, 1e3 * seconds, 0.56, 1e3 * left, color=color, label=name)
         if seconds > NARROWEST * longest:
             text = f"{1e3 * seconds:.0f}\n{seconds / total:.0%}"
-            shade = plotting.BLACK if name in ON_LIGHT else "white"
-            axes.text(1e3 * (left + seconds / 2), row, text, color=shade, ha="center", va="center", fontsize=7)
+            ink = plotting.BLACK if name in ON_LIGHT else "white"
+            axes.text(1e3 * (left + seconds / 2), row, text, color=ink, ha="center", va="center", fontsize=7)
         left += seconds
     axes.text(1e3 * total, row, f" {1e3 * total:.0f} ms", va="center", fontsize=8.5, weight="bold")
 
 
 def phases(axes: Axes, row: int, bar: dict[str, Any], longest: float) -> None:
-    """The bar of the phases, with names where there is room."""
+    """Draws the bar of the phases, with names where there is room."""
     left = 0.0
-    for place, (name, text) in enumerate(THIRDS.items()):
+    for i, (name, text) in enumerate(DRAWN_PHASES.items()):
         seconds = sum(s for phase, s in bar["phases"].items() if phase.startswith(name))
-        axes.barh(row + 0.39, 1e3 * seconds, 0.18, 1e3 * left, color=("#dcdcdc", "#ececec")[place % 2])
+        axes.barh(row + 0.39, 1e3 * seconds, 0.18, 1e3 * left, color=("#dcdcdc", "#ececec")[i % 2])
         if seconds > LETTER * len(text) * longest:
             axes.text(1e3 * (left + seconds / 2), row + 0.395, text, ha="center", va="center", fontsize=6.5)
         left += seconds

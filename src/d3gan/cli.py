@@ -88,9 +88,9 @@ def run_scale(flags: Scale, call: Call) -> int:
     if flags.numbers[-1] > 1 and not started_by_launcher():
         again = "start the same command again"
         return launch_processes(flags.launch, flags.device, call.arguments, flags.timeout, flags.debug, again)
-    from d3gan.scaling.command import study, table
+    from d3gan.scaling.command import measure_scaling, table
 
-    folder = study(flags)
+    folder = measure_scaling(flags)
     if folder is not None:
         print(f"\n{table(json.loads((folder / 'scaling.json').read_text()))}\n")
         print("\n".join(str(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".json", ".png")))

@@ -35,11 +35,11 @@ def write_run(folder: Path, *, grids: int = 7, side: int = 32, dataset: str = "m
     for step in range(100, STEPS + 1, 100):
         seen = {"step": step, "images_seen": step * config.batch_size, "training_seconds": step * (0.04 + 0.01 * K)}
         share = int(50 + random.integers(-10, 10))
-        errors = {"real_losses": [0.4 + 0.1 * random.random() for _ in range(K)]}
-        errors["fake_losses"] = [0.3 + 0.1 * random.random() for _ in range(K)]
+        losses = {"real_losses": [0.4 + 0.1 * random.random() for _ in range(K)]}
+        losses["fake_losses"] = [0.3 + 0.1 * random.random() for _ in range(K)]
         lines.append(
             seen
-            | errors
+            | losses
             | {
                 "generator_loss": 2 + step / 500,
                 "selected": [share, 100 - share][:K],
@@ -79,16 +79,16 @@ def _session(config: TrainConfig, dataset: str) -> dict[str, Any]:
     }
 
 
-def grid(random: np.random.Generator, noise: float, side: int = 32, colour: bool = False) -> Image.Image:
+def grid(random: np.random.Generator, noise: float, side: int = 32, color: bool = False) -> Image.Image:
     """64 digits, the more they drown in noise the higher ``noise``, 0 to 1."""
     image = Image.new("RGB", (8 * (side + 2) + 2,) * 2)
     draw = ImageDraw.Draw(image)
     for i in range(64):
-        ink = tuple(int(c) for c in random.integers(120, 256, 3)) if colour else (255, 255, 255)
+        ink = tuple(int(c) for c in random.integers(120, 256, 3)) if color else (255, 255, 255)
         place = (2 + i % 8 * (side + 2) + side // 3, 2 + i // 8 * (side + 2))
         draw.text(place, str(i * 7 % 10), ink, ImageFont.load_default(side * 0.8))
     pixels = np.asarray(image).astype(float)
-    speckle = random.normal(90, 60, pixels.shape if colour else (*pixels.shape[:2], 1))
+    speckle = random.normal(90, 60, pixels.shape if color else (*pixels.shape[:2], 1))
     return Image.fromarray(((1 - noise) * pixels + noise * speckle).clip(0, 255).astype(np.uint8))
 
 
@@ -109,7 +109,7 @@ def read_run(folder: Path) -> Run:
 
 
 def compared(paths: list[Path], against: str = "") -> Comparison:
-    """A comparison with a few figures and a table; only the page is on trial here."""
+    """A comparison with a few figures and a table, to test the page."""
     runs = [read_run(path) for path in paths]
     where = f"{runs[0].dataset}, batch size {runs[0].config.batch_size}"
     drawings = [
@@ -119,7 +119,7 @@ def compared(paths: list[Path], against: str = "") -> Comparison:
         for name, title, key in (
             ("fid-by-iteration-mnist-b64", "FID by iteration", "step"),
             ("fid-by-seconds-mnist-b64", "FID by seconds", "training_seconds"),
-            ("errors-mnist-b64", "Errors by iteration", "step"),
+            ("losses-mnist-b64", "Losses by iteration", "step"),
         )
     ]
     rows = [
@@ -127,7 +127,7 @@ def compared(paths: list[Path], against: str = "") -> Comparison:
         for run in runs
     ]
     columns = ["run", metric_label(FID), "iterations to FID 30", "words"]
-    table = Table("final", "Final figures", "At the last evaluation.", columns, rows)
+    table = Table("final", "Final metrics", "At the last evaluation.", columns, rows)
     verdict = (
         "The second discriminator pays here: d3gan reaches FID (efficientnet-lite0, train) 30 in 81 % of the time "
         "that dcgan needs (95 % interval 76 % to 87 %, 3 seeds)."
@@ -146,11 +146,11 @@ def draw(runs: list[Run], key: str, value: str = FID) -> Figure:
     with matplotlib.rc_context({"font.size": 9.0, "axes.grid": True, "grid.color": "#e4e4e4"}):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.subplots()
-        for run, colour in zip(runs, ["#D55E00", "#0072B2", "#009E73"] * 10, strict=False):
+        for run, color in zip(runs, ["#D55E00", "#0072B2", "#009E73"] * 10, strict=False):
             x = np.array([line[key] for line in run.evaluations])
             y = np.array([line[value] for line in run.evaluations])
-            axes.plot(x, y, color=colour, label=run.name.encode("utf-8", "replace").decode())
-            axes.fill_between(x, 0.9 * y, 1.1 * y, color=colour, alpha=0.18, lw=0)
+            axes.plot(x, y, color=color, label=run.name.encode("utf-8", "replace").decode())
+            axes.fill_between(x, 0.9 * y, 1.1 * y, color=color, alpha=0.18, lw=0)
         axes.set(xlabel=key.replace("_", " "), ylabel=metric_label(value))
         axes.legend(frameon=False)
     return figure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from d3gan.report.embedded_images import read_animations
-from d3gan.report.fitting import page_of
+from d3gan.report.page import page_of
 from tests.report.synthetic import compared, write_animation, write_run
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")

@@ -71,9 +71,9 @@ def test_a_run_given_twice_counts_once(folder: Path, tmp_path: Path) -> None:
     ("words", "code", "expected"),
     [
         ("", 2, "RUNS is missing: d3gan report RUNS [OPTIONS]"),
-        ("nowhere", 2, "nowhere: is not there; give run directories, or a folder that holds some"),
+        ("nowhere", 2, "nowhere: does not exist; give run directories, or a folder that holds some"),
         ("empty", 2, "empty: holds no run of d3gan; give run directories, or a folder that holds some"),
-        ("RUN nowhere", 2, "nowhere: is not there"),
+        ("RUN nowhere", 2, "nowhere: does not exist"),
         ("RUN --out empty", 2, "--out empty: the page's name must end in .html"),
         ("RUN --out folder.html", 2, "--out folder.html: is a folder"),
         ("RUN --out file/page.html", 1, "file: File exists; check that it is there and permitted"),

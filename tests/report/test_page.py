@@ -17,9 +17,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
-from d3gan.errors import ExternalError
+from d3gan.report import page as report_page
+from d3gan.report import sample_viewer
 from d3gan.report.embedded_images import read_animations
-from d3gan.report.fitting import page_of
+from d3gan.report.page import page_of
 from d3gan.report.reproduce import words_of
 from tests.report.synthetic import FID, compared, read_run, write_animation, write_run
 
@@ -221,22 +222,59 @@ def test_equal_grids_are_embedded_once(tmp_path: Path, folders: list[Path]) -> N
     assert len(after.block("frames")) == len(before.block("frames"))
 
 
-@pytest.mark.parametrize("room", [1_000_000, 300_000, 150_000, 60_000, 20_000])
-def test_it_takes_no_more_than_it_may(room: int, page: str, comparison: Comparison, tmp_path: Path) -> None:
-    runs = [dataclasses.replace(run, sample_grids=[]) for run in comparison.runs]
-    bare = len(page_of(dataclasses.replace(comparison, runs=runs)).encode())
-    small = page_of(comparison, largest=bare + room)
-    assert len(small.encode()) <= bare + room < len(page.encode())
-    assert sum("data-key" in found for _, found in Parsed(small).elements) == (4 if room > 20_000 else 0)
-    remarks = re.findall(r"<li>(?:To keep this page small|Sample grids and animations are left out)[^<]*", small)
-    assert len(remarks) == 1
-    for steps in frames_of(small).values():
-        assert steps[-1] == 1200
+def warnings_of(page: str) -> list[str]:
+    return re.findall(r"<li>This page ([^<]*)</li>", page)
 
 
-def test_figures_that_are_too_large_alone_are_an_error(comparison: Comparison) -> None:
-    with pytest.raises(ExternalError, match=r"without a picture, and 0\.02 MB are allowed; give fewer runs"):
-        page_of(comparison, largest=20_000)
+def test_a_page_that_leaves_nothing_out_has_no_warning(
+    comparison: Comparison, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warnings_of(page_of(comparison)) == []
+    assert caplog.messages == []
+
+
+def test_a_run_of_many_grids_shows_some_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [write_run(tmp_path / "many", grids=61, side=4), write_run(tmp_path / "few", grids=3, side=4, seed=1)]
+    found = page_of(compared(paths))
+    steps = frames_of(found)
+    assert steps["d3gan, seed 1"] == [0, 600, 1200]
+    assert len(steps["d3gan, seed 0"]) == sample_viewer.FRAMES
+    assert (steps["d3gan, seed 0"][0], steps["d3gan, seed 0"][-1]) == (0, 1200)
+    gaps = {after - before for before, after in itertools.pairwise(steps["d3gan, seed 0"])}
+    assert gaps <= {40, 60}  # evenly spread: every second or third grid
+    assert warnings_of(found) == [f"shows {sample_viewer.FRAMES} of up to 61 sample grids per run."]
+    assert caplog.messages == [f"This page {warnings_of(found)[0]}"]
+
+
+def test_of_many_seeds_some_show_grids_and_the_page_says_so(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / f"s{seed}", grids=2, side=4, seed=seed) for seed in range(sample_viewer.SEEDS + 2)]
+    found = page_of(compared(paths[::-1]))
+    assert list(frames_of(found)) == [f"d3gan, seed {seed}" for seed in range(sample_viewer.SEEDS)]
+    (warning,) = warnings_of(found)
+    assert warning == f"shows the sample grids of {sample_viewer.SEEDS} of up to {len(paths)} seeds."
+
+
+def test_usual_runs_in_color_take_less_than_the_limit(tmp_path: Path) -> None:
+    models: tuple[Any, ...] = ("dcgan", "d3gan")
+    paths = [
+        write_run(tmp_path / f"{model}-s{seed}", model=model, seed=seed, grids=30, dataset="cifar10", nc=3)
+        for model in models
+        for seed in range(2)
+    ]
+    found = page_of(compared(paths))
+    assert len(found.encode()) < report_page.LARGEST_PAGE
+    assert "takes" not in warnings_of(found)[0]
+
+
+def test_a_page_above_the_limit_says_so(
+    comparison: Comparison, page: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(report_page, "LARGEST_PAGE", 100_000)
+    found = page_of(comparison)
+    size = f"{len(page.encode()) / 1e6:.1f} MB"
+    assert warnings_of(found) == [f"takes {size} (pages above 0.1 MB are hard to share; give fewer runs)."]
+    assert caplog.messages == [f"This page {warnings_of(found)[0]}"]
+    assert frames_of(found) == frames_of(page)
 
 
 def test_a_damaged_grid_is_left_out_and_named(tmp_path: Path) -> None:
@@ -263,12 +301,12 @@ def test_animations_stand_still_for_those_who_ask_for_it(tmp_path: Path, compari
     assert {found["srcset"] for found in stills} == {animation.still for animation in animations}
 
 
-def test_the_largest_animation_goes_before_the_slider(tmp_path: Path, comparison: Comparison) -> None:
+def test_large_animations_are_left_out_and_named(tmp_path: Path, comparison: Comparison) -> None:
     write_animation(tmp_path / "small.webp")
     shutil.copy(tmp_path / "small.webp", tmp_path / "large.webp")
     with (tmp_path / "large.webp").open("ab") as file:
-        file.write(np.random.default_rng(0).bytes(2_000_000))
-    found = page_of(comparison, read_animations([tmp_path]), largest=2_500_000)
+        file.write(np.random.default_rng(0).bytes(report_page.LARGEST_ANIMATION * 3 // 4))
+    found = page_of(comparison, read_animations([tmp_path]))
     assert "small" in Parsed(found).values("alt")[-1]
-    assert "animations are left out (1 of them, the largest)" in found
+    assert warnings_of(found) == ["leaves out animations of more than 4 MB (large)."]
     assert all(len(steps) > 3 for steps in frames_of(found).values())

@@ -56,7 +56,7 @@ def test_tables_say_what_the_runs_are_and_how_they_differ(runs: list[Run]) -> No
     assert len({len(row) for row in [table.columns, *table.rows]}) == 1
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert row["steps"] == Cell("1,200", 1200)
-    assert row["training time"].text == "1 min 00 s"
+    assert row["training time"].text == "0:01:00"
     assert row["FID (efficientnet-lite0, train)"].value == runs[0].evaluations[-1][FID]
     assert row["IS (efficientnet-lite0)"].text.endswith(" ± 0.100")
     differences = differences_table(runs)

@@ -10,7 +10,8 @@ from scipy.optimize import nnls
 
 from d3gan.errors import ConfigError
 from d3gan.scaling.allreduce_model import CostModel, Point, fit, fit_held_out, held_out, validate
-from d3gan.scaling.projection import project, projection_record, require_projectable
+from d3gan.scaling.options import require_projectable
+from d3gan.scaling.projection import project, projection_record
 from tests.scaling.documents import COMPUTE, GRADIENTS, LINK, SIZES, communication, document, points
 
 
@@ -238,8 +239,8 @@ def test_the_record_outlives_json_and_says_what_it_rests_on() -> None:
     text = " ".join(record["assumptions"])
     for part in ("beyond 4 workers", "1 host:", "dcgan 40%, d3gan 40%", "No stragglers, no congestion", "held out"):
         assert part in text
-    assert "too good" not in text
-    assert "MB was measured" not in text
+    assert "too optimistic" not in text
+    assert "largest message" not in text
 
 
 def test_the_record_holds_no_infinity() -> None:
@@ -252,9 +253,8 @@ def test_the_record_holds_no_infinity() -> None:
 
 def test_the_assumptions_say_where_the_measurements_do_not_carry() -> None:
     text = " ".join(projection_record(document(exposed=1.7), 64)["assumptions"])
-    assert (
-        "d3gan: communication at 4 workers took 1.7 times what the model gives; the projection is too good." in text
-    )
+    assert "d3gan: communication at 4 workers took 1.7 times what the model gives" in text
+    assert "the projection is too optimistic." in text
     small = document(link=lambda workers: points(LINK, workers, SIZES[:5]))
     text = " ".join(projection_record(small, 64)["assumptions"])
-    assert "Messages of up to 22.1 MB, where 0.3 MB was measured." in text
+    assert "The largest message of a step has 22.1 MB; the largest measured one has 0.3 MB." in text

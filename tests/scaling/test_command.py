@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from d3gan.errors import ConfigError
-from d3gan.scaling.command import cells_of, table
+from d3gan.scaling.command import table, workloads_of
 from d3gan.scaling.options import Scale
 
 CONFIG = "[parameters]\nbatch_size = 4\nnz = 6\nngf = 4\nndf = 4\nimage_size = 16\n"
@@ -85,7 +85,7 @@ def test_one_process_needs_no_launcher(config: Path, pictures: Path, tmp_path: P
 
 def test_strong_scaling_shares_the_batch_out() -> None:
     options = Scale(workers="1,2,4", mode="strong", batch_sizes="6,8", models="d3gan")
-    assert [(c.workers, c.batch_size) for c in cells_of(options)] == [(1, 6), (2, 3), (1, 8), (2, 4), (4, 2)]
+    assert [(w.workers, w.batch_size) for w in workloads_of(options)] == [(1, 6), (2, 3), (1, 8), (2, 4), (4, 2)]
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_too_few_images_are_refused_before_anything_is_measured(config: Path, pi
     words = [f"--config={config}", f"--dataset={pictures}", f"--out={tmp_path}", "--batch-sizes=40", "--device=cpu"]
     done = scale(words)
     assert done.returncode == 2
-    assert "error: 80 images a step are asked for, the data set has 44" in done.stderr
+    assert "error: a step needs 80 images, the data set has 44" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -71,8 +71,8 @@ def test_every_plot_is_a_whole_png_of_its_size_and_not_blank(tmp_path: Path) -> 
             assert image.width == 1050
             assert image.height > 675 if path.name == "projection.png" else image.height == 675
             pixels = np.asarray(image.convert("RGB"))
-        for colour in ((0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):  # d3gan's, and computation's
-            if (pixels == colour).all(axis=-1).sum() > 200:
+        for color in ((0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):  # d3gan's, and computation's
+            if (pixels == color).all(axis=-1).sum() > 200:
                 break
         else:
             pytest.fail(f"{path.name} shows nothing")

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from d3gan.comparison.curves import Band
 from d3gan.comparison.results import Drawing
-from d3gan.plotting import HEIGHT, MARKERS, STYLE, WIDTH, colour, plain_number
+from d3gan.plotting import HEIGHT, MARKERS, model_color, plain_number, styled_figure
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -26,8 +25,7 @@ def drawing(
     """A figure of one plot: ``paint`` fills the axes with these labels, and the legend goes below them."""
 
     def draw() -> Figure:
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        with styled_figure(height, layout="constrained") as figure:
             axes = figure.subplots()
             axes.set_xlabel(labels[0], parse_math=False)
             axes.set_ylabel(labels[1], parse_math=False)
@@ -43,9 +41,10 @@ def drawing(
 
 
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Colour, marker and dashes of a variant, the same in every figure that shows the same variants."""
+    """Color, marker and dashes of a variant, the same in every figure that shows the same variants."""
     i = list(names).index(name)
-    return {"color": colour(name, names), "marker": MARKERS[i % len(MARKERS)], "ls": DASHES[i // 6 % len(DASHES)]}
+    color, dashes = model_color(name, names), DASHES[i // 6 % len(DASHES)]
+    return {"color": color, "marker": MARKERS[i % len(MARKERS)], "ls": dashes}
 
 
 def draw_bands(axes: Axes, bands: Mapping[str, Band], most_markers: int = 25) -> None:

@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from d3gan.comparison.curves import AXES, Axis, Band, band_of, is_distance
 from d3gan.comparison.formatting import seeds_text
@@ -16,7 +15,7 @@ from d3gan.comparison.plot_axes import draw_bands, drawing, scale_x
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
 from d3gan.evaluation.metric_names import METRIC_LABELS, PUBLISHED_FID, metric_label
-from d3gan.plotting import GREY, plain_number
+from d3gan.plotting import GREY, log_y_axis, plain_number
 
 # Beyond this ratio of the largest to the smallest mean the vertical axis is logarithmic.
 _LARGEST_RATIO_LINEAR = 8.0
@@ -85,9 +84,7 @@ def _scale_y(axes: Axes, smallest: float, largest: float, *, distance: bool) -> 
         axes.set_ylim(smallest - 2 * room, largest + room)
     elif largest > _LARGEST_RATIO_LINEAR * smallest:
         axes.set_ylim(smallest / 1.6, largest * 1.25)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        log_y_axis(axes)
     else:
         axes.set_ylim(0, largest * 1.1)
     axes.yaxis.set_major_formatter(plain_number)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, share_bands
 from d3gan.comparison.grouping import Condition, MetricNames
@@ -16,7 +15,7 @@ from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.errors import ConfigError
 from d3gan.evaluation.metric_names import metric_label
-from d3gan.plotting import BLACK, plain_number
+from d3gan.plotting import BLACK, log2_x_axis, plain_number
 from d3gan.scaling.plots import figures_of
 
 # Column of metrics.jsonl -> file name, title, label of the axis.
@@ -123,10 +122,7 @@ def _paint_throughput(variants: Mapping[str, list[tuple[int, Interval]]], axes: 
         above = [(v.mean if v.high is None else v.high) - v.mean for v in values]
         style = style_of(name, list(variants))
         axes.errorbar([size for size, _ in points], means, [below, above], label=name, **style)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sizes))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(plain_number)
+    log2_x_axis(axes, sizes)
     axes.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6)
     axes.set_ylim(0, 1.2 * max(value.mean for points in variants.values() for _, value in points))
     axes.yaxis.set_major_formatter(plain_number)

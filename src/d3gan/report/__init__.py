@@ -1,1 +1,1 @@
-"""The page of `d3gan report`: one HTML file made of run directories, which needs nothing beside itself."""
+"""The page of `d3gan report`: one self-contained HTML file about run directories."""

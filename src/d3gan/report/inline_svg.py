@@ -1,4 +1,4 @@
-"""matplotlib's figures as SVG inside an HTML page: light or dark with it, and none in the way of another."""
+"""matplotlib figures as SVG inside an HTML page, in the colors of the page's light or dark scheme."""
 
 import io
 import re
@@ -13,42 +13,42 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_COLOUR = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})")
+_COLOR = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})")
 _REFERENCE = re.compile(r"(?:url\(|^)#([^)]*)")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
-# What XML cannot hold: control characters, halves of characters. A folder's name may have them, and so a legend.
+# What XML cannot hold: control characters, halves of characters. Folder names, and so legends, may have them.
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # Verdana has the widths of DejaVu Sans, which matplotlib lays text out with.
 _FONT = re.compile(r"(font(?:-family)?: *[^;]*?)'?(?:DejaVu Sans|sans-serif)'?[^;]*")
-_WANTED = {"g", "path", "use", "text", "tspan", "defs", "clipPath", "rect", "image", "linearGradient", "stop"}
+_DRAWN = {"g", "path", "use", "text", "tspan", "defs", "clipPath", "rect", "image", "linearGradient", "stop"}
 _PAPER = "var(--paper, #ffffff)"
 SMALLEST_SHARE = 0.58
-"""Of a figure's own width; a smaller window scrolls it in its box. 7 inches of width then fill a phone's 400 px."""
-# What matplotlib's <style> says of all elements; that one would hold for the whole page.
+"""Share of a figure's own width; a narrower window scrolls. A figure of 7 inches then fills a phone's 400 px."""
+# What matplotlib's <style> sets for all elements; in the page it would apply to everything.
 _INHERITED = {"fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt"}
 
 
 def inline_svg(figure: "Figure", prefix: str, title: str, description: str) -> str:
     """A figure as an ``<svg>`` element for the body of an HTML page.
 
-    Text and axes take the page's colour (``currentColor``), greys a share of it, white the page's ground
-    (``--paper``); other colours stay. The element has no size of its own, only a viewBox.
+    Text and axes take the page's color (``currentColor``), greys a share of it, white the page's background
+    (``--paper``); other colors stay. The element has no size of its own, only a viewBox.
 
     Args:
-        figure: drawn in black on transparent ground.
-        prefix: goes before each id, so that the ids of several figures differ; letters, digits and hyphens.
-        title: what the figure is called, for those who hear the page.
-        description: what it shows, likewise.
+        figure: drawn in black on a transparent background.
+        prefix: of each id, so that the ids of several figures differ; letters, digits and hyphens.
+        title: of the figure, for screen readers.
+        description: what the figure shows, for screen readers.
 
     Returns:
         Markup: all text in it is escaped.
     """
-    written = ElementTree.fromstring(_NO_XML.sub("\ufffd", _svg_text(figure)))
-    values = (value for element in written.iter() for value in element.attrib.values())
-    root = ElementTree.Element("svg", {"viewBox": written.attrib["viewBox"]} | _INHERITED)
-    root.extend(_copies(written, prefix, {name for value in values for name in _REFERENCE.findall(value)}))
-    # On a phone it shrinks no further than its text can be read.
-    root.set("style", f"min-width: {SMALLEST_SHARE * float(written.attrib['viewBox'].split()[2]):.0f}pt")
+    svg = ElementTree.fromstring(_NO_XML.sub("\ufffd", _svg_text(figure)))
+    values = (value for element in svg.iter() for value in element.attrib.values())
+    root = ElementTree.Element("svg", {"viewBox": svg.attrib["viewBox"]} | _INHERITED)
+    root.extend(_copies(svg, prefix, {name for value in values for name in _REFERENCE.findall(value)}))
+    # On a phone the figure shrinks only as far as its text can be read.
+    root.set("style", f"min-width: {SMALLEST_SHARE * float(svg.attrib['viewBox'].split()[2]):.0f}pt")
     root.attrib |= {"role": "img", "aria-labelledby": f"{prefix}title {prefix}desc"}
     for position, (tag, text) in enumerate((("title", title), ("desc", description))):
         element = ElementTree.Element(tag, {"id": f"{prefix}{tag}"})
@@ -58,10 +58,10 @@ def inline_svg(figure: "Figure", prefix: str, title: str, description: str) -> s
 
 
 def _svg_text(figure: "Figure") -> str:
-    """What matplotlib writes: letters as text, which is small and can be searched; the same bytes each time."""
+    """What matplotlib writes, the same bytes each time; letters stay text, which is small and can be searched."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3gan"}), warnings.catch_warnings():
-        # A name in a script that the font lacks is laid out as boxes here, and shown by the browser's own font.
+        # matplotlib lays out a script that its font lacks as boxes; the browser shows it in a font of its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -69,12 +69,12 @@ def _svg_text(figure: "Figure") -> str:
 
 
 def _copies(parent: ElementTree.Element, prefix: str, ids: set[str]) -> list[ElementTree.Element]:
-    """The children that draw something, without name spaces, and of their ids those that something refers to."""
+    """The children that draw something, without name spaces and without ids that nothing refers to."""
     copies = []
     for element in parent:
         tag = _local(element.tag) if isinstance(element.tag, str) else ""
-        children = _copies(element, prefix, ids) if tag in _WANTED else []
-        if tag not in _WANTED or (tag in ("g", "defs") and not children):
+        children = _copies(element, prefix, ids) if tag in _DRAWN else []
+        if tag not in _DRAWN or (tag in ("g", "defs") and not children):
             continue
         copy = ElementTree.Element(tag, dict(_attributes(element, prefix, ids)))
         if tag in ("text", "tspan"):
@@ -114,14 +114,14 @@ def _rounded(number: re.Match[str]) -> str:
 
 
 def _style(text: str) -> str:
-    """A style with the page's colours in place of black, greys and white."""
+    """A style with the page's colors in place of black, greys and white."""
     pairs = (part.partition(":") for part in _FONT.sub(r"\1'DejaVu Sans', Verdana, sans-serif", text).split(";"))
     style = {key.strip(): value.strip() for key, _, value in pairs if value}
     for key in ("fill", "stroke"):
-        colour = _COLOUR.fullmatch(style.get(key, ""))
-        if colour is None or len(set(colour.groups())) > 1:
+        color = _COLOR.fullmatch(style.get(key, ""))
+        if color is None or len(set(color.groups())) > 1:
             continue
-        lightness = int(colour[1], 16) / 255
+        lightness = int(color[1], 16) / 255
         if lightness == 1:
             style[key] = _PAPER
             continue

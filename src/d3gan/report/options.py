@@ -1,4 +1,4 @@
-"""What ``d3gan report`` is told. Imports neither torch nor matplotlib, so that its help answers at once."""
+"""The options of ``d3gan report``. Imports neither torch nor matplotlib, so that the help appears at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from d3gan.errors import ConfigError
 
 @dataclass(frozen=True)
 class Report:
-    """Write one self-contained HTML page about some runs: figures, samples through training, tables, commands."""
+    """Write one self-contained HTML page about runs: figures, samples through training, tables, commands."""
 
     runs: tuple[str, ...]
-    """Run directories, folders of run directories, or folders that `d3gan compare` wrote."""
+    """Run directories, folders that hold run directories, or folders that `d3gan compare` wrote."""
     out: str = ""
-    """File to write. Empty: report.html in the folder of `d3gan compare`, else in the current folder."""
+    """File to write. Default: report.html in the folder of `d3gan compare`, else in the current folder."""
     against: str = ""
-    """Variant that the others are compared with, such as dcgan. Empty: the one with the fewest discriminators."""
+    """Variant to compare the others with, such as dcgan. Default: the one with the fewest discriminators."""
     debug: Debug = False
 
     def __post_init__(self) -> None:

@@ -1,8 +1,9 @@
-"""The page's text: what a comparison and its pictures say, put into the template."""
+"""The page's text: a comparison, its sample grids and its animations, put into the template."""
 
 import base64
 import hashlib
 import importlib.resources
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +17,18 @@ from d3gan import __version__
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.comparison.runs import Run
 from d3gan.evaluation.metric_names import METRIC_LABELS
-from d3gan.report.embedded_images import Animation, Grids, Plan
+from d3gan.report.embedded_images import Animation
 from d3gan.report.inline_svg import inline_svg
 from d3gan.report.reproduce import repeats, shared_environment
-from d3gan.report.run_tables import differences_table, runs_table, shared_settings
-from d3gan.report.sample_viewer import sample_groups
+from d3gan.report.run_tables import differences_table, runs_table, shared_keys
+from d3gan.report.sample_viewer import sample_viewer
+
+logger = logging.getLogger("d3gan")
+
+LARGEST_PAGE = 10_000_000
+"""Bytes. Browsers, mail programs and code-hosting sites show pages up to this size; a larger page gets a warning."""
+LARGEST_ANIMATION = 4_000_000
+"""Bytes in the page, 3/4 of them as a file. Larger animations are left out."""
 
 
 class Chapter(NamedTuple):
@@ -29,79 +37,101 @@ class Chapter(NamedTuple):
     title: str
     lead: str
     words: frozenset[str]
-    """A figure whose name starts with one of these words belongs here."""
+    """A figure belongs here if its name starts with one of these words."""
 
 
 _CHAPTERS = (
     Chapter(
         "Quality through training",
-        "How good the images are as training goes on, counted in iterations, images, seconds and arithmetic.",
+        "How good the images are as training proceeds, counted in iterations, images, seconds and FLOPs.",
         frozenset(METRIC_LABELS),
     ),
     Chapter(
         "Time to a given quality",
-        "How long each model takes to images as good as a given FID.",
+        "How long each model takes to reach a given FID.",
         frozenset({"time", "reach", "reached", "iteration", "iterations", "cost", "equal", "paired"}),
     ),
     Chapter(
-        "Errors, and why they mislead",
-        "What the networks minimise. It says whether training is stable, not whether images are good.",
-        frozenset({"error", "errors", "generator", "discriminator", "correlation", "loss"}),
+        "Losses, and why they mislead",
+        "What the networks minimise. Losses show whether training is stable, not whether images are good.",
+        frozenset({"loss", "losses", "generator", "discriminator", "correlation"}),
     ),
     Chapter(
         "Which discriminator was selected",
-        "How often each discriminator trained the generator, and how unequal they are.",
+        "How often each discriminator trained the generator, and how unequal the discriminators are.",
         frozenset({"selected", "selection", "discriminators", "inequality", "gap"}),
     ),
     Chapter(
         "Speed",
-        "Images a second, and what more processes bring.",
+        "Images per second, and how they scale with the number of processes.",
         frozenset({"throughput", "speed", "speedup", "scaling", "epoch", "utilization", "batch"}),
     ),
-    Chapter("More figures", "What belongs to none of the above.", frozenset()),
+    Chapter("More figures", "Figures that belong to none of the chapters above.", frozenset()),
 )
 
 
-class Contents:
-    """All of a page but its pictures; made once, however often the page is tried at another size.
+def page_of(comparison: Comparison, animations: Sequence[Animation] = ()) -> str:
+    """The page's text. It says, and logs, what it leaves out, and whether it is larger than ``LARGEST_PAGE``.
 
     Args:
         comparison: of at least one run.
-        remarks: what a reader must know beside the comparison's own remarks.
+        animations: to show, unless they take more than ``LARGEST_ANIMATION``.
     """
+    samples = sample_viewer(comparison.runs)
+    warning = list(samples.left_out)
+    large = [animation for animation in animations if len(animation.moving) > LARGEST_ANIMATION]
+    if large:
+        names = ", ".join(animation.name for animation in large)
+        warning.append(f"leaves out animations of more than {LARGEST_ANIMATION / 1e6:g} MB ({names})")
+    values = _values(comparison) | {
+        "slider_groups": samples.groups,
+        "frames": samples.frames,
+        "animations": [animation for animation in animations if animation not in large],
+    }
+    remarks = [*comparison.remarks, *samples.unreadable]
+    page = _render(values, remarks)
+    if (size := len(page.encode())) > LARGEST_PAGE:
+        limit = f"{LARGEST_PAGE / 1e6:g} MB"
+        warning.append(f"takes {size / 1e6:.1f} MB (pages above {limit} are hard to share; give fewer runs)")
+    if warning:
+        remarks.append(f"This page {'; it '.join(warning)}.")
+        logger.warning(remarks[-1])
+        page = _render(values, remarks)
+    return page
 
-    def __init__(self, comparison: Comparison, remarks: Sequence[str] = ()):
-        runs = comparison.runs
-        style, script = (_part(f"report.{kind}") for kind in ("css", "js"))
-        self._remarks = [*comparison.remarks, *remarks]
-        differences = differences_table(runs)
-        self._values: dict[str, Any] = {
-            "version": __version__,
-            "date": f"{datetime.now(UTC):%-d %B %Y}",
-            "title": _question(runs),
-            "subject": f"{_listed(run.variant for run in runs)} on {_listed(run.dataset for run in runs)}",
-            "verdict": comparison.verdict,
-            "about": _about(runs),
-            "chapters": _chapters(comparison.drawings),
-            "tables": [_shown(table) for table in comparison.tables],
-            "runs": _shown(runs_table(runs)),
-            "differences": _shown(differences) if len(differences.rows) > 1 else None,
-            "shared": shared_settings(runs),
-            "environment": shared_environment(runs),
-            "repeats": repeats(runs),
-            "document": finite(comparison.document),
-            "style": Markup(style),
-            "script": Markup(script),
-            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        }
 
-    def page(self, grids: Iterable[Grids], plan: Plan, animations: Sequence[Animation], *remarks: str) -> str:
-        """The page with these pictures, as the plan leaves them, and some more remarks."""
-        groups, frames = sample_groups(grids, plan)
-        pictures = {"groups": groups, "frames": frames, "animations": animations}
-        text: str = _template().render(self._values | pictures | {"remarks": [*self._remarks, *remarks]})
-        # A file's name may hold bytes that are no UTF-8; Python keeps them as halves of characters.
-        return text.encode("utf-8", "replace").decode()
+def _render(values: Mapping[str, Any], remarks: Sequence[str]) -> str:
+    text: str = _template().render(values, remarks=remarks)
+    # A file's name may hold bytes that are no UTF-8; Python keeps them as halves of characters.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _values(comparison: Comparison) -> dict[str, Any]:
+    """All that the template shows except images and remarks."""
+    runs = comparison.runs
+    templates = importlib.resources.files("d3gan.report") / "templates"
+    style, script = ((templates / f"report.{kind}").read_text(encoding="utf-8").strip() for kind in ("css", "js"))
+    differences = differences_table(runs)
+    return {
+        "version": __version__,
+        "date": f"{datetime.now(UTC):%-d %B %Y}",
+        "title": _question(runs),
+        "subject": f"{_listed(run.variant for run in runs)} on {_listed(run.dataset for run in runs)}",
+        "verdict": comparison.verdict,
+        "about": _about(runs),
+        "chapters": _chapters(comparison.drawings),
+        "tables": [_table(table) for table in comparison.tables],
+        "runs": _table(runs_table(runs)),
+        "differences": _table(differences) if len(differences.rows) > 1 else None,
+        "shared": shared_keys(runs),
+        "environment": shared_environment(runs),
+        "repeats": repeats(runs),
+        "document": finite(comparison.document),
+        # Files of this package: with the figures, the only text that is not escaped.
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
 
 
 def _template() -> Any:
@@ -117,26 +147,21 @@ def _template() -> Any:
     return environment.get_template("report.html.jinja")
 
 
-def _part(name: str) -> str:
-    """A file that stands in the page as it is: our own, and the only text that is not escaped, beside figures."""
-    return (importlib.resources.files("d3gan.report") / "templates" / name).read_text(encoding="utf-8").strip()
-
-
 def _question(runs: Sequence[Run]) -> str:
-    """What the page answers."""
+    """The question that the page answers, its title."""
     if len({run.config.recipe.discriminators for run in runs}) > 1:
         return "Does the second discriminator pay?"
     return "How good are the images?"
 
 
 def _listed(words: Iterable[Any]) -> str:
-    """Different words as people write them: ``a, b and c``."""
+    """The different words as an English list: ``a, b and c``."""
     *first, last = map(str, dict.fromkeys(words))
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _about(runs: Sequence[Run]) -> str:
-    """What the page speaks of, in a line."""
+    """The runs in one line: how many, their batch sizes, seeds and evaluations."""
     sizes, seeds = ({getattr(run.config, key) for run in runs} for key in ("batch_size", "seed"))
     evaluations = sum(len(run.evaluations) for run in runs)
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
@@ -151,37 +176,32 @@ def _about(runs: Sequence[Run]) -> str:
 
 def _chapters(drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
     """The figures by the question they answer."""
-    found: list[dict[str, Any]] = [
+    chapters: list[dict[str, Any]] = [
         {"title": chapter.title, "lead": chapter.lead, "drawings": []} for chapter in _CHAPTERS
     ]
     for number, drawing in enumerate(drawings, 1):
         word = re.split(r"[^a-z]", drawing.name, maxsplit=1)[0]
-        place = next((i for i, chapter in enumerate(_CHAPTERS) if word in chapter.words), -1)
+        chapter = next((i for i, chapter in enumerate(_CHAPTERS) if word in chapter.words), -1)
         svg = inline_svg(drawing.draw(), f"figure-{number}-", drawing.title, drawing.caption)
-        shown = drawing._asdict() | {"svg": Markup(svg)}
-        found[place]["drawings"].append(shown)
-    return [chapter for chapter in found if chapter["drawings"]]
+        chapters[chapter]["drawings"].append(drawing._asdict() | {"svg": Markup(svg)})
+    return [chapter for chapter in chapters if chapter["drawings"]]
 
 
-def _shown(table: Table) -> dict[str, Any]:
-    """A table with what sorts it; a column with a number in it stands to the right."""
-    rows = [[Cell(cell.text, _finite_number(cell.value)) for cell in row] for row in table.rows]
+def _table(table: Table) -> dict[str, Any]:
+    """A table with the values to sort by; a column that holds a number is aligned to the right."""
+    rows = [[Cell(cell.text, finite(cell.value)) for cell in row] for row in table.rows]
     columns = [
-        {"text": text, "numeric": any(row[place].value is not None for row in rows)}
-        for place, text in enumerate(table.columns)
+        {"text": text, "numeric": any(row[i].value is not None for row in rows)}
+        for i, text in enumerate(table.columns)
     ]
     name = re.sub(r"[^a-z0-9]+", "-", table.name.lower())
     return {"id": name, "title": table.title, "caption": table.caption, "columns": columns, "rows": rows}
 
 
-def _finite_number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
-
-
 def finite(value: Any) -> Any:
-    """The same JSON value with null for what JSON has no number for."""
+    """The same JSON value with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
-        return _finite_number(value)
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What it takes to make a run again."""
+"""How to repeat each run: its command, its config and its environment."""
 
 import dataclasses
 import shlex
@@ -21,7 +21,7 @@ _ENVIRONMENT = {
     "memory_bytes": "memory",
     "threads": "threads",
     "device": "device",
-    "device_name": "device's name",
+    "device_name": "device name",
     "precision": "arithmetic",
     "world_size": "processes",
     "data": "training images",
@@ -32,64 +32,63 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Repeat:
-    """What it takes to make a run again."""
+    """How to repeat a run."""
 
     name: str
     words: Sequence[str]
-    """The command, each word as a shell takes it, for a folder without a config.ini of its own."""
+    """The command for a folder without a config.ini, each word quoted for a shell."""
     config: str
     """The text of its config.ini."""
     environment: Mapping[str, str]
-    """What its environment has beside that of all runs."""
+    """Label -> text of what its environment does not share with all runs."""
 
 
 def shared_environment(runs: Sequence[Run]) -> dict[str, str]:
-    """Label -> text of what is the same in all sessions of all runs."""
+    """Label -> text of what all sessions of all runs share."""
     sessions = [_described(session) for run in runs for session in run.sessions]
     first = sessions[0] if sessions else {}
     return {label: text for label, text in first.items() if all(each.get(label) == text for each in sessions)}
 
 
 def repeats(runs: Sequence[Run]) -> list[Repeat]:
-    """How to make each run again."""
+    """How to repeat each run."""
     shared = shared_environment(runs)
     return [
-        Repeat(name, words_of(run), config_text(run.config), _own_environment(run, shared))
+        Repeat(name, words_of(run), config_text(run.config), _unshared_environment(run, shared))
         for name, run in zip(names_of(runs), runs, strict=True)
     ]
 
 
-def _own_environment(run: Run, shared: Mapping[str, str]) -> dict[str, str]:
-    """Label -> the texts of the run's sessions, where they are not those of all runs."""
-    own: dict[str, list[str]] = {}
+def _unshared_environment(run: Run, shared: Mapping[str, str]) -> dict[str, str]:
+    """Label -> the texts of the run's sessions, without those that all runs share."""
+    texts_by_label: dict[str, list[str]] = {}
     for session in run.sessions:
         for label, text in _described(session).items():
-            if label not in shared and text not in own.setdefault(label, []):
-                own[label].append(text)
-    return {label: "; then ".join(texts) for label, texts in own.items()}
+            if label not in shared and text not in texts_by_label.setdefault(label, []):
+                texts_by_label[label].append(text)
+    return {label: "; then ".join(texts) for label, texts in texts_by_label.items()}
 
 
 def _described(session: Mapping[str, Any]) -> dict[str, str]:
     """Label -> text of what a session in environment.json says."""
-    found = {label: session[key] for key, label in _ENVIRONMENT.items() if session.get(key) not in (None, "")}
+    texts = {label: session[key] for key, label in _ENVIRONMENT.items() if session.get(key) not in (None, "")}
     if isinstance(memory := session.get("memory_bytes"), int):
-        found["memory"] = f"{memory / 2**30:.1f} GiB"
+        texts["memory"] = f"{memory / 2**30:.1f} GiB"
     if isinstance(command := session.get("command"), list):
-        found["called as"] = shlex.join(map(str, command))
+        texts["called as"] = shlex.join(map(str, command))
     if isinstance(data := session.get("data"), Mapping):
         words = [str(data.get("name", "")), str(data.get("split", "")), f"{data.get('images', '?')} images"]
         words += [f"SHA-256 {data['sha256']}"] if data.get("sha256") else []
-        found["training images"] = ", ".join(word for word in words if word)
-    return {label: str(value) for label, value in found.items()}
+        texts["training images"] = ", ".join(word for word in words if word)
+    return {label: str(value) for label, value in texts.items()}
 
 
 def words_of(run: Run) -> list[str]:
-    """The words of a command that trains the run again, quoted; each key that is not the default is a flag.
+    """The quoted words of a command that trains the run again; each key that is not the default is a flag.
 
-    The environment knows the command that the run was called with; that one may speak of a config file, or of a grid
-    of runs.
+    The command in environment.json would not do: it may name a config file, or start a whole sweep.
     """
-    words = ["d3gan", "train", *_launch_of(run)]
+    words = ["d3gan", "train", *_launch_flags(run)]
     for field in dataclasses.fields(TrainConfig):
         value = getattr(run.config, field.name)
         if field.name in _NOT_COPIED or (value == field.default and type(value) is type(field.default)):
@@ -102,13 +101,13 @@ def words_of(run: Run) -> list[str]:
     return [shlex.quote(word) for word in [*words, f"--out=again/{run.name}"]]
 
 
-def _launch_of(run: Run) -> list[str]:
-    """The flags that start as many processes on as many hosts."""
+def _launch_flags(run: Run) -> list[str]:
+    """The flags that start the same number of processes on the same number of hosts."""
     session = run.sessions[-1] if run.sessions else {}
     processes = session.get("world_size", 1)
     if not isinstance(processes, int) or processes < 2:
         return []
-    places = session.get("processes")
-    hosts = len({str(place.get("host")) for place in places if isinstance(place, Mapping)}) if places else 1
+    ranks = session.get("processes")
+    hosts = len({str(rank.get("host")) for rank in ranks if isinstance(rank, Mapping)}) if ranks else 1
     several = [f"--nnodes={hosts}", "--rdzv-endpoint=FIRST-HOST:29400"] if hosts > 1 else []
     return [f"--workers-per-node={processes // max(hosts, 1)}", *several]

@@ -1,4 +1,4 @@
-"""From run directories to the page's file, within its size."""
+"""Writes the page about run directories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,36 +8,36 @@ from d3gan.comparison.results import Comparison
 from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
 from d3gan.report.embedded_images import read_animations
-from d3gan.report.fitting import page_of
+from d3gan.report.page import page_of
 from d3gan.runs.directory import RunDirectory
 
 
-def write_report(places: Sequence[str], out: str = "", against: str = "") -> Path:
-    """Writes the page about the runs at some places.
+def write_report(paths: Sequence[str], out: str = "", against: str = "") -> Path:
+    """Writes the page about some runs.
 
     Args:
-        places: run directories, folders of run directories, or folders that ``d3gan compare`` wrote; the figures of
-            ``d3gan scale`` go along where one of them holds a scaling.json.
-        out: the file; empty: report.html in the one folder of several runs that is given, else in the current folder.
-        against: the variant that the others are compared with; empty: the comparison's own choice.
+        paths: run directories, folders that hold run directories, or folders that ``d3gan compare`` wrote; if one
+            holds a scaling.json, the page shows the figures of ``d3gan scale`` too.
+        out: the file; empty: report.html in the folder of runs if it is the only path, else in the current folder.
+        against: the variant to compare the others with; empty: the comparison chooses.
 
     Returns:
         The file written.
 
     Raises:
-        ConfigError: a place holds no run, or ``out`` is a folder.
-        ExternalError: a run cannot be read, the page cannot be written, or is too large even without pictures.
+        ConfigError: a path holds no run, or ``out`` is a folder.
+        ExternalError: a run cannot be read, or the page cannot be written.
     """
-    folders = [Path(place) for place in dict.fromkeys(places)]
+    folders = [Path(path) for path in dict.fromkeys(paths)]
     runs = [run for folder in folders for run in runs_in(folder)]
-    alone = len(folders) == 1 and runs != folders
-    path = Path(out) if out else (folders[0] if alone else Path()) / "report.html"
-    if path.is_dir():
-        raise ConfigError(f"--out {path}: is a folder; give the name of a file in it, such as {path / 'report.html'}")
-    refuse_unwritable(path.parent)  # before figures are drawn for a minute
-    scaling = next((place for place in places if (Path(place) / "scaling.json").is_file()), "")
+    one_folder = len(folders) == 1 and runs != folders
+    page = Path(out) if out else (folders[0] if one_folder else Path()) / "report.html"
+    if page.is_dir():
+        raise ConfigError(f"--out {page}: is a folder; give the name of a file in it, such as {page / 'report.html'}")
+    refuse_unwritable(page.parent)  # before figures are drawn for a minute
+    scaling = next((path for path in paths if (Path(path) / "scaling.json").is_file()), "")
     comparison = compare_runs(list({run.resolve(): run for run in runs}.values()), against=against, scaling=scaling)
-    return write_page(comparison, [folder for folder in folders if folder not in runs], path)
+    return write_page(comparison, [folder for folder in folders if folder not in runs], page)
 
 
 def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> Path:
@@ -45,14 +45,14 @@ def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> P
 
     Args:
         comparison: as ``compare_runs`` makes it.
-        folders: where its animations are; those of the runs themselves are shown where there are none.
+        folders: that hold its animations; where they hold none, the page shows those in the run directories.
         path: the file.
 
     Returns:
         The file written.
 
     Raises:
-        ExternalError: it cannot be written, or is too large even without pictures.
+        ExternalError: it cannot be written.
     """
     animations = read_animations(folders) or read_animations(run.path for run in comparison.runs)
     write_text(path, page_of(comparison, animations))
@@ -60,17 +60,16 @@ def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> P
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run directories that a place stands for: itself, those in its folder ``runs``, or those in it.
+    """The run directories that a folder stands for: itself, those in its subfolder ``runs``, or those in it.
 
     Raises:
         ConfigError: there are none.
     """
     if RunDirectory(folder).is_ours():
         return [folder]
-    for place in (folder / "runs", folder):
-        found = sorted(path.parent for path in place.glob("*/config.ini") if RunDirectory(path.parent).is_ours())
-        if found:
-            return found
-    if not folder.exists():
-        raise ConfigError(f"{folder}: is not there; give run directories, or a folder that holds some")
-    raise ConfigError(f"{folder}: holds no run of d3gan; give run directories, or a folder that holds some")
+    for parent in (folder / "runs", folder):
+        runs = sorted(path.parent for path in parent.glob("*/config.ini") if RunDirectory(path.parent).is_ours())
+        if runs:
+            return runs
+    problem = "holds no run of d3gan" if folder.exists() else "does not exist"
+    raise ConfigError(f"{folder}: {problem}; give run directories, or a folder that holds some")

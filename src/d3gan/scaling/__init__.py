@@ -1,1 +1,1 @@
-"""Training measured on 1, 2, … processes: its plots, and what an all-reduce cost model makes of it for more."""
+"""Measures training on 1, 2, … processes, plots it, and projects it onto more with an all-reduce cost model."""

@@ -1,6 +1,7 @@
-"""An all-reduce's cost by message size and number of processes.
+"""The cost of an all-reduce by message size and number of processes.
 
-A message of n bytes among W processes, with a latency of alpha seconds a hop and a bandwidth of beta bytes a second:
+A message of n bytes among W processes, with a latency of alpha seconds per hop and a bandwidth of beta bytes per
+second, takes
 
 - ring: 2 (W - 1) alpha + 2 (W - 1) / W n / beta.
   Thakur, Rabenseifner, Gropp: Optimization of Collective Communication Operations in MPICH, Int. J. High Performance
@@ -25,7 +26,7 @@ LEAST_SIZES = 4
 
 
 class Point(NamedTuple):
-    """One measured all-reduce: message in bytes, number of processes, seconds."""
+    """One measured all-reduce: bytes of the message, number of processes, seconds."""
 
     bytes: int
     workers: int
@@ -44,12 +45,12 @@ class CostModel:
     """Predicts the seconds of an all-reduce."""
 
     alpha: float
-    """Latency in seconds a hop, at least 0."""
+    """Latency in seconds per hop, at least 0."""
     beta: float
-    """Bandwidth in bytes a second, above 0; infinite where the measurements show no effect of the size."""
+    """Bandwidth in bytes per second, above 0; infinite where the measurements show no effect of the size."""
 
     def seconds(self, size: float, workers: int, algorithm: Algorithm = "ring") -> float:
-        """Seconds of an all-reduce of ``size`` bytes; 0 for one process, which has nobody to wait for."""
+        """Seconds of an all-reduce of ``size`` bytes; 0 for one process."""
         if workers < 2:
             return 0.0
         if algorithm == "tree":
@@ -59,17 +60,17 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Fit:
-    """A cost model, and how far off it is on the points it was fitted to and on those held out of the fit."""
+    """A cost model, with its errors on the points it was fitted to and on those held out of the fit."""
 
     model: CostModel
     error: RelativeError
     held_out_error: RelativeError
     points: tuple[Point, ...]
-    """All of them."""
+    """All points, fitted and held out."""
 
 
 def measured_points(document: dict[str, Any]) -> list[Point]:
-    """The all-reduces of a scaling document, each by its median; none where they were not measured."""
+    """The all-reduces of a scaling document, the median of each; none where they were not measured."""
     sweeps = (document.get("all_reduce") or {}).get("sweeps", [])
     return [
         Point(point["bytes"], sweep["workers"], point["seconds"]["median"])
@@ -81,11 +82,11 @@ def measured_points(document: dict[str, Any]) -> list[Point]:
 def fit(points: Iterable[Point]) -> CostModel:
     """Fits the ring's latency and bandwidth by least squares of relative errors, neither below 0.
 
-    Relative errors, because seconds span orders of magnitude: absolute ones would let the largest messages decide
-    alone, and leave the latency to noise.
+    Relative errors, because seconds span orders of magnitude: with absolute ones the largest messages alone would
+    decide, and the latency would be noise.
 
     Args:
-        points: those of one process are left out, as they say nothing.
+        points: those of one process are left out.
 
     Raises:
         ConfigError: no point of at least 2 processes, fewer than 4 message sizes, or seconds that are not above 0.
@@ -94,10 +95,10 @@ def fit(points: Iterable[Point]) -> CostModel:
 
 
 def _usable(points: Iterable[Point]) -> list[Point]:
-    """The points of at least two processes, if there is enough in them to fit.
+    """The points of at least two processes.
 
     Raises:
-        ConfigError: there is not.
+        ConfigError: they are too few to fit.
     """
     usable = [point for point in points if point.workers > 1]
     if not usable:
@@ -112,19 +113,19 @@ def _usable(points: Iterable[Point]) -> list[Point]:
 
 
 def _least_squares(points: Sequence[Point]) -> CostModel:
-    """The alpha >= 0 and 1 / beta >= 0 of the least sum of squared relative errors."""
+    """The alpha >= 0 and 1 / beta >= 0 with the least sum of squared relative errors."""
     sizes, workers, seconds = (np.array(column, np.float64) for column in zip(*points, strict=True))
     # Each row divided by its seconds: the columns predict 1, and a residual is a relative error.
     terms = np.stack([2 * (workers - 1) / seconds, 2 * (workers - 1) / workers * sizes / seconds], axis=1)
     scale = np.linalg.norm(terms, axis=0)  # hops and bytes differ by 1e9, which would cost digits
     terms /= scale
-    both = np.linalg.lstsq(terms, np.ones(len(points)), rcond=None)[0]
-    if (both < 0).any():
+    solution = np.linalg.lstsq(terms, np.ones(len(points)), rcond=None)[0]
+    if (solution < 0).any():
         # The columns are of unit length and not negative, so each one's own best coefficient is its sum, and is >= 0.
         # With two unknowns the constrained optimum lies where one of them is 0; the longer projection is the better.
         alone = terms.sum(axis=0)
-        both = np.where(np.arange(2) == alone.argmax(), alone, 0.0)
-    alpha, inverse = both / scale
+        solution = np.where(np.arange(2) == alone.argmax(), alone, 0.0)
+    alpha, inverse = solution / scale
     return CostModel(float(alpha), float(1 / inverse) if inverse > 0 else math.inf)
 
 
@@ -135,18 +136,18 @@ def held_out(points: Iterable[Point]) -> tuple[list[Point], list[Point]]:
         The points to fit, and those held out.
     """
     points = list(points)
-    left_out = set(sorted({point.bytes for point in points})[2::3])
-    return [p for p in points if p.bytes not in left_out], [p for p in points if p.bytes in left_out]
+    sizes = set(sorted({point.bytes for point in points})[2::3])
+    return [p for p in points if p.bytes not in sizes], [p for p in points if p.bytes in sizes]
 
 
 def validate(model: CostModel, points: Iterable[Point]) -> RelativeError:
-    """How far off the model is on some points, at least one."""
+    """The model's relative error over at least one point."""
     errors = [abs(model.seconds(p.bytes, p.workers) - p.seconds) / p.seconds for p in points]
     return RelativeError(statistics.median(errors), max(errors))
 
 
 def fit_held_out(points: Iterable[Point]) -> Fit:
-    """Fits two thirds of the message sizes, and validates on the others.
+    """Fits the model to two thirds of the message sizes, and validates it on the others.
 
     Raises:
         ConfigError: as ``fit``.

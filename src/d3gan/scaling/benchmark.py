@@ -1,4 +1,4 @@
-"""One measurement of training by some processes: what a step takes, and what of it is data and communication."""
+"""Measures training by some processes: the seconds per step, and how many of them are data and communication."""
 
 import dataclasses
 import math
@@ -23,36 +23,36 @@ from d3gan.training.stopwatch import Stopwatch
 
 WARM_UP = 3  # steps: the first ones choose algorithms and allocate memory
 LEAST_STEPS = 2
-TURNS = 3  # a step with exchanges and one without are measured in turn: machines are noisy
+TURNS = 3  # steps with and without exchanges alternate, because the speed of machines varies
 # Message sizes in bytes: from one that is all latency to one that is all bandwidth.
 MESSAGES = tuple(4**power for power in range(5, 14))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Seconds of a step, means over the steps of the slowest process."""
+class Measurement:
+    """Seconds per step, means over the steps of the slowest process."""
 
     step_seconds: float
     """A whole step, from its data to the end of its updates."""
     data_seconds: float
     """Of it, waiting for images and latents."""
     communication_seconds: float
-    """Of it, what is gained by leaving out every exchange with other processes."""
+    """Of it, what is saved by leaving out every exchange with other processes."""
     utilization: float | None
-    """Mean over the processes, 0 to 1."""
+    """Mean over the processes, 0 to 1; None where it cannot be measured."""
     memory_bytes: int
-    """Of the largest process: the most of its GPU during the measurement, or its own where it has none, after it."""
+    """Of the largest process: the peak of its GPU's memory while measuring; without a GPU its own afterwards."""
 
 
-class Bench:
-    """Training by a group of processes, ready to be measured; all of them make one.
+class TrainingBenchmark:
+    """Training by a group of processes, ready to be measured. All processes of the group create one.
 
     Args:
         config: model, batch size and networks.
         group: the processes.
-        device: this process's.
+        device: that this process computes on.
         precision: of the arithmetic.
-        image_set: what is trained on.
+        image_set: the images to train on.
     """
 
     def __init__(
@@ -62,47 +62,42 @@ class Bench:
         self._inputs, self._step = StepInputs(config, image_set.images, group, device, network_dtype(precision)), 0
         self.gan = build_gan(config, device, precision, group)
         self._train_step = step_in_parts(config.grad_accum_steps)
-        # The same networks without what binds them to other processes' networks.
+        # The same networks without the wrappers that exchange gradients with other processes.
         self._alone = dataclasses.replace(
             self.gan, ddp_generator=self.gan.generator, ddp_discriminators=self.gan.discriminators, group=Group()
         )
 
-    def measure(self, seconds: float) -> Measured:
-        """Measures for about so many seconds, after the warm-up; all processes of the group call it."""
-        several = self._group.world_size > 1
+    def measure(self, seconds: float) -> Measurement:
+        """Measures for about this many seconds, after the warm-up; all processes of the group call it."""
+        exchanges = self._group.world_size > 1
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-        steps = self._steps_in(seconds / TURNS / (2 if several else 1))
-        turns = [self._turn(steps, several) for _ in range(TURNS)]
-        whole, data, alone = (statistics.fmean(seconds[i] for seconds, _ in turns) for i in range(3))
-        shares = [busy for _, busy in turns if busy is not None]
+        self._timed(self.gan, WARM_UP)
+        seconds_per_step, _ = self._timed(self.gan, 1)
+        steps = max(LEAST_STEPS, math.ceil(seconds / TURNS / (2 if exchanges else 1) / seconds_per_step))
+        steps = int(self._group.broadcast(steps))
+        turns, shares = [], []
+        for _ in range(TURNS):
+            with Utilization(self._device) as utilization:
+                whole, data = self._timed(self.gan, steps)
+            turns.append((whole, data, self._timed(self._alone, steps)[0] if exchanges else whole))
+            if utilization.share is not None:
+                shares.append(utilization.share)
+        whole, data, alone = (statistics.fmean(column) for column in zip(*turns, strict=True))
         share = statistics.fmean(shares) if shares else None
-        everyones = self._group.all_gather((whole, data, alone, share, _memory(self._device)))
-        wholes, datas, alones, all_shares, memories = zip(*everyones, strict=True)
-        known: list[float] = [share for share in all_shares if share is not None]
-        return Measured(
+        of_all_ranks = self._group.all_gather((whole, data, alone, share, _memory(self._device)))
+        wholes, datas, alones, all_shares, memories = zip(*of_all_ranks, strict=True)
+        measured_shares: list[float] = [share for share in all_shares if share is not None]
+        return Measurement(
             max(wholes),
             max(datas),
             max(0.0, max(wholes) - max(alones)),
-            statistics.fmean(known) if known else None,
+            statistics.fmean(measured_shares) if measured_shares else None,
             max(memories),
         )
 
-    def _turn(self, steps: int, several: bool) -> tuple[tuple[float, float, float], float | None]:
-        """Seconds of a step, of its data and of a step without exchanges; how busy the device was."""
-        with Utilization(self._device) as utilization:
-            whole, data = self._timed(self.gan, steps)
-        alone = self._timed(self._alone, steps)[0] if several else whole
-        return (whole, data, alone), utilization.share
-
-    def _steps_in(self, seconds: float) -> int:
-        """A number of steps that takes about so long, the same in all processes."""
-        self._timed(self.gan, WARM_UP)
-        each, _ = self._timed(self.gan, 1)
-        return int(self._group.broadcast(max(LEAST_STEPS, math.ceil(seconds / each))))
-
     def _timed(self, gan: GAN, steps: int) -> tuple[float, float]:
-        """Seconds of a step, and of its data, mean over ``steps``."""
+        """Seconds per step, and those of its data, means over ``steps``."""
         stopwatch = Stopwatch(self._device)
         self._group.all_gather(None)  # all begin together
         stopwatch.restart()
@@ -111,20 +106,20 @@ class Bench:
                 real_images, latents = self._inputs.at(self._step)
             self._train_step(gan, real_images, latents)
             self._step += 1
-            self._group.to_stop()  # as the loop does
+            self._group.to_stop()  # as the training loop does
         whole, data = stopwatch.lap()
         return whole / steps, data / steps
 
     def message_bytes(self) -> dict[str, int]:
-        """What a step exchanges, in bytes: the gradients of each network, and the small figures."""
+        """Bytes that a step exchanges: the gradients of each network, and losses with BatchNorm statistics."""
         networks = {"generator": self.gan.generator, "discriminator": self.gan.discriminators}
-        found = {
+        sizes = {
             f"{name}_bytes": sum(p.numel() * p.element_size() for p in network.parameters())
             for name, network in networks.items()
         }
         statistics = running_statistics(self.gan.generator)
         numbers = sum(s.numel() for s in statistics) + 2 * len(self.gan.discriminators) + 1
-        return found | {"exchange_bytes": numbers * statistics[0].element_size()}
+        return sizes | {"exchange_bytes": numbers * statistics[0].element_size()}
 
 
 def _memory(device: torch.device) -> int:
@@ -133,25 +128,26 @@ def _memory(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def sweep(group: Group, device: torch.device, seconds: float) -> dict[int, float]:
+def all_reduce_seconds(group: Group, device: torch.device, seconds: float) -> dict[int, float]:
     """Seconds of an all-reduce by message size in bytes, of the slowest process; all processes of the group call it.
 
     Args:
-        group: the processes, at least two.
-        device: this process's.
-        seconds: how long to measure each size, about.
+        group: at least two processes.
+        device: that this process computes on.
+        seconds: to measure each size, about.
     """
-    found = {}
+    seconds_by_size = {}
     for size in MESSAGES:
         message = torch.zeros(size // 4, device=device)
-        once = _all_reduce_seconds(group, message, 3)
+        once = _mean_seconds(group, message, 3)
         count = int(group.broadcast(max(3, math.ceil(seconds / once))))
-        found[size] = max(group.all_gather(_all_reduce_seconds(group, message, count)))
-    return found
+        seconds_by_size[size] = max(group.all_gather(_mean_seconds(group, message, count)))
+    return seconds_by_size
 
 
-def _all_reduce_seconds(group: Group, message: torch.Tensor, count: int) -> float:
-    group.all_gather(None)
+def _mean_seconds(group: Group, message: torch.Tensor, count: int) -> float:
+    """Seconds of one of ``count`` all-reduces in a row."""
+    group.all_gather(None)  # all begin together
     begin = time.perf_counter()
     for _ in range(count):
         torch.distributed.all_reduce(message, group=group.processes)

@@ -1,6 +1,7 @@
-"""What ``d3gan scale`` is told. Imports no torch, so that its help answers at once."""
+"""The options of ``d3gan scale``. Imports neither torch nor NumPy, so that the help appears at once."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ class Scale(Hosts):
     """Measure how training scales with the number of processes, and plot it."""
 
     workers: str = key("1,2", list_of=())
-    """Numbers of processes to measure, 1 among them; on GPUs one each."""
+    """Numbers of processes to measure, 1 among them; each process has one GPU, if there are any."""
     mode: Literal["weak", "strong"] = "weak"
     """weak: each process has the batch size; strong: all processes together have it."""
     batch_sizes: str = key("", list_of=())
@@ -26,28 +27,28 @@ class Scale(Hosts):
     models: str = key("dcgan,d3gan", list_of=())
     """Models to measure."""
     seconds: float = key(5.0, allowed=(0.1, 3600))
-    """Seconds of each measurement, after its warm-up."""
+    """Seconds per measurement, after its warm-up."""
     rounds: int = key(3, allowed=(1, 1000))
-    """How often everything is measured, in turn; figures are medians with the smallest and the largest."""
+    """Number of rounds; each measures everything once. Results are medians, with the smallest and the largest."""
     project: int = key(0, allowed=(0, 1_000_000))
-    """Project onto as many processes, such as 1024, from a sweep of message sizes. 0: project nothing."""
+    """Project onto this many processes, such as 1024; this also measures all-reduces. 0: no projection."""
     published: bool = False
-    """Lay the published V100 figures beside, in the plots."""
+    """Also plot what the published programs logged on V100 GPUs."""
     out: str = "scaling"
     """Folder of scaling.json and the plots."""
     config: ConfigFile = ""
     preset: Preset = ""
     dataset: str = ""
-    """Data set, or the path of a folder or .zip of images. Empty: the config's."""
+    """Data set, or the path of a folder or .zip of images. Default: the config's."""
     data_dir: str = ""
-    """Folder of the data files. Empty: the config's, else $D3GAN_DATA, else the user's cache folder."""
+    """Folder of the data files. Default: the config's, else $D3GAN_DATA, else the user's cache folder."""
     image_size: int = 0
     """Side of the square images in pixels. 0: the config's."""
     device: str = "auto"
     """auto (cuda, else cpu), cpu or cuda."""
     precision: Precision = "auto"
     timeout: int = key(600, allowed=(1, 10_000_000))
-    """Seconds after which processes, of which one hangs, give up."""
+    """Seconds without progress after which the processes give up."""
     debug: Debug = False
 
     def __post_init__(self) -> None:
@@ -66,12 +67,10 @@ class Scale(Hosts):
                     f"--models: {name!r} is unknown{nearest(name, MODELS)}; allowed: {', '.join(MODELS)}"
                 )
         if self.train_config.sync_batchnorm:
-            raise ConfigError("sync_batchnorm = True: its exchanges cannot be told from computing; set it to False")
+            raise ConfigError("sync_batchnorm = True: hides its exchanges among the computation; set it to False")
         if min(self.sizes_of(self.train_config)) < 2:
             raise ConfigError(f"--batch-sizes {self.batch_sizes}: must be at least 2")
         if self.project:
-            from d3gan.scaling.projection import require_projectable  # brings NumPy along
-
             require_projectable(self.mode, self.numbers, self.project)
 
     @property
@@ -90,7 +89,7 @@ class Scale(Hosts):
 
     @property
     def train_config(self) -> TrainConfig:
-        """The config file's or preset's, with what the flags say over it.
+        """The config of the .ini file or the preset, with the values of the flags.
 
         Raises:
             ConfigError: the file cannot be read, the preset is unknown, or a value is out of range.
@@ -105,7 +104,7 @@ class Scale(Hosts):
 
     @property
     def launch(self) -> Launch:
-        """The processes to start: as many as the largest number asked for, shared out among the hosts."""
+        """The processes to start: the largest number of workers, divided among the hosts."""
         hosts = {field.name: getattr(self, field.name) for field in dataclasses.fields(Hosts)}
         return Launch(workers_per_node=self.numbers[-1] // self.nnodes, **hosts)
 
@@ -115,3 +114,19 @@ def _numbers(flag: str, text: str) -> list[int]:
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise ConfigError(f"{flag} {text}: must be whole numbers above 0 with commas, such as 1,2,4")
     return [int(word) for word in words]
+
+
+def require_projectable(mode: str, workers: Sequence[int], upto: int) -> None:
+    """Checks, before anything is measured, that a projection can be made.
+
+    Raises:
+        ConfigError: it cannot; the message says why.
+    """
+    if mode != "weak":
+        raise ConfigError(
+            f"--project {upto}: projects weak scaling, with the batch size of each process fixed; not --mode {mode}"
+        )
+    if max(workers) < 2:
+        raise ConfigError(f"--project {upto}: needs an all-reduce measured: --workers must hold 2 or more")
+    if upto <= max(workers):
+        raise ConfigError(f"--project {upto}: must be more than the {max(workers)} workers measured")

@@ -1,4 +1,4 @@
-"""What every plot of scaling shares: the frame with its title and footer, the axes of worker counts, and the file."""
+"""What all plots of scaling share: the frame with its title and footer, and the axes of worker counts and values."""
 
 import re
 import shlex
@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator
 
-from d3gan.plotting import DOTS_PER_INCH, GREY, HEIGHT, STYLE, WIDTH, plain_number
+from d3gan.plotting import DOTS_PER_INCH, GREY, HEIGHT, log2_x_axis, log_y_axis, plain_number, styled_figure
 from d3gan.scaling.published import PUBLISHED_NOTE
 
-# Beyond this the small numbers of workers would lie on top of each other on a linear axis.
+# Above this, a linear axis would draw the small numbers of workers on top of each other.
 MOST_WORKERS_LINEAR = 16
-# Beyond this ratio the small values would lie on the axis.
+# Above this ratio of the largest to the smallest value, a linear axis would draw the smallest on the axis itself.
 LARGEST_RATIO_LINEAR = 30.0
-_LINE = 0.155  # inches a line of the small text takes
+_LINE = 0.155  # height of a line of the small text, in inches
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Caption:
 
     title: str
     conditions: str
-    """What was measured on what; below the title."""
+    """What was measured on what; printed below the title."""
     notes: Sequence[str] = ()
     """Printed below the axes, one paragraph each."""
     footer: Sequence[str] = ()
@@ -43,18 +42,17 @@ class Caption:
 def plot(caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
     """Axes side by side in a new figure (``figure_of``), to draw on; the legend is added when the block ends.
 
-    With notes the figure is as much higher as they need, and the axes keep their size.
+    Notes make the figure higher, so that the axes keep their size.
     """
     notes = [line for note in caption.notes for line in textwrap.wrap("• " + note, 118, subsequent_indent="   ")]
-    above = _cut(_printable(caption.conditions), 104, 3)
-    below = [line for text in caption.footer for line in _cut(_printable(text), 124, 2)]
+    above = _cut(caption.conditions, 104, 3)
+    below = [line for text in caption.footer for line in _cut(text, 124, 2)]
     height = HEIGHT + _LINE * len(notes) + (0.08 if notes else 0)
     top = 0.42 + _LINE * len(above)
     bottom = 0.1 + _LINE * (len(notes) + len(below)) + (0.08 if notes else 0)
-    with matplotlib.rc_context(STYLE):
-        frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
-        engine = ConstrainedLayoutEngine(rect=frame, wspace=0.05)
-        figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout=engine)
+    frame = (0.01, bottom / height, 0.98, 1 - (top + bottom) / height)
+    engine = ConstrainedLayoutEngine(rect=frame, wspace=0.05)
+    with styled_figure(height, dpi=DOTS_PER_INCH, layout=engine) as figure:
         FigureCanvasAgg(figure)
         _write(figure, 0.3, [caption.title], 11, weight="bold")
         _write(figure, 0.3 + _LINE + 0.03, above, 8, color="#444444")
@@ -65,23 +63,22 @@ def plot(caption: Caption, panels: int = 1) -> Iterator[list[Axes]]:
 
 
 def _write(figure: Figure, inches: float, lines: Sequence[str], size: float, **style: Any) -> None:
-    """Lines of text, the first one's foot so many inches below the figure's top."""
-    height = figure.get_figheight()
+    """Writes lines of text; the baseline of the first is so many inches below the figure's top."""
     for i, line in enumerate(lines):
-        place = 1 - (inches + i * _LINE) / height
+        y = 1 - (inches + i * _LINE) / figure.get_figheight()
         # Names of devices and files may hold a $, which would start a formula.
-        figure.text(0.02, place, line, fontsize=size, va="baseline", parse_math=False, **style)
+        figure.text(0.02, y, line, fontsize=size, va="baseline", parse_math=False, **style)
 
 
 def _legend(figure: Figure, engine: ConstrainedLayoutEngine, frame: tuple[float, float, float, float]) -> None:
-    """One legend at the foot of the frame, and the axes above it, so that it covers nothing."""
-    found: dict[str, Artist] = {}
+    """Adds one legend at the bottom of the frame and moves the axes above it, so that it covers nothing."""
+    handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    labels = sorted(found, key=lambda label: (label.startswith("published"), label == "ideal"))
+            handles.setdefault(label, handle)
+    labels = sorted(handles, key=lambda label: (label.startswith("published"), label == "ideal"))
     legend = figure.legend(
-        [found[label] for label in labels],
+        [handles[label] for label in labels],
         labels,
         loc="lower center",
         bbox_to_anchor=frame,
@@ -95,66 +92,50 @@ def _legend(figure: Figure, engine: ConstrainedLayoutEngine, frame: tuple[float,
     engine.set(rect=(frame[0], frame[1] + height, frame[2], frame[3] - height))
 
 
-def _printable(text: str) -> str:
-    """The text without line breaks, control characters and the half characters of undecodable file names."""
-    decoded = text.encode("utf-8", "replace").decode()
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", decoded)
-
-
 def _cut(text: str, width: int, lines: int) -> list[str]:
-    return textwrap.wrap(text, width, max_lines=lines, placeholder=" …", break_on_hyphens=False)
+    """Wraps a text, without control characters and undecodable halves of characters, to at most so many lines."""
+    decoded = text.encode("utf-8", "replace").decode()
+    printable = re.sub(r"[\x00-\x1f\x7f]+", " ", decoded)
+    return textwrap.wrap(printable, width, max_lines=lines, placeholder=" …", break_on_hyphens=False)
 
 
 def mark_workers(axes: Axes, counts: Iterable[int], label: str = "workers (processes)") -> None:
-    """The horizontal axis: a tick at each number of workers, from 0; by powers of two where there are many."""
+    """Sets up the horizontal axis: a tick at each number of workers, from 0; powers of two where there are many."""
     ticks = sorted(set(counts))
     if ticks[-1] > MOST_WORKERS_LINEAR:
-        powers_of_two(axes, [count for count in ticks if count & (count - 1) == 0] or ticks)
+        log2_x_axis(axes, [count for count in ticks if count & (count - 1) == 0] or ticks)
         axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
     else:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_major_formatter(plain_number)
         axes.set_xlim(0, 2 * ticks[0] if len(ticks) == 1 else ticks[-1] + max(0.2, 0.06 * ticks[-1]))
-    axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel(label)
 
 
-def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
-    """A logarithmic horizontal axis with ticks at these numbers, and no others."""
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(plain_number)
-
-
 def mark_values(axes: Axes, values: Iterable[float], label: str) -> None:
-    """The vertical axis: from 0, or logarithmic where the smallest value would not be told from 0."""
+    """Sets up the vertical axis: from 0, or logarithmic where the smallest value would look like 0."""
     positive = [value for value in values if value > 0]
     if positive and max(positive) > LARGEST_RATIO_LINEAR * min(positive):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        log_y_axis(axes)
         label += " (log)"
     else:
         axes.set_ylim(0, 1.08 * max(positive, default=1.0))
-    axes.yaxis.set_major_formatter(plain_number)
+        axes.yaxis.set_major_formatter(plain_number)
     axes.set_ylabel(label)
-
-
-def _footer(document: dict[str, Any]) -> list[str]:
-    """How and when it was measured, and by which command."""
-    rounds, seconds = document["rounds"], document["seconds"]
-    started = datetime.fromisoformat(document["started"]).date()
-    return [
-        f"Median of {rounds} round{'s' * (rounds != 1)} of {seconds:g} s; bars: smallest to largest.  "
-        f"torch {document['torch']}, {started}",
-        shlex.join(document["command"]),
-    ]
 
 
 def caption(
     document: dict[str, Any], title: str, batch_size: int | None, *notes: str, published: bool = False
 ) -> Caption:
-    """The texts of a plot; ``batch_size`` None: it shows them all; ``published``: it shows the published figures."""
+    """The texts of a plot of a scaling document.
+
+    Args:
+        document: as in scaling.json.
+        title: of the plot.
+        batch_size: that the plot shows; None: all of them.
+        notes: printed below the axes.
+        published: whether the plot shows the published measurements.
+    """
     if not batch_size:
         batch = "several batch sizes"
     elif document["mode"] == "weak":
@@ -164,10 +145,16 @@ def caption(
     names, size = " and ".join(document["models"]), document["image_size"]
     where = f"{document['device_name']} ({document['device']}, {document['backend']})"
     hosts = f"{document['hosts']} hosts, " if document["hosts"] > 1 else ""
-    threads = f"{document['threads']} thread{'s' * (document['threads'] != 1)} a process, "
+    threads = f"{document['threads']} thread{'s' * (document['threads'] != 1)} per process, "
     conditions = (
         f"{names} on {document['dataset']} {size}x{size}, {document['mode']} scaling, {batch}, "
         f"{document['precision']}; "
         f"{hosts}{threads if document['device'] == 'cpu' else ''}{where}"
     )
-    return Caption(title, conditions, notes, [*_footer(document), *([PUBLISHED_NOTE] if published else [])])
+    rounds, started = document["rounds"], datetime.fromisoformat(document["started"]).date()
+    footer = [
+        f"Median of {rounds} round{'s' * (rounds != 1)} of {document['seconds']:g} s; bars: smallest to largest.  "
+        f"torch {document['torch']}, {started}",
+        shlex.join(document["command"]),
+    ]
+    return Caption(title, conditions, notes, [*footer, *([PUBLISHED_NOTE] if published else [])])

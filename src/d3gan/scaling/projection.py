@@ -1,8 +1,8 @@
-"""What training would do on more processes than were measured, by the all-reduce's cost model.
+"""Projects training onto more processes than were measured, with the cost model of the all-reduce.
 
 Weak scaling: every process keeps its batch size. A step on W processes takes the time for data and computation that
-was measured on the largest number of processes, and the part of the modelled communication that computation does not
-hide. That part, 1 - overlap, is what was measured there over what the model gives there.
+was measured on the largest number of processes, plus the part of the modelled communication that computation does not
+hide. That part, 1 - overlap, is the measured over the modelled communication on the largest number of processes.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 
 from d3gan.errors import ConfigError
 from d3gan.scaling.allreduce_model import Algorithm, CostModel, Fit, fit_held_out, measured_points
+from d3gan.scaling.options import require_projectable
 
 
 @dataclass(frozen=True)
@@ -21,55 +22,39 @@ class Curve:
     step_seconds: list[float]
     images_per_second: list[float]
     efficiency: list[float]
-    """Images a second of each process, relative to one process alone."""
+    """Images per second and process, relative to one process alone."""
 
 
 @dataclass(frozen=True)
 class StepValidation:
-    """The exposed communication of a step that the overlap was not taken from, predicted and measured."""
+    """Predicted and measured exposed communication per step, on a number of processes not used for the overlap."""
 
     workers: int
     predicted_communication_seconds: float
     measured_communication_seconds: float
     measured_step_seconds: float
     relative_error: float
-    """|predicted - measured| communication over the measured step: what the error means for the step."""
+    """|predicted - measured| communication over the measured step."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What a model's training would do on more processes."""
+    """A model's training, projected onto more processes."""
 
     model: str
     batch_size: int
     """Per process."""
     measured_workers: int
-    """The largest number of processes measured, which data, computation and overlap come from."""
+    """The largest number of processes measured; data, computation and overlap come from it."""
     workers: list[int]
     ring: Curve
     tree: Curve
     overlap: float
     """The share of the modelled communication that computation hides, 0 to 1."""
     communication_ratio: float
-    """Measured over modelled communication on ``measured_workers``; above 1 the projection is too good."""
+    """Measured over modelled communication on ``measured_workers``; above 1 the projection is too optimistic."""
     step_validation: StepValidation | None
     """None where no second number of processes above 1 was measured."""
-
-
-def require_projectable(mode: str, workers: Sequence[int], upto: int) -> None:
-    """Checks, before anything is measured, that a projection can be made.
-
-    Raises:
-        ConfigError: it cannot; the message says why.
-    """
-    if mode != "weak":
-        raise ConfigError(
-            f"--project {upto}: projects weak scaling, with the batch size of each process fixed; not --mode {mode}"
-        )
-    if max(workers) < 2:
-        raise ConfigError(f"--project {upto}: needs an all-reduce measured: --workers must hold 2 or more")
-    if upto <= max(workers):
-        raise ConfigError(f"--project {upto}: must be more than the {max(workers)} workers measured")
 
 
 def rows_of(document: dict[str, Any], model_name: str, batch_size: int) -> list[dict[str, Any]]:
@@ -84,7 +69,7 @@ def project(
 ) -> Projection:
     """Projects a model's training onto powers of two up to ``upto``, and onto the numbers of workers measured.
 
-    One process is no projection: its time is the measured one, where there is one.
+    One process keeps its measured time, where there is one.
 
     Args:
         document: of weak scaling, with its all-reduces.
@@ -124,7 +109,7 @@ def _median(row: dict[str, Any], name: str) -> float:
 
 
 def _communication(model: CostModel, sizes: dict[str, int], workers: int, algorithm: Algorithm = "ring") -> float:
-    """Seconds of a step's all-reduces, if nothing hid them: two gradients and the exchange of small figures."""
+    """Seconds per step of its all-reduces without overlap: two gradients, and losses with BatchNorm statistics."""
     return sum(
         model.seconds(sizes[name], workers, algorithm)
         for name in ("generator_bytes", "discriminator_bytes", "exchange_bytes")
@@ -132,7 +117,7 @@ def _communication(model: CostModel, sizes: dict[str, int], workers: int, algori
 
 
 def _curve(rows: list[dict[str, Any]], workers: list[int], exposed: list[float], batch_size: int) -> Curve:
-    """The curve of a step's exposed communication for each number of workers, which starts with 1."""
+    """The curve that follows from a step's exposed communication for each number of workers, which starts with 1."""
     last = rows[-1]
     alone = _median(last, "data_seconds") + _median(last, "compute_seconds")
     steps = [alone + seconds for seconds in exposed]
@@ -145,7 +130,7 @@ def _curve(rows: list[dict[str, Any]], workers: list[int], exposed: list[float],
 def _validate_step(
     model: CostModel, sizes: dict[str, int], rows: list[dict[str, Any]], overlap: float
 ) -> StepValidation | None:
-    """Predicts the second-largest number of workers above 1, with the overlap of the largest."""
+    """Predicts communication on the second-largest number of workers, if above 1, with the largest one's overlap."""
     if len(rows) < 2 or rows[-2]["workers"] < 2:
         return None
     row = rows[-2]
@@ -155,34 +140,34 @@ def _validate_step(
 
 
 def assumptions(document: dict[str, Any], fitted: Fit, projections: Sequence[Projection]) -> list[str]:
-    """What the projections rest on, in short sentences to print below them."""
-    count, hosts = projections[0].measured_workers, _hosts(document["hosts"])
-    swept = max(point.workers for point in fitted.points)
-    model, held = fitted.model, fitted.held_out_error
+    """The assumptions of the projections, in short sentences to print below them."""
+    count, hosts = projections[0].measured_workers, document["hosts"]
+    workers = max(point.workers for point in fitted.points)
+    model, held_out = fitted.model, fitted.held_out_error
     bandwidth = f"{model.beta / 1e9:.3g} GB/s" if math.isfinite(model.beta) else "no limit found"
     sentences = [
         f"No measurement beyond {count} workers.",
-        f"All links are like those measured among {swept} workers on {hosts}: "
-        f"latency {model.alpha * 1e6:.3g} µs a hop, bandwidth {bandwidth}.",
-        f"Data and computation take each process what they took it at {count} workers.",
+        f"All links are like those measured among {workers} workers on {hosts} host{'s' * (hosts != 1)}: "
+        f"latency {model.alpha * 1e6:.3g} µs per hop, bandwidth {bandwidth}.",
+        f"Data and computation take each process as long as at {count} workers.",
         "No stragglers, no congestion; one all-reduce for each network's gradients.",
         "Share of communication hidden behind computation, as measured at "
         f"{count} workers: {', '.join(f'{p.model} {p.overlap:.0%}' for p in projections)}.",
         f"Fit: relative error {_percent(fitted.error.median)} (median), {_percent(fitted.error.largest)} (largest); "
-        f"message sizes held out of it: {_percent(held.median)} and {_percent(held.largest)}.",
+        f"message sizes held out of it: {_percent(held_out.median)} and {_percent(held_out.largest)}.",
     ]
     return sentences + _warnings(document, fitted, projections)
 
 
 def _warnings(document: dict[str, Any], fitted: Fit, projections: Sequence[Projection]) -> list[str]:
-    """Sentences for what holds of these measurements, and not of all."""
+    """Sentences about these measurements where they fall short of the assumptions."""
     sentences = []
     for p in projections:
         if p.communication_ratio > 1:
             times = f"{p.communication_ratio:.1f} times" if math.isfinite(p.communication_ratio) else "more than"
             sentences.append(
                 f"{p.model}: communication at {p.measured_workers} workers took {times} what the model gives; "
-                "the projection is too good."
+                "the projection is too optimistic."
             )
         if p.step_validation:
             check = p.step_validation
@@ -193,12 +178,9 @@ def _warnings(document: dict[str, Any], fitted: Fit, projections: Sequence[Proje
     largest = max(point.bytes for point in fitted.points)
     needed = max(max(document["gradients"][p.model].values()) for p in projections)
     if needed > largest:
-        sentences.append(f"Messages of up to {needed / 1e6:.1f} MB, where {largest / 1e6:.1f} MB was measured.")
+        sizes = f"{needed / 1e6:.1f} MB; the largest measured one has {largest / 1e6:.1f} MB."
+        sentences.append(f"The largest message of a step has {sizes}")
     return sentences
-
-
-def _hosts(hosts: int) -> str:
-    return f"{hosts} host" + "s" * (hosts != 1)
 
 
 def _percent(share: float) -> str:
@@ -216,22 +198,20 @@ def projection_record(document: dict[str, Any], upto: int) -> dict[str, Any]:
     fitted = fit_held_out(measured_points(document))
     batch_size = document["batch_sizes"][0]
     projections = [project(document, name, batch_size, upto, fitted.model) for name in document["models"]]
+    models = {}
+    for projection in projections:
+        models[projection.model] = record = asdict(projection)
+        del record["model"], record["batch_size"]
+        if not math.isfinite(record["communication_ratio"]):
+            record["communication_ratio"] = None
     return {
         "upto": upto,
         "batch_size": batch_size,
         "alpha_seconds": fitted.model.alpha,
-        # JSON knows no infinity: null stands for a bandwidth without a limit.
+        # JSON has no infinity: null is a bandwidth without a limit, or a ratio to no communication.
         "bandwidth_bytes_per_second": fitted.model.beta if math.isfinite(fitted.model.beta) else None,
         "fit_relative_error": fitted.error._asdict(),
         "held_out_relative_error": fitted.held_out_error._asdict(),
-        "models": {p.model: _model_record(p) for p in projections},
+        "models": models,
         "assumptions": assumptions(document, fitted, projections),
     }
-
-
-def _model_record(projection: Projection) -> dict[str, Any]:
-    record = asdict(projection)
-    del record["model"], record["batch_size"]
-    if not math.isfinite(record["communication_ratio"]):
-        record["communication_ratio"] = None
-    return record

@@ -1,25 +1,25 @@
-"""What the published programs logged on several GPUs, so that their curves can be laid beside ours."""
+"""What the published programs logged on several GPUs, so that plots can show their curves with ours."""
 
 from dataclasses import dataclass
 
 GPU = "V100"
-PUBLISHED_NOTE = "Published: CIFAR-10, batch 128 a GPU, V100; the published programs' logs, read off in 2023."
+PUBLISHED_NOTE = "Published: CIFAR-10, batch size 128 per GPU, V100; from the published programs' logs, read in 2023."
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """One run of 30 epochs on CIFAR-10, batch 128 a GPU."""
+    """One run of 30 epochs on CIFAR-10, batch size 128 per GPU."""
 
     gpus: int
     seconds_per_epoch: float
     images_per_second: float
-    """With the loading of data."""
+    """Including the loading of data."""
     utilization: float
-    """Of the GPUs, 0 to 1, averaged over GPUs and time."""
+    """Of the GPUs, 0 to 1, mean over GPUs and time."""
 
 
-# The published programs' logs, CIFAR-10, batch 128 per GPU, V100; read off in 2023 (loaders of one GPU: 2 workers).
-# The logs of one GPU hold no rate that includes loading: there it is 50,000 images over the seconds of an epoch.
+# The published programs' logs, CIFAR-10, batch size 128 per GPU, V100; read in 2023 (2 loader workers on one GPU).
+# The logs of one GPU hold no rate that includes loading; its rate is 50,000 images over the seconds per epoch.
 PUBLISHED = {
     "d3gan": (
         PublishedRun(1, 11.985, 4172.0, 0.911),

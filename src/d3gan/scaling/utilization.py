@@ -8,46 +8,46 @@ from typing import Any
 
 import torch
 
-SECONDS_BETWEEN_LOOKS = 0.05
+SECONDS_BETWEEN_SAMPLES = 0.05
 
 
 class Utilization:
-    """Measures during a ``with`` block; ``share`` is there after it.
+    """Measures during a ``with`` block; ``share`` holds the result afterwards.
 
-    On a GPU it is the share of time in which any kernel ran, as NVML says it (what nvidia-smi shows). On a CPU it is
-    this process's processor time over the time that its threads could have had.
+    On a GPU, the share of time in which any kernel ran, as NVML reports it (what nvidia-smi shows). On a CPU, this
+    process's processor time over the time that its threads could have used.
 
     Args:
-        device: of this process.
+        device: that this process computes on.
     """
 
     def __init__(self, device: torch.device):
         self.share: float | None = None
-        """0 to 1; None where it cannot be known."""
-        self._device, self._looks = device, list[float]()
-        self._over = threading.Event()
+        """0 to 1; None where it cannot be measured."""
+        self._device, self._samples = device, list[float]()
+        self._ended = threading.Event()
         self._handle: Any = None
 
     def __enter__(self) -> "Utilization":
         self._began, self._busy = time.perf_counter(), time.process_time()
         if self._device.type == "cuda":
-            with suppress(Exception):  # no driver library, or no permission: the figure is left out
+            with suppress(Exception):  # no driver library, or no permission: not measured
                 import pynvml
 
                 pynvml.nvmlInit()
-                # By its UUID: NVML does not know of CUDA_VISIBLE_DEVICES.
+                # By its UUID: NVML ignores CUDA_VISIBLE_DEVICES.
                 uuid = torch.cuda.get_device_properties(self._device).uuid
                 self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-                self._thread = threading.Thread(target=self._look, daemon=True)
+                self._thread = threading.Thread(target=self._sample, daemon=True)
                 self._thread.start()
         return self
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         import pynvml
 
         with suppress(Exception):
-            while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-                self._looks.append(pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100)
+            while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
+                self._samples.append(pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100)
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cpu":
@@ -55,6 +55,6 @@ class Utilization:
             threads = min(torch.get_num_threads(), os.cpu_count() or 1)
             self.share = min(1.0, (time.process_time() - self._busy) / (seconds * threads))
         elif self._handle is not None:
-            self._over.set()
+            self._ended.set()
             self._thread.join()
-            self.share = sum(self._looks) / len(self._looks) if self._looks else None
+            self.share = sum(self._samples) / len(self._samples) if self._samples else None
