@@ -39,5 +39,5 @@ def test_the_demo_asks_for_four_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = command[1:]
     words[words.index("--out") + 1] = str(tmp_path / "demo")
     assert main([*words, "--dry-run"]) == 0
-    models = ("dcgan", "d3gan", "dcgan-controlled", "d3gan-controlled")
+    models = ("dcgan", "d3gan", "d3gan-controlled", "dcgan-controlled")
     assert capsys.readouterr().out.splitlines() == [f"mnist-{model}-b32-s0: to be trained" for model in models]
