@@ -250,7 +250,7 @@ def test_one_ranks_mistake_is_everyones(pictures: Path, tmp_path: Path) -> None:
     for done in by_hand(flags):
         assert done.returncode == 2
         assert "error: rank 1 on" in done.stderr
-        assert "nowhere: is neither a known name nor a path that exists" in done.stderr
+        assert "nowhere: is neither a known name nor an existing path" in done.stderr
 
 
 def test_other_images_in_one_rank_are_found_out(pictures: Path, tmp_path: Path) -> None:
