@@ -5,4 +5,4 @@ import sys
 from d3gan.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]], "python train.py"))
+    sys.exit(main(sys.argv[1:], "python train.py", ["train"]))

@@ -8,4 +8,4 @@ import sys
 from d3gan.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", "--workers-per-node", "auto", *sys.argv[1:]], "python train_ddp.py"))
+    sys.exit(main(sys.argv[1:], "python train_ddp.py", ["train", "--workers-per-node", "auto"]))

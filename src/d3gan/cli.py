@@ -43,12 +43,19 @@ class Call(NamedTuple):
 
     program: str
     """Name of the program in messages."""
-    arguments: list[str]
-    """The command and its flags."""
+    implied: list[str]
+    """The words that the program puts before those that the user typed: ``train`` for ``python train.py``."""
+    typed: list[str]
+    """The words that the user typed."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command and its flags."""
+        return [*self.implied, *self.typed]
 
     def __str__(self) -> str:
         """The line that repeats the call."""
-        return shlex.join([*self.program.split(), *self.arguments])
+        return shlex.join([*self.program.split(), *self.typed])
 
 
 @dataclass(frozen=True)
@@ -271,12 +278,13 @@ def run() -> None:
     sys.exit(main(sys.argv[1:]))
 
 
-def main(arguments: Sequence[str], program: str = "d3gan") -> int:
+def main(arguments: Sequence[str], program: str = "d3gan", implied: Sequence[str] = ()) -> int:
     """Runs one command.
 
     Args:
         arguments: the words after the program's name.
         program: its name in messages.
+        implied: words that come before the arguments without being typed.
 
     Returns:
         The exit code.
@@ -285,7 +293,7 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
     handler = _LogHandler()
     logger.addHandler(handler)
     try:
-        code = _dispatch(list(arguments), program, handler)
+        code = _dispatch(Call(program, list(implied), list(arguments)), handler)
         sys.stdout.flush()  # a closed pipe raises here, not at exit
         return leave(code)
     except KeyboardInterrupt:
@@ -304,7 +312,8 @@ def main(arguments: Sequence[str], program: str = "d3gan") -> int:
         logger.removeHandler(handler)
 
 
-def _dispatch(arguments: list[str], program: str, handler: _LogHandler) -> int:
+def _dispatch(call: Call, handler: _LogHandler) -> int:
+    arguments, program = call.arguments, call.program
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview("", program))
         return 0
@@ -321,9 +330,9 @@ def _dispatch(arguments: list[str], program: str, handler: _LogHandler) -> int:
         raise _unknown_command(arguments[0])
     name = " ".join(arguments[:words])
     owner, work = COMMANDS[name]
-    flags = parse_flags(owner, arguments[words:], f"{program} {name}")
+    flags = parse_flags(owner, arguments[words:], program if call.implied else f"{program} {name}")
     handler.to_stderr = getattr(flags, "json", False)  # standard output holds the JSON object alone
-    return work(flags, Call(program, arguments))
+    return work(flags, call)
 
 
 def _unknown_command(name: str) -> ConfigError:
