@@ -56,13 +56,11 @@ def test_config_ini_in_the_current_folder_is_read(
     assert (tmp_path / "run" / "checkpoints" / "step-00000001.pt").is_file()
 
 
-@pytest.mark.parametrize("script", ["train.py", "train_ddp.py"])
 def test_the_line_that_train_py_prints_resumes_the_run(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = tiny_settings(pictures, run, epochs=4000)
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    words = as_flags(tiny_settings(pictures, run, epochs=4000))
     process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, str(ROOT / "train.py"), *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     while not list(run.glob("checkpoints/step-*.pt")) and process.poll() is None:
         time.sleep(0.05)
@@ -71,12 +69,13 @@ def test_the_line_that_train_py_prints_resumes_the_run(pictures: Path, tmp_path:
     step = int(last.split("at step ")[1].split(";")[0])
     program, script, *resume = shlex.split(last.split("Resume with: ")[1])
     assert (program, script) == ("python", "train.py")
-    command = [sys.executable, ROOT / script, *resume, f"--max-steps={step + 3}"]
+    command = [sys.executable, str(ROOT / script), *resume, f"--max-steps={step + 3}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert f"done: {step + 3} steps" in done.stdout
 
 
+@pytest.mark.parametrize("script", ["train.py", "train_ddp.py"])
 def test_the_original_programs_commands(script: str, pictures: Path, tmp_path: Path) -> None:
     flags = as_flags(tiny_settings(pictures, tmp_path / "run", max_steps=2))
     done = subprocess.run(
