@@ -47,7 +47,7 @@ class SweepFlags:
     scaling: str = ""
     """Folder that `d3gan scale` wrote, whose figures to include. Default: none."""
     at_once: int = key(0, allowed=(0, 1024))
-    """Runs at the same time. 0: one per GPU; on CPUs one per two cores, or per core of up to four."""
+    """Runs at the same time. 0: one per GPU; on CPUs one per two cores, with up to four cores one per core."""
     dry_run: bool = False
     """List the runs and how far they are; train nothing."""
 
@@ -57,7 +57,7 @@ class Compare(TrainConfig, SweepFlags):
     """Train the runs of a sweep, or resume them, and tell whether the second discriminator pays."""
 
     out: str = "comparison"
-    """Folder: runs, logs, comparison.json, figures, animations and report.html. What is there already goes on."""
+    """Folder of runs, logs, comparison.json, figures, animations and report.html. Stopped runs in it are resumed."""
     config: ConfigFile = ""
     preset: Preset = ""
     debug: Debug = False

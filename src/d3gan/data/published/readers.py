@@ -7,6 +7,7 @@ causes an error and no shortage of memory.
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +50,17 @@ def read_images(dataset: Dataset, split: Split, open_content: Opener) -> Iterato
     """
     for part in split.images:
         with open_content(part.content) as stream:
-            if dataset.format == "idx":
-                yield from read_idx_images(stream, (part.count, *dataset.shape[1:]))
-            elif dataset.format == "cifar":
-                yield from _blocks(read_cifar(stream, part.count, dataset.label_key)[0])
-            elif dataset.format == "svhn":
-                yield from _blocks(read_svhn(stream, part.count)[0])
-            else:
-                yield from read_stl_images(stream, part.count, dataset.shape)
+            match dataset.format:
+                case "idx":
+                    yield from read_idx_images(stream, (part.count, *dataset.shape[1:]))
+                case "cifar":
+                    yield from _blocks(read_cifar(stream, part.count, dataset.label_key)[0])
+                case "svhn":
+                    yield from _blocks(read_svhn(stream, part.count)[0])
+                case "stl":
+                    yield from read_stl_images(stream, part.count, dataset.shape)
+                case _:
+                    assert_never(dataset.format)
 
 
 def read_labels(dataset: Dataset, split: Split, open_content: Opener) -> Labels:
@@ -79,13 +83,17 @@ def read_labels(dataset: Dataset, split: Split, open_content: Opener) -> Labels:
 
 
 def _read_part_labels(dataset: Dataset, part: Part, stream: ContentStream) -> Labels:
-    if dataset.format == "idx":
-        return read_idx_labels(stream, part.count)
-    if dataset.format == "cifar":
-        return read_cifar(stream, part.count, dataset.label_key)[1]
-    if dataset.format == "svhn":
-        return read_svhn(stream, part.count)[1]
-    return read_stl_labels(stream, part.count)
+    match dataset.format:
+        case "idx":
+            return read_idx_labels(stream, part.count)
+        case "cifar":
+            return read_cifar(stream, part.count, dataset.label_key)[1]
+        case "svhn":
+            return read_svhn(stream, part.count)[1]
+        case "stl":
+            return read_stl_labels(stream, part.count)
+        case _:
+            assert_never(dataset.format)
 
 
 def _blocks(images: ImageArray) -> Iterator[ImageArray]:
