@@ -22,7 +22,7 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
     except ExternalError as error:
         pytest.skip(f"MNIST cannot be had here: {error}")
     words = ["train", "--preset=mnist-demo", "--model=d3gan", "--max-steps=60", f"--out={tmp_path / 'run'}"]
-    words.append(f"--reference={pictures}")
+    words += [f"--reference={pictures}", "--num-samples=300"]
     # In a separate process: this one has run other tests, and a process keeps its memory.
     subprocess.run([sys.executable, "-m", "d3gan", *words], check=True, stdout=subprocess.DEVNULL)
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])

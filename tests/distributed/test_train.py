@@ -105,7 +105,9 @@ def settings(pictures: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return tiny_settings(pictures, out, epochs=EPOCHS, checkpoint=20, log_every=7, precision="float64") | changes
 
 
-@pytest.mark.parametrize(("rank", "moment"), [(1, "early"), (0, "saving"), (1, "late")])
+@pytest.mark.parametrize(
+    ("rank", "moment"), [(1, "early"), (0, "saving"), pytest.param(1, "late", marks=pytest.mark.slow)]
+)
 def test_a_killed_rank_changes_nothing(rank: int, moment: str, whole: Path, tmp_path: Path, started: Any) -> None:
     run = tmp_path / "run"
     launcher = started("--workers-per-node=2", "--max-restarts=2")
@@ -131,7 +133,7 @@ def test_a_killed_rank_without_restarts_is_named(tmp_path: Path, started: Any) -
     assert last.startswith(f"d3gan: error: rank 1 (pid {victim.pid}) was ended by SIGKILL")
 
 
-@pytest.mark.parametrize("whom", ["launcher", "rank 0", "rank 1"])
+@pytest.mark.parametrize("whom", ["launcher", "rank 0", pytest.param("rank 1", marks=pytest.mark.slow)])
 def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     whom: str, whole: Path, tmp_path: Path, started: Any
 ) -> None:

@@ -207,16 +207,16 @@ def wait_for_step(run: Path, step: int, process: "subprocess.Popen[str]") -> Non
 
 def test_kill_9_loses_nothing_that_counts(pictures: Path, tiny: Tiny, tmp_path: Path) -> None:
     """Killed twice at moments nobody chose, among them while it may be writing."""
-    whole = train(tiny("whole", epochs=40)).run
-    for step in (60, 200):
-        process = start(pictures, tmp_path / "killed", epochs=40)
+    whole = train(tiny("whole", epochs=20)).run
+    for step in (40, 120):
+        process = start(pictures, tmp_path / "killed", epochs=20)
         wait_for_step(tmp_path / "killed", step, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9999, "gen')  # a line cut short
-    outcome = train(tiny("killed", epochs=40))
-    assert outcome.step == 440
+    outcome = train(tiny("killed", epochs=20))
+    assert outcome.step == 220
     assert_same_run(whole, outcome.run)
 
 
