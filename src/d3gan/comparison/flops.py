@@ -5,9 +5,9 @@ them. PyTorch's own counter counts the same (tests/comparison/test_flops.py).
 """
 
 import itertools
-import math
 
 from d3gan.config.train_config import TrainConfig
+from d3gan.models.widths import innermost_size, stage_multipliers
 
 
 def flops_per_image(config: TrainConfig) -> float:
@@ -38,11 +38,10 @@ def flops_per_image(config: TrainConfig) -> float:
 
 def _forward(config: TrainConfig, width: int, *, generator: bool) -> tuple[float, float]:
     """Operations of a forward pass for one image: the whole network, and its first layer."""
-    innermost = 2 if config.image_size <= 32 else 4
-    stages = int(math.log2(config.image_size // innermost))
-    widths = [config.nc] + [width * min(2**i, 8) for i in range(stages)]
+    innermost = innermost_size(config.image_size)
+    widths = [config.nc] + [width * multiplier for multiplier in stage_multipliers(config.image_size)]
     # Each layer between two maps touches 4 x 4 pixels for every pixel of the smaller map.
-    sides = [config.image_size // 2 ** (i + 1) for i in range(stages)]
+    sides = [config.image_size // 2**i for i in range(1, len(widths))]
     between = [2.0 * 16 * side**2 * a * b for side, (a, b) in zip(sides, itertools.pairwise(widths), strict=True)]
     ends = 2.0 * innermost**2 * widths[-1] * (config.nz if generator else 1)
     return sum(between) + ends, ends if generator else between[0]

@@ -6,7 +6,6 @@ three channels.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -14,33 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from d3gan.models.widths import innermost_size, stage_multipliers
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "mish": lambda: nn.Mish(inplace=True),
     "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
 }
-
-
-def stage_multipliers(image_size: int) -> list[int]:
-    """Width multipliers from the image inwards, one for each halving of the resolution.
-
-    Every stage inwards doubles the width, up to 8 times. Up to 32 pixels the innermost map is 2 x 2, as published;
-    from 64 pixels on it is 4 x 4, as in the DCGAN paper.
-
-    Args:
-        image_size: side of the image in pixels: 16, 32, 64, 128 or 256.
-
-    Returns:
-        For 16: [1, 2, 4]; 32 and 64: [1, 2, 4, 8]; 128: [1, 2, 4, 8, 8]; 256: [1, 2, 4, 8, 8, 8].
-    """
-    return [min(2**i, 8) for i in range(int(math.log2(image_size // innermost_size(image_size))))]
-
-
-def innermost_size(image_size: int) -> int:
-    """Side in pixels of the smallest feature map."""
-    if image_size not in (16, 32, 64, 128, 256):
-        raise ValueError(f"image_size = {image_size}: must be 16, 32, 64, 128 or 256")
-    return 2 if image_size <= 32 else 4
 
 
 class Generator(nn.Module):
