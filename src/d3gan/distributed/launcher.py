@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
+logger = logging.getLogger("d3gan")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch(Hosts):
     """The flags that say how many processes a command starts, and where; the default is one."""
@@ -79,7 +82,7 @@ def workers_on_this_host(launch: Launch, device: str) -> int:
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
     if launch.workers_per_node == "auto":
         if not gpus:
-            print("no GPU found: starting one CPU process (--workers-per-node N starts more)", flush=True)
+            logger.info("no GPU found: starting one CPU process (--workers-per-node N starts more)")
         return gpus or 1
     workers = int(launch.workers_per_node)
     if gpus and workers > gpus:

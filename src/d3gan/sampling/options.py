@@ -17,7 +17,7 @@ class Sample:
     num: int = key(64, allowed=(1, 10_000_000))
     """Number of images."""
     out: str = ""
-    """File to write. Empty: grid.png, interpolation.png or animation.gif in the run directory."""
+    """File to write. Default: grid.png, interpolation.png or animation.gif in the run directory."""
     columns: int = key(0, allowed=(0, None))
     """Images per row. 0: as square as possible."""
     scale: int = key(1, allowed=(1, 64))
@@ -50,5 +50,5 @@ class Export:
     format: Literal["safetensors", "onnx"] = "safetensors"
     """onnx needs d3gan[onnx]; its batch size is free."""
     out: str = ""
-    """File to write. Empty: generator-export.FORMAT in the run directory."""
+    """File to write. Default: generator-export.FORMAT in the run directory."""
     debug: Debug = False

@@ -31,7 +31,7 @@ class SweepFlags:
     models: tuple[str, ...] = ()
     """Models to compare; NAME+key=value changes one key. Default: --model and its DCGAN baseline."""
     datasets: tuple[str, ...] = ()
-    """Data sets. Empty: --dataset."""
+    """Data sets. Default: --dataset."""
     batch_sizes: tuple[int, ...] = key((), allowed=(2, None))
     """Batch sizes. Default: --batch-size."""
     seeds: tuple[int, ...] = key((), allowed=(0, None))

@@ -24,15 +24,15 @@ def sweep_configs(options: Compare) -> list[TrainConfig]:
     Raises:
         ConfigError: a value does not fit, or two runs would have the same folder.
     """
-    shared = options.train_config
+    shared, words, baseline = options.train_config, options.variants, options.baseline
     configs = []
     for dataset in dict.fromkeys(options.datasets or (shared.dataset,)):
         for batch_size in dict.fromkeys(options.batch_sizes or (shared.batch_size,)):
             for seed in options.sweep_seeds:
                 base = dataclasses.replace(shared, dataset=dataset, batch_size=batch_size, seed=seed)
-                variants = {name: variant_config(base, word) for name, word in options.variants.items()}
+                variants = {name: variant_config(base, word) for name, word in words.items()}
                 if options.equal == "flops":
-                    variants = _at_equal_flops(variants, options.baseline)
+                    variants = _at_equal_flops(variants, baseline)
                 for name, config in variants.items():
                     folder = _folder_name(f"{config.dataset_name}-{name}-b{batch_size}-s{seed}")
                     configs.append(dataclasses.replace(config, out=str(Path(options.out) / "runs" / folder)))

@@ -51,8 +51,6 @@ class TrainResult:
     """Steps the config asks for."""
     interrupted_by: signal.Signals | None
     """The signal that stopped the run early."""
-    is_main: bool = True
-    """Whether this process speaks for the run: of several, rank 0 does."""
 
 
 def train(
@@ -61,7 +59,7 @@ def train(
 ) -> TrainResult:
     """Trains one run, from the start or from its last checkpoint, until its last step or a signal.
 
-    Started by torchrun, each process calls it and they train together; rank 0 alone shows, says and writes.
+    Started by torchrun, each process calls it and they train together; rank 0 alone shows and writes.
 
     Args:
         config: what to train; everything is written to ``config.run_directory``.
@@ -70,7 +68,7 @@ def train(
     Raises:
         ConfigError: a value does not fit this machine, these data, the other processes, or the run in the folder.
         ExternalError: data or files fail, or another process does.
-        TrainingDivergedError: an error or a weight became NaN or infinite.
+        TrainingDivergedError: a loss or a weight became NaN or infinite.
     """
     with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
         if not group.is_main:
@@ -154,7 +152,9 @@ def _train(
                 is_best = put_off = False
                 if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
                     with metrics_log.stopwatch.paused():
-                        is_best, put_off = _evaluate(evaluator, training, step, screen, events, stop, stopping)
+                        is_best, put_off = (
+                            (False, True) if stopping else _evaluate(evaluator, training, step, screen, events, stop)
+                        )
                     stopping = stopping or group.any_rank(bool(stop))
                 if is_best or (is_new and (stopping or is_last or _due(step, config.checkpoint))):
                     group.heartbeat(f"saving step {step}")
@@ -180,7 +180,7 @@ def _train(
             interrupted_by = next((number for number in signals if number is not None), None)
             if interrupted_by is not None:
                 stop.tell_launcher(interrupted_by)
-    return TrainResult(run.path, step, last_step, interrupted_by, group.is_main)
+    return TrainResult(run.path, step, last_step, interrupted_by)
 
 
 def _versions(device: torch.device) -> dict[str, object]:
@@ -251,17 +251,14 @@ def _evaluate(
     screen: Display,
     events: NoEvents | TensorBoardEvents,
     stop: StopRequest,
-    stopping: bool,
 ) -> tuple[bool, bool]:
     """Evaluates the generator, and writes and shows the metrics.
 
-    When the run is to stop, before or meanwhile, nothing is written: the session that resumes it evaluates first.
+    If a signal arrives meanwhile, nothing is written: the session that resumes the run evaluates first.
 
     Returns:
         Whether the generator is the best one so far, and whether the evaluation was put off.
     """
-    if stopping:
-        return False, True
     group, (weights, generator) = training.group, training.evaluated_generator()
     screen.note(f"evaluating step {step} with {training.config.num_samples:,} images")
     line = evaluator.evaluate(generator, step, training.metrics_log.training_seconds(), weights, lambda: bool(stop))
