@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from d3gan.config.combinations import PenaltyKey, parse_penalties, refuse_meaningless
+from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Weighting
 from d3gan.config.shared_flags import (
     DataDir,
     Device,
@@ -21,33 +23,6 @@ from d3gan.config.shared_flags import (
 )
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
-
-Pairing = Literal["swapped", "own"]
-Selection = Literal["argmax", "argmin"]
-Activation = Literal["relu", "mish", "leaky_relu"]
-Schedule = Literal["constant", "linear"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The keys in which the GANs of the family differ; they share everything else."""
-
-    discriminators: int
-    pairing: Pairing
-    selection: Selection
-    activation: Activation
-    schedule: Schedule
-
-
-# Published programs (2023): DCGAN trains with ReLU and a learning rate that falls linearly to 0, D3GAN with Mish and
-# a constant one. The controlled pair removes both confounders: its members differ in the number of discriminators
-# alone (with one discriminator, swapping its loss with itself changes nothing).
-MODELS: dict[str, Recipe] = {
-    "d3gan": Recipe(2, "swapped", "argmax", "mish", "constant"),
-    "dcgan": Recipe(1, "swapped", "argmax", "relu", "linear"),
-    "d3gan-controlled": Recipe(2, "swapped", "argmax", "relu", "constant"),
-    "dcgan-controlled": Recipe(1, "swapped", "argmax", "relu", "constant"),
-}
 
 # The metrics that an evaluation can compute.
 METRICS = ("fid", "is", "kid", "prdc")
@@ -69,8 +44,8 @@ class TrainConfig:
         ConfigError: a value has the wrong type or is out of range; the message names the key.
     """
 
-    model: Literal["d3gan", "dcgan", "d3gan-controlled", "dcgan-controlled"] = "d3gan"
-    """GAN to train: d3gan and dcgan as published; the -controlled pair differs in the second discriminator alone."""
+    model: Model = "d3gan"
+    """GAN to train (`d3gan models`); the -controlled pair differs in the second discriminator alone."""
     dataset: str = key("mnist", resume="free", per_process=True)
     """Name of a data set (`d3gan data list`), or the path of a folder or .zip of images."""
     data_dir: DataDir = key("", resume="free", per_process=True)
@@ -91,13 +66,21 @@ class TrainConfig:
     nc: int = key(3, allowed=frozenset({1, 3}))
     """Image channels: 1 (grey) or 3 (colour; grey data sets become three equal channels)."""
     lr: float = key(0.0002, allowed=(0.0, None))
-    """Learning rate of Adam, for the generator and the discriminators."""
+    """Learning rate of Adam; the discriminators' too, unless lr_d is set."""
     lr_scaling: Literal["none", "linear"] = "none"
     """linear multiplies lr by the number of batches per step, processes times grad_accum_steps."""
     beta1: float = key(0.5, allowed=(0.0, 0.999999))
-    """Adam's decay rate of the first moment."""
+    """Adam's decay rate of the first moment; the discriminators' too, unless beta1_d is set."""
     beta2: float = key(0.999, allowed=(0.0, 0.999999))
-    """Adam's decay rate of the second moment."""
+    """Adam's decay rate of the second moment; the discriminators' too, unless beta2_d is set."""
+    lr_d: float | Literal[""] = key("", allowed=(0.0, None))
+    """Learning rate of the discriminators. Empty: as the generator's."""
+    beta1_d: float | Literal[""] = key("", allowed=(0.0, 0.999999))
+    """The discriminators' beta1. Empty: as the generator's."""
+    beta2_d: float | Literal[""] = key("", allowed=(0.0, 0.999999))
+    """The discriminators' beta2. Empty: as the generator's."""
+    d_steps: int = key(1, allowed=(1, 100))
+    """Updates of the discriminators per update of the generator, each on real images of its own."""
     epochs: int = key(10, allowed=(1, None), resume="free if schedule is constant")
     """Passes over the training images."""
     max_steps: int = key(0, allowed=(0, None), resume="free")
@@ -106,12 +89,39 @@ class TrainConfig:
     """Number K of discriminators, 1 to 64."""
     pairing: Pairing | Literal["model"] = "model"
     """Whose fake loss is added to discriminator k's real loss: swapped takes k+1's (modulo K), own takes k's."""
-    selection: Selection | Literal["model"] = "model"
-    """Which discriminator trains the generator: the one of largest (argmax) or smallest (argmin) paired loss."""
+    weighting: Weighting | Literal["model"] = "model"
+    """How much each discriminator counts for the generator: the one of largest (argmax) or smallest (argmin) paired
+    loss, a random one, all (mean, sum), or by softmax, hypervolume, dropout, bandit or mgd (gradient descent)."""
+    softmax_lambda: float | Literal["learned"] = key(1.0, allowed=(0.0, 1_000_000.0))
+    """weighting = softmax: how sharply it prefers a large generator loss; 0 is the mean, learned is GMAN*."""
+    softmax_gradient: bool = True
+    """weighting = softmax: differentiate the generator's loss with respect to the weights too, as published."""
+    softmax_challenge: float = key(0.001, allowed=(0.0, None))
+    """softmax_lambda = learned: what a larger lambda earns the generator. 0: as GMAN's program."""
+    hypervolume_slack: float = key(1.5, allowed=(1.000001, None))
+    """weighting = hypervolume: above 1; near 1 only the largest loss counts, far above all count alike."""
+    dropout_rate: float = key(0.5, allowed=(0.0, 1.0))
+    """weighting = dropout: probability that a discriminator does not count in a step."""
+    bandit_alpha: float = key(0.8, allowed=(0.0, 1.0))
+    """weighting = bandit: share of the last step's reward in the average of rewards."""
+    bandit_kappa: float = key(15.0, allowed=(0.0, 1_000_000.0))
+    """weighting = bandit: how sharply it prefers discriminators against which the generator makes progress."""
+    loss: Loss | Literal["model"] = "model"
+    """Adversarial loss of discriminators and generator."""
+    d2gan_alpha: float = key(0.2, allowed=(0.000001, 1.0))
+    """loss = d2gan: weight of the first discriminator's reward for real images."""
+    d2gan_beta: float = key(0.1, allowed=(0.000001, 1.0))
+    """loss = d2gan: weight of the second discriminator's reward for fake images."""
+    penalty: str = key("", list_of=())
+    """Regularisers of the discriminators, each NAME, NAME:WEIGHT or NAME:WEIGHT:EVERY (steps): gp, r1, r2, lecam."""
+    lecam_start: int = key(1000, allowed=(0, None))
+    """Steps before penalty = lecam begins."""
+    discriminator_norm: Literal["batch", "spectral", "none"] = "batch"
+    """Normalisation of the discriminators: BatchNorm, spectral normalisation of the weights, or none."""
     activation: Activation | Literal["model"] = "model"
     """The generator's activation."""
     schedule: Schedule | Literal["model"] = "model"
-    """Learning rate over the run: constant, or linear to 0 at the end of the last epoch."""
+    """Learning rate over the run: constant, or falling to 0 at the end of the last epoch, as a line or a cosine."""
     checkpoint: int = key(200, allowed=(1, None), resume="free")
     """Steps between checkpoints; the last two are kept."""
     log_every: int = key(50, allowed=(1, None), resume="free")
@@ -136,6 +146,10 @@ class TrainConfig:
     """Seconds after which the processes of a run stop if one of them hangs."""
     ema: float = key(0.0, allowed=(0.0, 0.999999))
     """Decay per step of a moving average of the generator's weights, such as 0.999. 0: keep no average."""
+    ema_half_life: int = key(0, allowed=(0, None))
+    """Half-life of that average in real images, instead of ema: the same for every batch size. 0: keep none."""
+    ema_ramp_up: float = key(0.05, allowed=(0.0, None))
+    """The half-life is at most this share of the images seen so far. 0: no such limit."""
     evaluate_every: int = key(0, allowed=(0, None), resume="free")
     """Steps between evaluations of the generator, in addition to one at the end. 0: never evaluate."""
     num_samples: int = key(10_000, allowed=(2, 10_000_000), resume="free")
@@ -168,14 +182,29 @@ class TrainConfig:
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device = {self.device!r}: must be auto, cpu, cuda, cuda:N or mps")
         check_metrics(self.metrics)
-        if self.generator == "ema" and not self.ema:
-            raise ConfigError("generator = ema: no moving average is kept; set ema too, such as ema = 0.999")
+        self.penalties  # noqa: B018, checks the text
+        refuse_meaningless(self)
 
     @property
     def recipe(self) -> Recipe:
         """The model's recipe, with what this config overrides in it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
         return dataclasses.replace(MODELS[self.model], **{k: v for k, v in values.items() if v != "model"})
+
+    @property
+    def penalties(self) -> tuple[PenaltyKey, ...]:
+        """The regularisers that ``penalty`` names."""
+        return parse_penalties(self.penalty)
+
+    @property
+    def averages(self) -> bool:
+        """Whether a moving average of the generator is kept."""
+        return self.ema > 0 or self.ema_half_life > 0
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that one process takes per step."""
+        return self.batch_size * self.grad_accum_steps * self.d_steps
 
     @property
     def free_keys(self) -> frozenset[str]:

@@ -15,6 +15,9 @@ from torch.func import functional_call
 
 from d3gan.models.widths import innermost_size, stage_multipliers
 
+Penalize = Callable[[list[nn.Module], tuple[Tensor, Tensor]], Tensor]
+"""Discriminators, and their real and fake logits (K, N) each -> penalties (K,)."""
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "mish": lambda: nn.Mish(inplace=True),
@@ -47,16 +50,23 @@ class Discriminator(nn.Module):
     """Maps images (N, nc, S, S) float in [-1, 1] to logits (N,): positive means "real".
 
     Its BatchNorm layers keep no running statistics: a discriminator only ever sees whole batches, while it is
-    trained, so they would be written and never read. It therefore has parameters and no buffers.
+    trained, so they would be written and never read.
+
+    Args:
+        image_size: S.
+        ndf: channels of the first layer.
+        nc: image channels.
+        batch_norm: without BatchNorm, the layers that had it have biases instead.
     """
 
-    def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3):
+    def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3, batch_norm: bool = True):
         super().__init__()
         widths = [ndf * m for m in stage_multipliers(image_size)]
         layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
         for outer, inner in itertools.pairwise(widths):
-            layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
-            layers += [nn.BatchNorm2d(inner, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [nn.Conv2d(outer, inner, 4, 2, 1, bias=not batch_norm)]
+            layers += [nn.BatchNorm2d(inner, track_running_stats=False)] if batch_norm else []
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)
 
@@ -75,46 +85,59 @@ class Discriminators(nn.Module):
     def __len__(self) -> int:
         return len(self.members)
 
-    def forward(self, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of every discriminator for the real and for the fake images.
+    def forward(
+        self, real_images: Tensor, fake_images: Tensor, penalize: Penalize | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of every discriminator for the real and for the fake images, and their penalties.
 
         The two batches go through BatchNorm separately, each normalised by its own statistics, as in DCGAN.
 
         Args:
             real_images: (N, nc, S, S) in [-1, 1].
             fake_images: (N, nc, S, S) in [-1, 1].
+            penalize: given the discriminators and their logits, computes their penalties (K,). It is called here
+                because DistributedDataParallel wants one forward per backward.
 
         Returns:
-            Real and fake logits, (K, N) each.
+            Real and fake logits, (K, N) each, and what ``penalize`` returned.
         """
         real_logits = torch.stack([discriminator(real_images) for discriminator in self.members])
         fake_logits = torch.stack([discriminator(fake_images) for discriminator in self.members])
-        return real_logits, fake_logits
+        penalties = penalize(list(self.members), (real_logits, fake_logits)) if penalize is not None else None
+        return real_logits, fake_logits, penalties
 
-    def selected_logits(self, images: Tensor, selected: Tensor) -> Tensor:
-        """Logits (N,) of one discriminator, whose parameters take no gradient; the images do.
+    def frozen_logits(self, images: Tensor, selected: Tensor | None = None) -> Tensor:
+        """Logits of one discriminator or of all, whose parameters take no gradient; the images do.
 
         Args:
             images: (N, nc, S, S) in [-1, 1].
-            selected: () int64, on the images' device: which discriminator. On an accelerator the host never reads
-                it, because that would wait for all the work before it.
-        """
-        if selected.device.type == "cpu":
-            own = self.members[int(selected)].named_parameters()
-            parameters = {name: parameter.detach() for name, parameter in own}
-        else:
-            parameters = self.selected_parameters(selected)
-        return cast(Tensor, functional_call(self.members[0], parameters, (images,)))
+            selected: () int64, on the images' device: which discriminator; None: all. On an accelerator the host
+                never reads it, because that would wait for all the work before it.
 
-    def selected_parameters(self, selected: Tensor) -> dict[str, Tensor]:
-        """Copies of one discriminator's parameters by name, detached, chosen on the device.
+        Returns:
+            (N,) of one, (K, N) of all.
+        """
+        if selected is None:
+            return torch.stack([functional_call(each, _frozen(each), (images,)) for each in self.members])
+        if selected.device.type == "cpu":
+            member = self.members[int(selected)]
+            return cast(Tensor, functional_call(member, _frozen(member), (images,)))
+        return cast(Tensor, functional_call(self.members[0], self.selected_state(selected), (images,)))
+
+    def selected_state(self, selected: Tensor) -> dict[str, Tensor]:
+        """Copies of one discriminator's parameters and buffers by name, detached, chosen on the device.
 
         Args:
             selected: () int64: which discriminator.
         """
-        names = [name for name, _ in self.members[0].named_parameters()]
-        stacked = {name: torch.stack([d.get_parameter(name).detach() for d in self.members]) for name in names}
-        return {name: parameters.index_select(0, selected[None])[0] for name, parameters in stacked.items()}
+        states = [_frozen(member) for member in self.members]
+        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        return {name: values.index_select(0, selected[None])[0] for name, values in stacked.items()}
+
+
+def _frozen(network: nn.Module) -> dict[str, Tensor]:
+    """A network's parameters and buffers, detached: the same memory."""
+    return {name: tensor.detach() for name, tensor in network.state_dict(keep_vars=True).items()}
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:
@@ -129,6 +152,8 @@ def initialize(network: nn.Module, rng: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)

@@ -155,14 +155,14 @@ FEWEST = {torch.bfloat16: Fewest(128), torch.float32: Fewest(256, images=64)}
 def use_matmul(network: nn.Module) -> None:
     """Has a network's 4 x 4 convolutions of stride 2 computed by matrix products where these are faster.
 
-    The layers stay the same objects with the same parameters; only their forward function changes. Without bias only.
+    The layers stay the same objects with the same parameters; only their forward function changes.
     """
     for module in network.modules():
         layer = {nn.Conv2d: DownConv, nn.ConvTranspose2d: UpConv}.get(type(module))
         if layer is None or not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             continue
         sizes = module.kernel_size, module.stride, module.padding
-        if sizes == ((KERNEL,) * 2, (STRIDE,) * 2, (PADDING,) * 2) and module.bias is None:
+        if sizes == ((KERNEL,) * 2, (STRIDE,) * 2, (PADDING,) * 2):
             module.__class__ = layer
 
 
@@ -171,10 +171,12 @@ class DownConv(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """The smaller map."""
-        dtype = _matmul_dtype(images, self.weight, images.shape[2] // 2)
+        weight = self.weight  # read once: a parametrization computes it anew each time
+        dtype = _matmul_dtype(images, weight, images.shape[2] // 2)
         if dtype is None:
-            return super().forward(images)
-        return down_conv_by_matmul(images.to(dtype), self.weight.to(dtype))
+            return self._conv_forward(images, weight, self.bias)
+        maps = down_conv_by_matmul(images.to(dtype), weight.to(dtype))
+        return maps if self.bias is None else maps + self.bias.to(dtype)[:, None, None]
 
 
 class UpConv(nn.ConvTranspose2d):
@@ -183,7 +185,7 @@ class UpConv(nn.ConvTranspose2d):
     def forward(self, images: Tensor, output_size: Any = None) -> Tensor:
         """The larger map."""
         dtype = _matmul_dtype(images, self.weight, images.shape[2])
-        if dtype is None or output_size is not None:
+        if dtype is None or output_size is not None or self.bias is not None:
             return super().forward(images, output_size)
         return up_conv_by_matmul(images.to(dtype), self.weight.to(dtype))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,75 +10,103 @@ from torch.func import functional_call
 from d3gan.distributed.data_parallel import without_sync
 from d3gan.training.step import (
     GAN,
+    StepContext,
     StepResult,
+    average_over_ranks,
+    discriminator_batches,
     discriminator_losses,
-    generator_loss,
-    paired_sum,
+    evidence,
+    generate,
+    generate_without_graph,
+    generator_phase,
+    learn,
+    own_buffers,
     set_running_statistics,
+    step_result,
     train_step,
+    weigh,
 )
 
 
-def step_in_parts(grad_accum_steps: int) -> Callable[[GAN, Tensor, Tensor], StepResult]:
-    """The training step for a number A of batches per step: ``train_step`` itself for one.
+def step_in_parts(grad_accum_steps: int) -> Callable[[GAN, Tensor, Tensor, StepContext | None], StepResult]:
+    """The training step for a number A of batches per update: ``train_step`` itself for one.
 
     A batches of one process update the networks as one batch in each of A processes would: each has BatchNorm
     statistics of its own, and the losses and gradients are means over the batches.
     """
     if grad_accum_steps == 1:
         return train_step
-    return lambda gan, real_images, latents: _accumulated_step(gan, real_images, latents, grad_accum_steps)
+    return lambda gan, real_images, latents, context=None: _accumulated_step(
+        gan, real_images, latents, context or StepContext(), grad_accum_steps
+    )
 
 
-def _accumulated_step(gan: GAN, real_images: Tensor, latents: Tensor, grad_accum_steps: int) -> StepResult:
-    """``train_step`` on A batches: real images (A N, C, H, W) and latents (A N, nz)."""
-    real_batches, latent_batches = real_images.chunk(grad_accum_steps), latents.chunk(grad_accum_steps)
-    fake_batches, statistics = _fakes_without_graph(gan, latent_batches)
+def _accumulated_step(
+    gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext, grad_accum_steps: int
+) -> StepResult:
+    """``train_step`` on A parts: real images (A d_steps N, C, H, W) and latents (A d_steps N, nz)."""
+    A = grad_accum_steps
+    mixing = context.mixing.chunk(A) if context.mixing is not None else [None] * A
+    parts = [
+        list(discriminator_batches(gan, *part[:2], StepContext(mixing=part[2])))
+        for part in zip(real_images.chunk(A), latents.chunk(A), mixing, strict=True)
+    ]
 
-    gan.discriminator_optimizer.zero_grad()
-    losses_of_batches = []
-    for number, (reals, fakes) in enumerate(zip(real_batches, fake_batches, strict=True), start=1):
-        with _synchronized(gan.ddp_discriminators, number == grad_accum_steps):
-            real_losses, fake_losses = discriminator_losses(gan, reals, fakes)
-            (paired_sum(gan, real_losses, fake_losses) / grad_accum_steps).backward()
-        losses_of_batches.append((real_losses.detach(), fake_losses.detach()))
-    gan.discriminator_optimizer.step()
-
-    real_losses, fake_losses = (torch.stack(list(each)).mean(dim=0) for each in zip(*losses_of_batches, strict=True))
-    real_losses, fake_losses, *mean_statistics = gan.group.mean([real_losses, fake_losses, *statistics])
-    losses = real_losses + gan.pairing(fake_losses)
-    selected = gan.selection(losses)
+    # Each part has running statistics of its own, as each process has.
+    buffers = [own_buffers(gan.generator) for _ in parts]
+    for d_step in range(gan.d_steps):
+        gan.discriminator_optimizer.zero_grad()
+        measured_parts = []
+        for number, part in enumerate(parts):
+            reals, batch, mixing_of_part, _ = part[d_step]
+            fakes = generate_without_graph(gan, batch, buffers[number])
+            with _synchronized(gan.ddp_discriminators, number == A - 1):
+                objective, measured = discriminator_losses(gan, reals, fakes, mixing_of_part, context.step)
+                (objective / A).backward()
+            measured_parts.append(measured)
+        gan.discriminator_optimizer.step()
+    measured = {name: _mean([part[name] for part in measured_parts]) for name in measured_parts[0]}
+    floating = [[buffer for buffer in each.values() if buffer.is_floating_point()] for each in buffers]
+    statistics = [_mean(list(each)) for each in zip(*floating, strict=True)]
+    measured, mean_statistics = average_over_ranks(gan, measured, statistics)
 
     gan.generator_optimizer.zero_grad()
-    generator_losses = []
-    for number, batch in enumerate(latent_batches, start=1):
-        with _synchronized(gan.ddp_generator, number == grad_accum_steps):
-            with gan.autocast():
-                fake_images = cast(
-                    Tensor, gan.ddp_generator(batch)
-                )  # made again: their graphs would not fit together
-            loss = generator_loss(gan, fake_images, selected)
-            (loss / grad_accum_steps).backward()
-        generator_losses.append(loss.detach())
+    selected = gan.weighting.select(measured["losses"], context.uniforms)
+    batches = [part[-1][:2] for part in parts]
+    weights, derivatives = weigh(gan, selected, _evidence_of_parts(gan, batches, selected), context)
+    losses_of_parts, logits_of_parts = [], []
+    for number, (reals, batch) in enumerate(batches):
+        with _synchronized(gan.ddp_generator, number == A - 1):
+            # The images are made again: with all their graphs they would not fit into memory together.
+            generator_losses, fake_logits = generator_phase(gan, generate(gan, batch), reals, selected)
+            ((derivatives * generator_losses).sum() / A).backward()
+        losses_of_parts.append(generator_losses.detach())
+        logits_of_parts.append(fake_logits)
     gan.generator_optimizer.step()
     set_running_statistics(gan.generator, mean_statistics)
-    return StepResult(torch.stack(generator_losses).mean(dim=0), real_losses, fake_losses, losses, selected)
+    learn(gan, [batch for _, batch in batches], logits_of_parts)
+    return step_result(gan, measured, weights, _mean(losses_of_parts))
+
+
+def _evidence_of_parts(gan: GAN, batches: list[tuple[Tensor, Tensor]], selected: Tensor | None) -> Tensor:
+    """What the rule reads, mean over the parts; a rule that reads it takes one more pass over them."""
+    if gan.weighting.reads == "nothing":
+        shape = () if selected is not None else (gan.weighting.K,)
+        return torch.zeros(shape, device=batches[0][0].device, dtype=batches[0][0].dtype)
+    found = []
+    for reals, latents in batches:
+        buffers = own_buffers(gan.generator)
+        with torch.set_grad_enabled(gan.weighting.reads == "gradients"):
+            with gan.autocast():
+                fake_images = functional_call(gan.generator, buffers, (latents,))
+            found.append(evidence(gan, generator_phase(gan, fake_images, reals, selected)[0]))
+    return _mean(found)
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).mean(dim=0)
 
 
 def _synchronized(network: torch.nn.Module, last: bool) -> AbstractContextManager[None]:
     """A block in which gradients add up in this process; of the last batch they are averaged over all processes."""
     return nullcontext() if last else without_sync(network)
-
-
-def _fakes_without_graph(gan: GAN, latent_batches: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """Fake images of each batch, and the mean of the running statistics that the batches lead to.
-
-    Leaves the generator as it is.
-    """
-    fake_batches, statistics = [], []
-    for latents in latent_batches:
-        buffers = {name: buffer.clone() for name, buffer in gan.generator.named_buffers()}
-        with torch.no_grad(), gan.autocast():
-            fake_batches.append(cast(Tensor, functional_call(gan.generator, buffers, (latents,))))
-        statistics.append([buffer for buffer in buffers.values() if buffer.is_floating_point()])
-    return fake_batches, [torch.stack(each).mean(dim=0) for each in zip(*statistics, strict=True)]

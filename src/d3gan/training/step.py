@@ -3,17 +3,22 @@
 DCGAN is the case K = 1. docs/algorithm.md has the formulae. ``accumulation.py`` takes the same step in several parts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
 from d3gan.distributed.group import Group
 from d3gan.models.dcgan import Discriminators, Generator
-from d3gan.training.objectives import fake_loss, real_loss
+from d3gan.training.losses import Loss
+from d3gan.training.penalties import Penalties
+from d3gan.training.weighting import Weighting
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,16 @@ class GAN:
     discriminators: Discriminators
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
+    loss: Loss
+    """What each discriminator minimizes, and what the generator minimizes against each."""
     pairing: Callable[[Tensor], Tensor]
     """Fake losses (K,) -> the fake loss that joins each discriminator's real loss (K,)."""
-    selection: Callable[[Tensor], Tensor]
-    """Paired losses (K,) -> index of the discriminator that trains the generator, () int64."""
+    weighting: Weighting
+    """How much each discriminator counts in the generator's loss."""
+    penalties: Penalties
+    """What regularises the discriminators; maybe nothing."""
+    d_steps: int
+    """Updates of the discriminators per update of the generator."""
     autocast: Callable[[], AbstractContextManager[Any]]
     """The precision in which the networks are called."""
     ddp_generator: nn.Module
@@ -37,105 +48,253 @@ class GAN:
     group: Group = field(default_factory=Group)
     """The processes that train together."""
 
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything that a step may change, apart from the optimizers, by its name in a checkpoint."""
+        return {
+            "generator": self.generator,
+            "discriminators": self.discriminators,
+            "weighting": self.weighting,
+            "penalties": self.penalties,
+        }
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizers, by their names in a checkpoint."""
+        return {
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step needs besides images and latents: its number, and the random numbers that rules ask for."""
+
+    step: int = 0
+    """From 0; penalties with an interval are due in its multiples."""
+    uniforms: Tensor | None = None
+    """(K + 1,) in [0, 1), equal in all processes; for a rule over discriminators that draws."""
+    mixing: Tensor | None = None
+    """One number in [0, 1) for each real image; for the gradient penalty."""
+
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step measured, detached, on the device: means over all processes, except for ``generator_loss``."""
+    """What one step measured, detached, on the device: means over all processes, except for ``generator_loss``.
+
+    With several discriminator steps, the losses are those of the last one.
+    """
 
     generator_loss: Tensor
-    """() loss of this process's fake images for the selected discriminator, after that one's update."""
+    """() the weighted loss of this process's fake images, after the discriminators' update."""
     real_losses: Tensor
     """(K,) loss of each discriminator on the real images."""
     fake_losses: Tensor
     """(K,) loss of each discriminator on the fake images."""
     losses: Tensor
     """(K,) real loss plus paired fake loss."""
-    selected: Tensor
-    """() int64: the discriminator that trained the generator."""
+    weights: Tensor
+    """(K,) weights of the discriminators in the generator's loss."""
+    penalties: Tensor | None = None
+    """(K,) weighted sum of the penalties of each discriminator; None where there are none."""
+
+    @property
+    def selected(self) -> Tensor:
+        """() int64: the discriminator with the largest weight; of a one-hot rule, the one that trained G."""
+        return self.weights.argmax()
 
 
-def train_step(gan: GAN, real_images: Tensor, latents: Tensor) -> StepResult:
+Measured = dict[str, Tensor]
+"""What the discriminators' update measured, (K,) each, by name."""
+
+
+def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext | None = None) -> StepResult:
     """Updates every discriminator, then the generator.
 
     The host reads nothing back: on an accelerator the step is only queued. With several processes, each calls it with
-    images and latents of its own. All of them update alike, because gradients, the losses that select, and the
-    generator's BatchNorm statistics are means over the processes. Besides the gradients that takes one all-reduce.
+    images and latents of its own. All of them update alike, because gradients, the losses and gradients that decide
+    the weights, and the generator's BatchNorm statistics are means over the processes. Besides the gradients, that
+    takes one all-reduce, and one more for rules that read the generator's losses or learn.
 
     Args:
         gan: updated in place.
-        real_images: (N, C, H, W) in [-1, 1].
-        latents: (N, nz).
+        real_images: (d_steps N, C, H, W) in [-1, 1].
+        latents: (d_steps N, nz). The generator is trained on the fake images of the last discriminator step.
+        context: of this step; None: step 0 without random numbers.
     """
-    with gan.autocast():
-        fake_images = cast(Tensor, gan.ddp_generator(latents))
-    real_losses, fake_losses = update_discriminators(gan, real_images, fake_images.detach())
+    context = context or StepContext()
+    for reals, batch, mixing, is_last in discriminator_batches(gan, real_images, latents, context):
+        fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
+        measured = update_discriminators(gan, reals, fake_images.detach(), mixing, context.step)
+    measured, mean_statistics = average_over_ranks(gan, measured, running_statistics(gan.generator))
 
-    statistics = running_statistics(gan.generator)
-    real_losses, fake_losses, *mean_statistics = gan.group.mean([real_losses, fake_losses, *statistics])
-    losses = real_losses + gan.pairing(fake_losses)
-    selected = gan.selection(losses)
-
-    generator_loss = update_generator(gan, fake_images, selected)
+    gan.generator_optimizer.zero_grad()
+    selected = gan.weighting.select(measured["losses"], context.uniforms)
+    generator_losses, fake_logits = generator_phase(gan, fake_images, reals, selected)
+    weights, derivatives = weigh(gan, selected, evidence(gan, generator_losses), context)
+    (derivatives * generator_losses).sum().backward()
+    gan.generator_optimizer.step()
     set_running_statistics(gan.generator, mean_statistics)
-    return StepResult(generator_loss, real_losses, fake_losses, losses, selected)
+    learn(gan, [batch], [fake_logits])
+    return step_result(gan, measured, weights, generator_losses.detach())
 
 
-def update_discriminators(gan: GAN, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Updates every discriminator to tell real images from fake ones.
+def discriminator_batches(
+    gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, bool]]:
+    """Real images, latents and mixing of each discriminator step, and whether it is the last."""
+    count = gan.d_steps
+    mixing = context.mixing.chunk(count) if context.mixing is not None else [None] * count
+    for number, batch in enumerate(zip(real_images.chunk(count), latents.chunk(count), mixing, strict=True), start=1):
+        yield *batch, number == count
+
+
+def generate(gan: GAN, latents: Tensor) -> Tensor:
+    """Fake images (N, C, H, W) in [-1, 1], attached to the generator."""
+    with gan.autocast():
+        return cast(Tensor, gan.ddp_generator(latents))
+
+
+def generate_without_graph(gan: GAN, latents: Tensor, buffers: dict[str, Tensor] | None = None) -> Tensor:
+    """Fake images (N, C, H, W) of the generator in training, detached.
+
+    Args:
+        gan: whose generator.
+        latents: (N, nz).
+        buffers: the running statistics that are updated, in place; None: the generator's own.
+    """
+    with torch.no_grad(), gan.autocast():
+        return cast(Tensor, functional_call(gan.generator, buffers or {}, (latents,)))
+
+
+def update_discriminators(
+    gan: GAN, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None = None, step: int = 0
+) -> Measured:
+    """Updates every discriminator to distinguish real images from fake ones.
 
     Args:
         gan: its discriminators and their optimizer are updated in place.
         real_images: (N, C, H, W) in [-1, 1].
         fake_images: (N, C, H, W) in [-1, 1], detached from the generator.
+        mixing: (N,), for the gradient penalty.
+        step: from 0; decides which penalties are due.
 
     Returns:
-        This process's real and fake losses before the update, (K,) each, detached.
+        As ``discriminator_losses``, in this process, before the update.
     """
     gan.discriminator_optimizer.zero_grad()
-    real_losses, fake_losses = discriminator_losses(gan, real_images, fake_images)
-    paired_sum(gan, real_losses, fake_losses).backward()
+    objective, measured = discriminator_losses(gan, real_images, fake_images, mixing, step)
+    objective.backward()
     gan.discriminator_optimizer.step()
-    return real_losses.detach(), fake_losses.detach()
+    return measured
 
 
-def update_generator(gan: GAN, fake_images: Tensor, selected: Tensor) -> Tensor:
-    """Updates the generator so that the selected, already updated discriminator takes its images for real.
+def discriminator_losses(
+    gan: GAN, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None, step: int
+) -> tuple[Tensor, Measured]:
+    """What the discriminators minimize, (): the sum of their paired losses and penalties; and its parts, detached.
+
+    Pairing only permutes the terms, so it changes neither the sum nor any gradient: only rules over discriminators
+    that read the losses depend on it.
+    """
+    penalize = None
+    if gan.penalties:
+        images = real_images, fake_images
+        penalize = lambda members, logits: gan.penalties(members, images, logits, mixing, step)  # noqa: E731
+    with gan.autocast():
+        real_logits, fake_logits, penalties = gan.ddp_discriminators(real_images, fake_images, penalize)
+    real_losses, fake_losses = gan.loss.discriminator(real_logits, fake_logits)
+    objective = (real_losses + gan.pairing(fake_losses)).sum()
+    measured = {"real_losses": real_losses, "fake_losses": fake_losses}
+    if gan.penalties:
+        objective = objective + penalties.sum()
+        measured["penalties"] = penalties
+    if gan.penalties.remembers:
+        measured |= {"real_logits": real_logits.mean(dim=1), "fake_logits": fake_logits.mean(dim=1)}
+    return objective, {name: value.detach() for name, value in measured.items()}
+
+
+def average_over_ranks(gan: GAN, measured: Measured, statistics: list[Tensor]) -> tuple[Measured, list[Tensor]]:
+    """Means over the processes, in one all-reduce; adds the paired losses, and moves the penalties' memory."""
+    means = gan.group.mean([*measured.values(), *statistics])
+    measured = dict(zip(measured, means, strict=False))
+    measured["losses"] = measured["real_losses"] + gan.pairing(measured["fake_losses"])
+    if gan.penalties.remembers:
+        gan.penalties.observe(measured["real_logits"], measured["fake_logits"])
+    return measured, means[len(means) - len(statistics) :]
+
+
+def generator_phase(
+    gan: GAN, fake_images: Tensor, real_images: Tensor, selected: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The generator's loss against each discriminator that the rule calls, whose parameters take no gradient.
 
     Args:
-        gan: its generator and that optimizer are updated in place; no discriminator parameter takes a gradient.
-        fake_images: (N, C, H, W) in [-1, 1], attached to the generator.
-        selected: () int64.
+        gan: with updated discriminators.
+        fake_images: (N, C, H, W) in [-1, 1].
+        real_images: (N, C, H, W) in [-1, 1]; only a relativistic loss looks at them.
+        selected: () int64, or None for all.
 
     Returns:
-        This process's generator loss before the update, (), detached.
+        The losses, () or (K,), and the logits of the fake images, (N,) or (K, N), detached.
     """
-    gan.generator_optimizer.zero_grad()
-    loss = generator_loss(gan, fake_images, selected)
-    loss.backward()
-    gan.generator_optimizer.step()
-    return loss.detach()
-
-
-def discriminator_losses(gan: GAN, real_images: Tensor, fake_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each discriminator's loss on the real and on the fake images, (K,) each."""
     with gan.autocast():
-        real_logits, fake_logits = gan.ddp_discriminators(real_images, fake_images)
-    return real_loss(real_logits), fake_loss(fake_logits)
+        fake_logits = gan.discriminators.frozen_logits(fake_images, selected)
+        real_logits = None
+        if gan.loss.relativistic:
+            with torch.no_grad():
+                real_logits = gan.discriminators.frozen_logits(real_images, selected)
+    return gan.loss.generator(fake_logits, real_logits), fake_logits.detach()
 
 
-def paired_sum(gan: GAN, real_losses: Tensor, fake_losses: Tensor) -> Tensor:
-    """What the discriminators minimize: the sum of their paired losses, ().
+def evidence(gan: GAN, generator_losses: Tensor) -> Tensor:
+    """What the rule reads of this process's generator phase: see ``Weighting.forward``."""
+    if gan.weighting.reads != "gradients":
+        return generator_losses.detach()
+    parameters = list(gan.generator.parameters())
+    gradients = [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in generator_losses]
+    return torch.stack([torch.cat([gradient.flatten() for gradient in each]) for each in gradients])
 
-    Pairing only permutes the terms, so it changes neither the sum nor any gradient: only the selection depends on it.
+
+def weigh(gan: GAN, selected: Tensor | None, evidence: Tensor, context: StepContext) -> tuple[Tensor, Tensor]:
+    """The weights (K,), and the derivative of the generator's objective by each loss: equal in all processes."""
+    if selected is not None:
+        return one_hot(selected, gan.weighting.K).to(evidence.dtype), torch.ones_like(evidence)
+    if gan.weighting.reads != "nothing":
+        (evidence,) = gan.group.mean([evidence])
+    weights, derivatives = gan.weighting(evidence, context.uniforms)
+    return weights, derivatives
+
+
+def learn(gan: GAN, latent_batches: Sequence[Tensor], logits_before: Sequence[Tensor]) -> None:
+    """Tells a rule that learns by how much the generator's update raised each discriminator's mean sigmoid(D_k(x̂)).
+
+    Args:
+        gan: with the updated generator.
+        latent_batches: (N, nz) each.
+        logits_before: of the images of each batch before the update, (K, N) each.
     """
-    return (real_losses + gan.pairing(fake_losses)).sum()
+    if not gan.weighting.learns:
+        return
+    progress = []
+    for latents, before in zip(latent_batches, logits_before, strict=True):
+        fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
+        with torch.no_grad(), gan.autocast():
+            after = gan.discriminators.frozen_logits(fake_images)
+        progress.append((after.sigmoid() - before.sigmoid()).to(fake_images.dtype).mean(dim=-1))
+    (rewards,) = gan.group.mean([torch.stack(progress).mean(dim=0)])
+    gan.weighting.learn(rewards)
 
 
-def generator_loss(gan: GAN, fake_images: Tensor, selected: Tensor) -> Tensor:
-    """The loss of fake images that the selected discriminator is to take for real, ()."""
-    with gan.autocast():
-        logits = gan.discriminators.selected_logits(fake_images, selected)
-    return real_loss(logits)
+def step_result(gan: GAN, measured: Measured, weights: Tensor, generator_losses: Tensor) -> StepResult:
+    """A step's result; ``generator_losses`` are () of the selected discriminator, or (K,)."""
+    loss = (weights * generator_losses).sum() if generator_losses.ndim else generator_losses
+    shown = {name: measured[name] for name in ("real_losses", "fake_losses", "losses")}
+    return StepResult(loss, weights=weights, penalties=measured.get("penalties"), **shown)
+
+
+def own_buffers(generator: nn.Module) -> dict[str, Tensor]:
+    """Copies of the generator's buffers, for a call that leaves the generator as it is."""
+    return {name: buffer.clone() for name, buffer in generator.named_buffers()}
 
 
 def running_statistics(generator: nn.Module) -> list[Tensor]:

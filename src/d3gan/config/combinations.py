@@ -1,0 +1,146 @@
+"""Combinations of keys that have no meaning, and the penalties that a config names. Imports no torch."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from d3gan.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from d3gan.config.train_config import TrainConfig
+
+# Penalty -> its usual weight: WGAN-GP's lambda; the gamma that StyleGAN2-ADA's rule and its CIFAR-10 recipe give for
+# 32 x 32 pixels (R3GAN has the same for both); LeCam's for a hinge loss on CIFAR-10.
+PENALTIES = {"gp": 10.0, "r1": 0.01, "r2": 0.01, "lecam": 0.3}
+GRADIENT_PENALTIES = ("gp", "r1", "r2")
+
+
+class PenaltyKey(NamedTuple):
+    """One word of ``penalty``."""
+
+    name: str
+    weight: float
+    every: int
+
+
+def parse_penalties(text: str) -> tuple[PenaltyKey, ...]:
+    """The penalties that text such as ``r1:0.05,r2`` or ``r1:0.01:16`` names: NAME, NAME:WEIGHT, NAME:WEIGHT:EVERY.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, or a number is out of range.
+    """
+    penalties: list[PenaltyKey] = []
+    for word in (part.strip() for part in text.split(",") if part.strip()):
+        name, *numbers = word.split(":")
+        if name not in PENALTIES:
+            known = f"{nearest(name, PENALTIES)}; allowed: {', '.join(PENALTIES)}, each as NAME:WEIGHT:EVERY"
+            raise ConfigError(f"penalty = {text}: {name!r} is unknown{known}")
+        try:
+            weight = float(numbers[0]) if numbers else PENALTIES[name]
+            every = int(numbers[1]) if len(numbers) > 1 else 1
+        except ValueError:
+            weight, every = 0.0, 0
+        if len(numbers) > 2 or not 0 < weight < float("inf") or not 1 <= every <= 1_000_000:
+            raise ConfigError(
+                f"penalty = {text}: {word!r} must be NAME:WEIGHT:EVERY with a weight above 0 and a number of steps "
+                f"from 1 to 1000000, such as {name}:{PENALTIES[name]:g}:1"
+            )
+        if name in (each.name for each in penalties):
+            raise ConfigError(f"penalty = {text}: {name} is given twice; give it once")
+        penalties.append(PenaltyKey(name, weight, every))
+    return tuple(penalties)
+
+
+def refuse_meaningless(config: "TrainConfig") -> None:
+    """Refuses keys that contradict each other.
+
+    Raises:
+        ConfigError: names both keys, why they do not go together, and what to change.
+    """
+    for applies, message in _MEANINGLESS:
+        if applies(config):
+            raise ConfigError(message.format(config=config, recipe=config.recipe))
+
+
+def _slope_is_penalized(config: "TrainConfig") -> bool:
+    return any(penalty.name in GRADIENT_PENALTIES for penalty in config.penalties)
+
+
+def _has(config: "TrainConfig", name: str) -> bool:
+    return any(penalty.name == name for penalty in config.penalties)
+
+
+_MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
+    (
+        lambda config: config.recipe.loss == "d2gan" and config.recipe.discriminators != 2,
+        "loss = d2gan, discriminators = {recipe.discriminators}: its two discriminators have losses of their own; set "
+        "discriminators = 2",
+    ),
+    (
+        lambda config: config.recipe.loss == "d2gan" and config.recipe.weighting != "sum",
+        "loss = d2gan, weighting = {recipe.weighting}: its generator minimizes the sum of two different losses, "
+        "between which no rule can choose; set weighting = sum",
+    ),
+    (
+        lambda config: config.recipe.loss == "d2gan" and config.recipe.pairing != "own",
+        "loss = d2gan, pairing = swapped: the fake losses of its two discriminators are different things; set "
+        "pairing = own",
+    ),
+    (
+        lambda config: config.recipe.loss == "d2gan" and _has(config, "lecam"),
+        "loss = d2gan, penalty = lecam: LeCam expects larger logits for real images, and D2GAN's second discriminator "
+        "rewards fake ones; leave lecam out",
+    ),
+    (
+        lambda config: (
+            config.recipe.loss == "relativistic"
+            and config.recipe.pairing == "swapped"
+            and config.recipe.discriminators > 1
+        ),
+        "loss = relativistic, pairing = swapped: it compares pairs of a real and a fake image, so there is no fake "
+        "loss to swap; set pairing = own",
+    ),
+    (
+        lambda config: (
+            config.recipe.weighting == "hypervolume" and config.recipe.loss in ("hinge", "wasserstein", "d2gan")
+        ),
+        "weighting = hypervolume, loss = {recipe.loss}: its weights need generator losses above 0; set loss = bce, "
+        "least-squares or relativistic",
+    ),
+    (
+        lambda config: (
+            config.recipe.loss == "wasserstein"
+            and config.discriminator_norm != "spectral"
+            and not _slope_is_penalized(config)
+        ),
+        "loss = wasserstein: without a bound on the discriminators' slope it has no minimum; set discriminator_norm = "
+        "spectral, or discriminator_norm = none and penalty = gp",
+    ),
+    (
+        lambda config: config.discriminator_norm == "batch" and _slope_is_penalized(config),
+        "penalty = {config.penalty}, discriminator_norm = batch: BatchNorm makes a logit depend on the whole batch, so "
+        "the gradient of one image means nothing; set discriminator_norm = none or spectral",
+    ),
+    (
+        lambda config: config.compile == "on" and _slope_is_penalized(config),
+        "compile = on, penalty = {config.penalty}: torch.compile cannot differentiate a gradient again; set compile = "
+        "off",
+    ),
+    (
+        lambda config: config.cuda_graph == "on" and any(penalty.every > 1 for penalty in config.penalties),
+        "cuda_graph = on, penalty = {config.penalty}: a recorded step is the same each time; leave out the interval, "
+        "or set cuda_graph = off",
+    ),
+    (
+        lambda config: config.cuda_graph == "on" and config.recipe.weighting == "mgd",
+        "cuda_graph = on, weighting = mgd: the host computes its weights, which cannot be recorded; set cuda_graph = "
+        "off",
+    ),
+    (
+        lambda config: config.ema > 0 and config.ema_half_life > 0,
+        "ema = {config.ema}, ema_half_life = {config.ema_half_life}: two decays of one average; set one of them to 0",
+    ),
+    (
+        lambda config: config.generator == "ema" and not config.averages,
+        "generator = ema: no moving average is kept; set ema too, such as ema = 0.999, or ema_half_life",
+    ),
+)
