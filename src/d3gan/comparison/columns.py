@@ -39,22 +39,21 @@ def training_columns(lines: Sequence[Mapping[str, Any]], config: TrainConfig) ->
     Returns:
         Also ``discriminator_loss``, the mean of the paired losses (each discriminator's loss on real images plus its
         paired loss on fake ones); ``gap``, the largest paired loss less the smallest, over their mean; and
-        ``share_0``, ``share_1``, …, each discriminator's share of the selections since the line before. The last two
-        need two discriminators.
+        ``weight_0``, ``weight_1``, …, each discriminator's mean weight in the generator's loss since the line before
+        (of a one-hot rule: its share of the steps). The last two need two discriminators.
     """
     swapped, K = config.recipe.pairing == "swapped", config.recipe.discriminators
-    means, gaps, shares = [], [], []
+    means, gaps, weights = [], [], []
     for line in lines:
         real, fake = (_numbers(line.get(name)) for name in ("real_losses", "fake_losses"))
         losses = [a + b for a, b in zip(real, fake[1:] + fake[:1] if swapped else fake, strict=False)]
         mean = math.fsum(losses) / len(losses) if losses else math.nan
         means.append(mean)
         gaps.append((max(losses) - min(losses)) / mean if len(losses) > 1 and mean > 0 else math.nan)
-        selected = _numbers(line.get("selected"))
-        total = sum(selected) if len(selected) > 1 else 0
-        shares.append([n / total if total else math.nan for n in (selected + [math.nan] * K)[:K]])
+        found = _numbers(line.get("weights"))
+        weights.append(found if len(found) == K > 1 else [math.nan] * K)
     derived = {"discriminator_loss": means, "gap": gaps}
-    derived |= {f"share_{k}": [each[k] for each in shares] for k in range(K)}
+    derived |= {f"weight_{k}": [each[k] for each in weights] for k in range(K)}
     return {**columns_of(lines, config), **{name: np.array(values, float) for name, values in derived.items()}}
 
 

@@ -63,9 +63,9 @@ def band_of(runs: Iterable[Columns], metric: str, axis: str = "iteration") -> Ba
     return Band(steps, x, [over_seeds(metric, [each[step][1] for each in points]) for step in steps])
 
 
-def share_bands(runs: Sequence[Columns]) -> list[Band]:
-    """Each discriminator's share of the selections; empty where there is only one."""
-    bands = [band_of(runs, name) for name in runs[0] if name.startswith("share_")]
+def weight_bands(runs: Sequence[Columns]) -> list[Band]:
+    """Each discriminator's mean weight in the generator's loss; empty where there is only one."""
+    bands = [band_of(runs, name) for name in runs[0] if name.startswith("weight_")]
     return [band for band in bands if band.steps]
 
 

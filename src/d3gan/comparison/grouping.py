@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from d3gan.comparison.runs import Run
 from d3gan.comparison.variants import RECIPE_KEYS, parse_variant, variant_of
-from d3gan.config.train_config import Recipe, TrainConfig
+from d3gan.config.recipes import Recipe
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, nearest
 from d3gan.evaluation.metric_names import PUBLISHED_FID, metrics_of
 

@@ -1,4 +1,4 @@
-"""Figures of the training itself: losses, selection, throughput, and what ``d3gan scale`` measured."""
+"""Figures of the training itself: losses, weights, throughput, and what ``d3gan scale`` measured."""
 
 import functools
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, share_bands
+from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, weight_bands
 from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
@@ -31,7 +31,7 @@ _LOSSES = {
 
 
 def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
-    """Losses by iteration, their relation to the FID, the selection, and how unequal the discriminators are."""
+    """Losses by iteration, their relation to the FID, the weights, and how unequal the discriminators are."""
     for condition in conditions:
         runs = {name: [run.training for run in by_seed.values()] for name, by_seed in condition.variants.items()}
         for metric, (slug, title, label) in _LOSSES.items():
@@ -52,14 +52,14 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
                 ("generator loss", metric_label(fid)),
                 functools.partial(_paint_correlation, condition, fid),
             )
-        if shares := {name: bands_by_k for name, columns in runs.items() if (bands_by_k := share_bands(columns))}:
+        if weights := {name: bands_by_k for name, columns in runs.items() if (bands_by_k := weight_bands(columns))}:
             yield drawing(
-                f"selected-{condition.slug}",
-                f"Which discriminator was selected, {condition.name}",
-                "Share of the steps between two logged lines in which a discriminator trained the generator, mean "
-                "over the seeds.",
-                ("iterations", "share of the selections"),
-                functools.partial(_paint_shares, shares),
+                f"weights-{condition.slug}",
+                f"Weights of the discriminators, {condition.name}",
+                "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines and "
+                "over the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
+                ("iterations", "mean weight"),
+                functools.partial(_paint_weights, weights),
             )
 
 
@@ -81,15 +81,16 @@ def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(plain_number)
 
 
-def _paint_shares(shares: Mapping[str, list[Band]], axes: Axes) -> None:
-    for name, bands in shares.items():
+def _paint_weights(weights: Mapping[str, list[Band]], axes: Axes) -> None:
+    for name, bands in weights.items():
         K = len(bands)
-        for k, band in enumerate(bands[:-1] if K == 2 else bands):  # of two, the other's share is the rest
-            style = style_of(name, list(shares)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
+        for k, band in enumerate(bands):
+            style = style_of(name, list(weights)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
             label = f"{name}, discriminator {k}"
             axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
         axes.axhline(1 / K, color=BLACK, ls=":", lw=1.0)
-    axes.set_ylim(0, 1)
+    largest = max(value.mean for bands in weights.values() for band in bands for value in band.values)
+    axes.set_ylim(0, max(1.0, 1.05 * largest))
     scale_x(axes)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from d3gan.comparison.curves import AXES, band_of, curve_of, losses_at_evaluations, over_seeds, share_bands
+from d3gan.comparison.curves import AXES, band_of, curve_of, losses_at_evaluations, over_seeds, weight_bands
 from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, with_prefix
 from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.paired import PairedComparison
@@ -139,17 +139,17 @@ def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames])
             points = [losses_at_evaluations(run.training, run.evaluation, loss, fid) for run in runs]
             correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
             row[f"{word} loss with FID"] = correlation_interval(correlations) if correlations else None
-        shares = [band.values for band in share_bands(training)]
-        largest = [max(share.mean for share in each) for each in zip(*shares, strict=True)]
+        weights = [band.values for band in weight_bands(training)]
+        largest = [max(weight.mean for weight in each) for each in zip(*weights, strict=True)]
         gaps = [gap.mean for gap in band_of(training, "gap").values]
-        for column, values in (("largest share of selections", largest), ("gap of the discriminators", gaps)):
+        for column, values in (("largest weight", largest), ("gap of the discriminators", gaps)):
             mean = math.fsum(values) / len(values) if values else 0.0
-            row[column] = Cell(f"{mean:.2f}", mean) if shares else None
+            row[column] = Cell(f"{mean:.2f}", mean) if weights else None
         rows.append(row)
     caption = (
         "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
-        "loss comes with better images, 0 that it says nothing about them. Largest share: the part of the selections "
-        "between two logged lines that went to the discriminator selected most. Gap: between the largest and the "
+        "loss comes with better images, 0 that it says nothing about them. Largest weight: of the discriminators' mean weights "
+        "in the generator's loss between two logged lines, the largest. Gap: between the largest and the "
         "smallest paired loss, over their mean."
     )
     return _table("behaviour", "What the losses say", caption, rows)

@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from d3gan.config.train_config import FREE_KEYS, MODELS, Recipe, TrainConfig
+from d3gan.config.recipes import MODELS, Recipe
+from d3gan.config.train_config import FREE_KEYS, TrainConfig
 from d3gan.config.validation import field_types, parse_value
 from d3gan.errors import ConfigError, nearest
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from d3gan.config.train_config import Recipe, TrainConfig
+from d3gan.config.recipes import Recipe
+from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import field_types, parse_value
 from d3gan.errors import ConfigError, nearest
 

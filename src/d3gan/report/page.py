@@ -57,9 +57,9 @@ _CHAPTERS = (
         frozenset({"loss", "losses", "generator", "discriminator", "correlation"}),
     ),
     Chapter(
-        "Which discriminator was selected",
+        "Weights of the discriminators",
         "How often each discriminator trained the generator, and how unequal the discriminators are.",
-        frozenset({"selected", "selection", "discriminators", "inequality", "gap"}),
+        frozenset({"weights", "discriminators", "inequality", "gap"}),
     ),
     Chapter(
         "Speed",

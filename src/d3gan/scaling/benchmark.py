@@ -103,8 +103,8 @@ class TrainingBenchmark:
         stopwatch.restart()
         for _ in range(steps):
             with stopwatch.data():
-                real_images, latents = self._inputs.at(self._step)
-            self._train_step(gan, real_images, latents)
+                real_images, latents, context = self._inputs.at(self._step)
+            self._train_step(gan, real_images, latents, context)
             self._step += 1
             self._group.to_stop()  # as the training loop does
         whole, data = stopwatch.lap()

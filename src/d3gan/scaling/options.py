@@ -7,7 +7,8 @@ from typing import Literal
 
 from d3gan.config.command_line import values_under_flags
 from d3gan.config.shared_flags import ConfigFile, Debug, Precision, Preset
-from d3gan.config.train_config import MODELS, TrainConfig
+from d3gan.config.recipes import MODELS
+from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import check_values, key
 from d3gan.distributed.launcher import Launch
 from d3gan.distributed.rendezvous import Hosts, check_hosts

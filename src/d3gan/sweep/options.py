@@ -12,7 +12,7 @@ from d3gan.config.validation import key
 from d3gan.errors import ConfigError, nearest
 
 _SEEDS = 3
-# From the controlled DCGAN, one change at a time; D3GAN's second discriminator comes with swap and selection.
+# From the controlled DCGAN, one change at a time; D3GAN's second discriminator comes with swap and weighting.
 ABLATION = (
     "dcgan-controlled",
     "dcgan-controlled+activation=mish",
@@ -20,7 +20,7 @@ ABLATION = (
     "d3gan-controlled",
     "d3gan-controlled+discriminators=3",
     "d3gan-controlled+pairing=own",
-    "d3gan-controlled+selection=argmin",
+    "d3gan-controlled+weighting=argmin",
 )
 
 
@@ -37,7 +37,7 @@ class SweepFlags:
     seeds: tuple[int, ...] = key((), allowed=(0, None))
     """Seeds; intervals need three or more. Default: --seed and the two after it."""
     ablation: bool = False
-    """Compare activation, schedule, discriminators (1, 2, 3), pairing and selection with dcgan-controlled."""
+    """Compare activation, schedule, discriminators (1, 2, 3), pairing and weighting with dcgan-controlled."""
     equal: Literal["iterations", "flops"] = "iterations"
     """What all runs spend the same amount of; flops gives models with fewer discriminators more steps."""
     against: str = ""

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
 from d3gan.training.accumulation import step_in_parts
-from d3gan.training.step import GAN, StepResult
+from d3gan.training.step import GAN, StepContext, StepResult
 
-Step = Callable[[Tensor, Tensor], StepResult]
-"""A training step of given networks, as a function of real images and latents."""
+Step = Callable[[Tensor, Tensor, StepContext], StepResult]
+"""A training step of given networks, as a function of real images, latents and context."""
 
 # Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
 WARM_UP = 3
@@ -47,7 +47,7 @@ def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bo
         compile: whether to compile the networks; the first steps then take minutes.
         cuda_graph: whether to record the step at its first call and replay it from then on.
     """
-    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+    for optimizer in gan.optimizers().values():
         make_capturable(optimizer, cuda_graph)
     if compile:
         for network in (gan.generator, *gan.discriminators.members):
@@ -77,24 +77,27 @@ class GraphedStep:
     ):
         self._gan, self._train_step, self._record = gan, step, record
         self._replay: Callable[[], StepResult] | None = None
-        self._real_images = self._latents = torch.empty(0)
+        self._inputs: list[Tensor | None] = []
 
-    def __call__(self, real_images: Tensor, latents: Tensor) -> StepResult:
-        """One step; arguments as ``train_step``, of one shape in all calls."""
+    def __call__(self, real_images: Tensor, latents: Tensor, context: StepContext) -> StepResult:
+        """One step; arguments as ``train_step``, of one shape in all calls. The number of the step is not used."""
+        given = [real_images, latents, context.uniforms, context.mixing]
         if self._replay is None:
-            self._real_images, self._latents = real_images.clone(), latents.clone()
-            self._warm_up()
+            self._inputs = [tensor.clone() if tensor is not None else None for tensor in given]
+            self._warm_up(real_images.device)
             self._replay = self._record(self._step)
-        self._real_images.copy_(real_images)
-        self._latents.copy_(latents)
+        for kept, tensor in zip(self._inputs, given, strict=True):
+            if kept is not None and tensor is not None:
+                kept.copy_(tensor)
         return self._replay()
 
     def _step(self) -> StepResult:
-        return self._train_step(self._real_images, self._latents)
+        real_images, latents, uniforms, mixing = self._inputs
+        return self._train_step(real_images, latents, StepContext(0, uniforms, mixing))  # type: ignore[arg-type]
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, device: torch.device) -> None:
         """Runs warm-up steps, then restores weights and optimizer state in place."""
-        with _as_before(self._gan), _side_stream(self._real_images.device):
+        with _as_before(self._gan), _side_stream(device):
             for _ in range(WARM_UP):
                 self._step()
 
@@ -128,9 +131,8 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _as_before(gan: GAN) -> Iterator[None]:
     """A block after which networks and optimisers hold the numbers they held before it."""
-    networks: list[nn.Module] = [gan.generator, gan.discriminators]
-    optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
-    tensors = [t.detach() for network in networks for t in (*network.parameters(), *network.buffers())]
+    modules, optimizers = gan.modules().values(), gan.optimizers().values()
+    tensors = [t.detach() for module in modules for t in (*module.parameters(), *module.buffers())]
     copies = [t.clone() for t in tensors]
     states = [{p: {k: v.clone() for k, v in s.items()} for p, s in o.state.items()} for o in optimizers]
     yield
@@ -160,9 +162,9 @@ def make_capturable(optimizer: Optimizer, capturable: bool) -> None:
                 state["step"] = state["step"].to(device if capturable else "cpu")
 
 
-def set_learning_rate(gan: GAN, rate: float) -> None:
-    """Sets Adam's learning rate; where a graph reads it from the device, there."""
-    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+def set_learning_rates(gan: GAN, generator: float, discriminators: float) -> None:
+    """Sets Adam's learning rates; where a graph reads them from the device, there."""
+    for optimizer, rate in ((gan.generator_optimizer, generator), (gan.discriminator_optimizer, discriminators)):
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

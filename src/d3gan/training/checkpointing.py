@@ -35,7 +35,8 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
     """
     state: dict[str, Any] = {name: part.state_dict() for name, part in training.parts().items()}
     for name, part in state.items():
-        if not torch.stack([tensor.isfinite().all() for tensor in _float_tensors(part)]).all():
+        finite = [tensor.isfinite().all() for tensor in _float_tensors(part)]
+        if finite and not torch.stack(finite).all():
             raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
     state |= {
         "metrics_log": training.metrics_log.state(step),

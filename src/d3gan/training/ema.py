@@ -1,33 +1,57 @@
 """An exponential moving average of the generator: a second generator whose images change less from step to step."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 
+from d3gan.config.train_config import TrainConfig
 from d3gan.models.dcgan import Generator
+
+
+def decay_of(config: TrainConfig, images_per_step: int) -> Callable[[int], float]:
+    """The share of the old average that a step (from 1) keeps.
+
+    During the first steps it is smaller, or the average would remember the first weights for long. With ``ema`` it is
+    at most (1 + step) / (10 + step), the rule of TensorFlow's ExponentialMovingAverage. With ``ema_half_life`` it is
+    (1/2)^(images per step / half-life), where the half-life is at most ``ema_ramp_up`` times the images seen
+    (Karras et al., arXiv:2006.06676, training loop).
+
+    Args:
+        config: keeps an average.
+        images_per_step: of all processes.
+    """
+    if config.ema:
+        return lambda step: min(config.ema, (1 + step) / (10 + step))
+
+    def decay(step: int) -> float:
+        half_life = float(config.ema_half_life)
+        if config.ema_ramp_up > 0:
+            half_life = min(half_life, config.ema_ramp_up * images_per_step * step)
+        return 0.5 ** (images_per_step / half_life)
+
+    return decay
 
 
 class MovingAverage:
     """Averages a generator's weights and its BatchNorm statistics over the steps.
 
     The statistics are averaged with the weights, so that the averaged generator has statistics of its own (in eval
-    mode a generator with averaged weights and the last step's statistics is neither one nor the other). During the
-    first steps the decay is lowered to (1 + step) / (10 + step), or the average would remember the first weights for
-    1 / (1 - decay) steps; the rule is that of TensorFlow's ExponentialMovingAverage.
+    mode a generator with averaged weights and the last step's statistics is neither one nor the other).
 
     Args:
         generator: the one that is trained; the average starts as a copy of it.
-        decay: the share of the old average that a step keeps, 0 < decay < 1.
+        decay: step (from 1) -> the share of the old average that the step keeps, 0 <= share < 1.
     """
 
-    def __init__(self, generator: Generator, decay: float):
+    def __init__(self, generator: Generator, decay: Callable[[int], float]):
         self.generator = copy.deepcopy(generator).requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
     def update(self, generator: Generator, step: int) -> None:
         """Adds the generator's weights after ``step`` steps (from 1); nothing waits for the device."""
-        weight = 1.0 - min(self._decay, (1 + step) / (10 + step))
+        weight = 1.0 - self._decay(step)
         for average, current in zip(
             self.generator.state_dict().values(), generator.state_dict().values(), strict=True
         ):

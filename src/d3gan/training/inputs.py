@@ -8,7 +8,9 @@ from torch import Tensor
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.batches import Batches
 from d3gan.distributed.group import Group
-from d3gan.randomness import draw_latents
+from d3gan.randomness import draw_latents, stream
+from d3gan.training.step import StepContext
+from d3gan.training.weighting import WEIGHTINGS
 
 
 class StepInputs:
@@ -34,26 +36,45 @@ class StepInputs:
         dtype: torch.dtype,
     ):
         self._config, self._group, self._device, self._dtype = config, group, device, dtype
-        size = config.batch_size * config.grad_accum_steps
         ranks = group.rank, group.world_size
-        self._batches = Batches(images, size, config.nc, config.seed, device, dtype, *ranks)
+        self._batches = Batches(images, config.images_per_step, config.nc, config.seed, device, dtype, *ranks)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which all processes together see each image once; a last, incomplete step is left out."""
         return self._batches.steps_per_epoch
 
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Real images (A N, C, S, S) in [-1, 1] and latents (A N, nz) of step ``step`` (from 0), on the device.
+    def at(self, step: int) -> tuple[Tensor, Tensor, StepContext]:
+        """Real images (A d N, C, S, S) in [-1, 1], latents (A d N, nz) and context of a step, on the device.
 
-        A is ``grad_accum_steps`` and N is ``batch_size``.
+        A is ``grad_accum_steps``, d ``d_steps`` and N ``batch_size``; steps count from 0.
         """
         latents = latents_of_step(self._config, step, self._group.rank, self._device)
-        return self._batches.at(step), latents.to(self._dtype)
+        return self._batches.at(step), latents.to(self._dtype), self._context(step)
+
+    def _context(self, step: int) -> StepContext:
+        """The random numbers that the config's rules ask for, and no others."""
+        config, uniforms, mixing = self._config, None, None
+        if WEIGHTINGS[config.recipe.weighting].draws:
+            # The same in all processes: a function of seed and step alone.
+            rng = stream(config.seed, "weighting", step)
+            uniforms = torch.rand(config.recipe.discriminators + 1, generator=rng).to(self._device)
+        if any(penalty.name == "gp" for penalty in config.penalties):
+            batches = _batches_of_rank(config, self._group.rank)
+            streams = [stream(config.seed, "mixing", step, batch, device=self._device) for batch in batches]
+            size = config.batch_size
+            mixing = torch.cat([torch.rand(size, generator=rng, device=self._device) for rng in streams])
+        return StepContext(step, uniforms, mixing)
+
+
+def _batches_of_rank(config: TrainConfig, rank: int) -> range:
+    """The numbers of a process's batches among all of a step."""
+    own = config.grad_accum_steps * config.d_steps
+    return range(rank * own, (rank + 1) * own)
 
 
 def latents_of_step(config: TrainConfig, step: int, rank: int, device: torch.device) -> torch.Tensor:
-    """A process's latents of a training step, (grad_accum_steps x batch_size, nz) float32.
+    """A process's latents of a training step, (grad_accum_steps x d_steps x batch_size, nz) float32.
 
     Each batch of the step, of all processes, draws from a stream of its own: who processes it makes no difference.
 
@@ -63,9 +84,8 @@ def latents_of_step(config: TrainConfig, step: int, rank: int, device: torch.dev
         rank: of the process.
         device: where to draw.
     """
-    batches = range(rank * config.grad_accum_steps, (rank + 1) * config.grad_accum_steps)
     # A single process with a single batch draws what it drew before there were others.
-    places = [(step, batch) if batch else (step,) for batch in batches]
+    places = [(step, batch) if batch else (step,) for batch in _batches_of_rank(config, rank)]
     return torch.cat(
         [draw_latents(config.batch_size, config.nz, config.seed, "latents", *p, device=device) for p in places]
     )

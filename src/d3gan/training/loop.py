@@ -23,14 +23,14 @@ from d3gan.runs.directory import RunDirectory
 from d3gan.runs.environment import read_environment, write_environment
 from d3gan.runs.jsonl import keep_lines_up_to
 from d3gan.runs.opening import open_run, refuse_other_runs
-from d3gan.training.acceleration import accelerate, resolve_acceleration, set_learning_rate
+from d3gan.training.acceleration import accelerate, resolve_acceleration, set_learning_rates
 from d3gan.training.checkpointing import resume, save, save_samples
-from d3gan.training.ema import MovingAverage
+from d3gan.training.ema import MovingAverage, decay_of
 from d3gan.training.evaluation import PeriodicEvaluator
 from d3gan.training.inputs import StepInputs
 from d3gan.training.metrics import MetricsLog
 from d3gan.training.progress import Display, silent_display
-from d3gan.training.setup import build_gan, images_of, learning_rate
+from d3gan.training.setup import build_gan, images_of, learning_rates
 from d3gan.training.signals import StopRequest, stop_requests
 from d3gan.training.state import Training
 from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
@@ -108,9 +108,11 @@ def _train(
     with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
         gan = build_gan(config, device, precision, group)
-        average = MovingAverage(gan.generator, config.ema) if config.ema else None
-        K, step_size = len(gan.discriminators), config.batch_size * config.grad_accum_steps * group.world_size
-        metrics_log = MetricsLog(run.metrics, K, step_size, inputs.steps_per_epoch, device, group)
+        step_size = config.images_per_step * group.world_size
+        average = MovingAverage(gan.generator, decay_of(config, step_size)) if config.averages else None
+        metrics_log = MetricsLog(
+            run.metrics, gan, step_size, step_size // config.d_steps, inputs.steps_per_epoch, device, group
+        )
         training = Training(run, config, gan, average, metrics_log, image_set)
         step = resume(training)
         do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
@@ -142,8 +144,8 @@ def _train(
                 is_last = step >= last_step
                 stopping = is_new and group.to_stop()
                 if is_new and (stopping or is_last or step % config.log_every == 0):
-                    rate = learning_rate(config, step - 1, steps_in_run, training.batches_per_step)
-                    line = metrics_log.log(step, rate, last=step % config.log_every != 0)
+                    rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
+                    line = metrics_log.log(step, *rates, last=step % config.log_every != 0)
                     screen.show(line)
                     events.write(line)
                 if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):
@@ -166,10 +168,11 @@ def _train(
                 # One step.
                 group.heartbeat(f"the data of step {step + 1}")
                 with metrics_log.stopwatch.data():
-                    real_images, latents = inputs.at(step)
-                set_learning_rate(gan, learning_rate(config, step, steps_in_run, training.batches_per_step))
+                    real_images, latents, context = inputs.at(step)
+                rates = learning_rates(config, step, steps_in_run, training.batches_per_step)
+                set_learning_rates(gan, *rates)
                 group.heartbeat(f"step {step + 1}")
-                metrics_log.record(do_step(real_images, latents))
+                metrics_log.record(do_step(real_images, latents, context))
                 step += 1
                 if average is not None:
                     average.update(gan.generator, step)
@@ -210,7 +213,9 @@ def _batch_description(config: TrainConfig, group: Group, processes: list[dict[s
         parts.append(f"{config.grad_accum_steps} accumulated")
     if group.world_size > 1:
         parts.append(f"{group.world_size} processes" + (f" on {hosts} hosts" if hosts > 1 else ""))
-    total = config.batch_size * config.grad_accum_steps * group.world_size
+    if config.d_steps > 1:
+        parts.append(f"{config.d_steps} discriminator steps")
+    total = config.images_per_step * group.world_size
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     again = f"; restart {attempt} of {os.environ.get('TORCHELASTIC_MAX_RESTARTS')}" if attempt != "0" else ""
     return " x ".join(parts) + f": {total} images per step{again}"

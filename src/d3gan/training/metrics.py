@@ -13,7 +13,7 @@ from d3gan.distributed.group import Group
 from d3gan.errors import TrainingDivergedError
 from d3gan.files import disk_errors
 from d3gan.memory import peak_device_memory, peak_memory
-from d3gan.training.step import StepResult
+from d3gan.training.step import GAN, StepResult
 from d3gan.training.stopwatch import Stopwatch
 
 
@@ -24,8 +24,9 @@ class MetricsLog:
 
     Args:
         path: metrics.jsonl.
-        discriminators: K.
-        batch_size: images per step, of all processes.
+        gan: whose steps are logged.
+        images_per_step: real images per step, of all processes.
+        global_batch_size: those of one update.
         steps_per_epoch: steps per epoch.
         device: where the results are.
         group: the processes whose mean is written.
@@ -34,14 +35,18 @@ class MetricsLog:
     def __init__(
         self,
         path: Path,
-        discriminators: int,
-        batch_size: int,
+        gan: GAN,
+        images_per_step: int,
+        global_batch_size: int,
         steps_per_epoch: int,
         device: torch.device,
         group: Group | None = None,
     ):
         self._path, self._device, self._group = path, device, group or Group()
-        self._discriminators, self._batch_size, self._steps_per_epoch = discriminators, batch_size, steps_per_epoch
+        self._images_per_step, self._global_batch_size = images_per_step, global_batch_size
+        self._steps_per_epoch = steps_per_epoch
+        self._K = len(gan.discriminators)
+        self._lists = ("weights", "real_losses", "fake_losses", *(("penalties",) if gan.penalties else ()))
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
         self._local_rows = 0  # the last rows, which hold this process's generator loss and not yet the mean
@@ -52,16 +57,17 @@ class MetricsLog:
 
     def record(self, result: StepResult) -> None:
         """Keeps a step's losses on the device; nothing is copied to the host."""
-        scalars = torch.stack([result.generator_loss.float(), result.selected.float()])
-        self._rows.append(torch.cat([scalars, result.real_losses.float(), result.fake_losses.float()]))
+        lists = [getattr(result, name).float() for name in self._lists]
+        self._rows.append(torch.cat([result.generator_loss.float()[None], *lists]))
         self._local_rows += 1
 
-    def log(self, step: int, learning_rate: float, *, last: bool = False) -> dict[str, Any]:
+    def log(self, step: int, learning_rate: float, learning_rate_d: float, *, last: bool = False) -> dict[str, Any]:
         """Writes the means over the steps since the last line, at least one.
 
         Args:
             step: steps done.
-            learning_rate: of the last step.
+            learning_rate: of the generator in the last step.
+            learning_rate_d: of the discriminators.
             last: this session ends here, maybe between two lines. The steps are kept, so that a resumed run writes
                 the same lines as one that never stopped.
 
@@ -73,7 +79,8 @@ class MetricsLog:
             ExternalError: metrics.jsonl cannot be written.
         """
         self._take_lap()
-        line = self._summary(step, self._host_rows(step), learning_rate)
+        line = self._summary(step, self._host_rows(step)) | {"learning_rate": learning_rate}
+        line["learning_rate_d"] = learning_rate_d
         if self._group.is_main:
             with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -92,9 +99,10 @@ class MetricsLog:
         self._training_seconds += seconds
 
     def _host_rows(self, step: int) -> Tensor:
-        """Rows (steps, 2 + 2K) float32 on the host, all finite."""
+        """Rows (steps, 1 + K for each list) float32 on the host, all finite."""
         self._average_generator_losses()
-        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, 2 + 2 * self._discriminators)
+        width = 1 + len(self._lists) * self._K
+        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, width)
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
@@ -115,25 +123,23 @@ class MetricsLog:
         self._local_rows = 0
 
     def _column_name(self, column: int) -> str:
-        if column < 2:
+        if column == 0:
             return "the generator loss"
-        kind, discriminator = divmod(column - 2, self._discriminators)
-        return f"the {('real', 'fake')[kind]} loss of discriminator {discriminator}"
+        number, discriminator = divmod(column - 1, self._K)
+        words = {"weights": "weight", "real_losses": "real loss", "fake_losses": "fake loss", "penalties": "penalty"}
+        return f"the {words[self._lists[number]]} of discriminator {discriminator}"
 
-    def _summary(self, step: int, rows: Tensor, learning_rate: float) -> dict[str, Any]:
-        K, means = self._discriminators, rows.double().mean(dim=0).tolist()
+    def _summary(self, step: int, rows: Tensor) -> dict[str, Any]:
+        K, means = self._K, rows.double().mean(dim=0).tolist()
         seconds, data_seconds = self._lap
-        images = len(rows) * self._batch_size
+        images = len(rows) * self._images_per_step
         return {
             "step": step,
-            "images_seen": step * self._batch_size,
-            "global_batch_size": self._batch_size,
+            "images_seen": step * self._images_per_step,
+            "global_batch_size": self._global_batch_size,
             "epoch": round(step / self._steps_per_epoch, 6),
             "generator_loss": means[0],
-            "real_losses": means[2 : 2 + K],
-            "fake_losses": means[2 + K :],
-            "selected": [int((rows[:, 1] == k).sum()) for k in range(K)],
-            "learning_rate": learning_rate,
+            **{name: means[1 + i * K : 1 + (i + 1) * K] for i, name in enumerate(self._lists)},
             "images_per_second": round(images / seconds, 3),
             "images_per_second_without_data": _rounded_ratio(images, seconds - data_seconds),
             "training_seconds": round(self._training_seconds, 3),

@@ -105,16 +105,14 @@ def silence_output() -> None:
 
 def summary(line: dict[str, Any]) -> str:
     """A line of metrics.jsonl as one line of text."""
-    steps = max(sum(line["selected"]), 1)
     parts = [
         f"epoch {line['epoch']:.2f}",
         f"{line['images_per_second']:,.0f} images/s",
         f"G {line['generator_loss']:.3f}",
     ]
-    for k, (real, fake, times) in enumerate(
-        zip(line["real_losses"], line["fake_losses"], line["selected"], strict=True)
-    ):
-        share = f" chosen {times / steps:.0%}" if len(line["selected"]) > 1 else ""
+    losses = zip(line["real_losses"], line["fake_losses"], line["weights"], strict=True)
+    for k, (real, fake, weight) in enumerate(losses):
+        share = f" weight {weight:.2f}" if len(line["weights"]) > 1 else ""
         parts.append(f"D{k} real {real:.3f} fake {fake:.3f}{share}")
     return "  ".join(parts)
 

@@ -1,6 +1,8 @@
 """From a config to what it stands for: images, networks, optimisers, learning rate."""
 
 import functools
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,9 +15,12 @@ from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
 from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
 from d3gan.models.matmul_convolution import use_matmul
+from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.randomness import stream
-from d3gan.training.objectives import PAIRINGS, SELECTIONS
+from d3gan.training.losses import PAIRINGS, make_loss
+from d3gan.training.penalties import Penalties, Penalty
 from d3gan.training.step import GAN
+from d3gan.training.weighting import WEIGHTINGS, Weighting
 
 
 def images_of(config: TrainConfig) -> ImageSet:
@@ -50,12 +55,16 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     recipe = config.recipe
     generator = Generator(config.image_size, config.nz, config.ngf, config.nc, recipe.activation)
     initialize(generator, stream(config.seed, "generator"))
-    members = [Discriminator(config.image_size, config.ndf, config.nc) for _ in range(recipe.discriminators)]
+    K, batch_norm = recipe.discriminators, config.discriminator_norm == "batch"
+    members = [Discriminator(config.image_size, config.ndf, config.nc, batch_norm) for _ in range(K)]
     for k, discriminator in enumerate(members):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
         for network in (generator, *members):
             use_matmul(network)
+    if config.discriminator_norm == "spectral":
+        for k, discriminator in enumerate(members):
+            add_spectral_norm(discriminator, stream(config.seed, "spectral norm", k))
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
     # up to rounding.
@@ -64,13 +73,19 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if config.sync_batchnorm and group.world_size > 1:  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(generator, group.processes)
         nn.SyncBatchNorm.convert_sync_batchnorm(discriminators, group.processes)
+    weighting = make_weighting(config).to(device, dtype)
+    penalties = Penalties([Penalty(*each) for each in config.penalties], K, config.lecam_start).to(device, dtype)
+    generator_optimizer, discriminator_optimizer = _optimizers(config, generator, discriminators, weighting)
     gan = GAN(
         generator,
         discriminators,
-        _adam(generator, config),
-        _adam(discriminators, config),
+        generator_optimizer,
+        discriminator_optimizer,
+        make_loss(recipe.loss, config.d2gan_alpha, config.d2gan_beta),
         PAIRINGS[recipe.pairing],
-        SELECTIONS[recipe.selection],
+        weighting,
+        penalties,
+        config.d_steps,
         functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"),
         wrap(generator, group),
         wrap(discriminators, group),
@@ -94,26 +109,61 @@ def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtyp
         buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
             outputs = network(*inputs)
-        (outputs if isinstance(outputs, torch.Tensor) else torch.cat(outputs)).sum().backward()
+        (outputs if isinstance(outputs, torch.Tensor) else torch.cat(outputs[:2])).sum().backward()
         for buffer, before in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(before)
     gan.generator_optimizer.zero_grad()
     gan.discriminator_optimizer.zero_grad()
 
 
-def _adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
+def make_weighting(config: TrainConfig) -> Weighting:
+    """The config's rule over discriminators, with its own numbers."""
+    sharpness = None if config.softmax_lambda == "learned" else config.softmax_lambda
+    numbers: dict[str, tuple[Any, ...]] = {
+        "softmax": (sharpness, config.softmax_gradient, config.softmax_challenge),
+        "hypervolume": (config.hypervolume_slack,),
+        "dropout": (config.dropout_rate,),
+        "bandit": (config.bandit_alpha, config.bandit_kappa),
+    }
+    recipe = config.recipe
+    return WEIGHTINGS[recipe.weighting](recipe.discriminators, *numbers.get(recipe.weighting, ()))
 
 
-def learning_rate(config: TrainConfig, step: int, steps_in_run: int, batches: int = 1) -> float:
-    """Learning rate of a step.
+def _optimizers(
+    config: TrainConfig, generator: nn.Module, discriminators: nn.Module, weighting: Weighting
+) -> tuple[torch.optim.Adam, torch.optim.Adam]:
+    """Adam for each side; what a rule over discriminators learns is the generator's to learn."""
+    groups = [{"params": list(generator.parameters())}]
+    if learned := list(weighting.parameters()):
+        groups.append({"params": learned})
+    betas = config.beta1, config.beta2
+    betas_d = tuple(own if own != "" else same for own, same in zip((config.beta1_d, config.beta2_d), betas, strict=True))
+    rate_d = config.lr_d if config.lr_d != "" else config.lr
+    return (
+        torch.optim.Adam(groups, lr=config.lr, betas=betas),
+        torch.optim.Adam(discriminators.parameters(), lr=rate_d, betas=betas_d),
+    )
+
+
+class LearningRates(NamedTuple):
+    """Learning rates of one step."""
+
+    generator: float
+    discriminators: float
+
+
+def learning_rates(config: TrainConfig, step: int, steps_in_run: int, batches: int = 1) -> LearningRates:
+    """Learning rates of a step.
 
     Args:
         config: of the run.
         step: from 0.
         steps_in_run: of all epochs, whatever ``max_steps`` says.
-        batches: batches per step, of all processes. With ``lr_scaling`` = linear the rate grows with them (Goyal et
-            al., arXiv:1706.02677, section 2.1; they say it of SGD, for Adam it is a habit).
+        batches: batches per update, of all processes. With ``lr_scaling`` = linear the rates grow with them (Goyal
+            et al., arXiv:1706.02677, section 2.1; they say it of SGD, for Adam it is a habit).
     """
-    rate = config.lr * (batches if config.lr_scaling == "linear" else 1)
-    return rate * (1.0 - step / steps_in_run) if config.recipe.schedule == "linear" else rate
+    done = step / steps_in_run
+    shares = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
+    factor = batches if config.lr_scaling == "linear" else 1
+    share = shares[config.recipe.schedule]
+    return LearningRates(*(rate * factor * share for rate in (config.lr, config.lr if config.lr_d == "" else config.lr_d)))

@@ -43,10 +43,5 @@ class Training:
 
     def parts(self) -> dict[str, Any]:
         """The parts whose state a checkpoint keeps, by their names in it."""
-        parts = {
-            "generator": self.gan.generator,
-            "discriminators": self.gan.discriminators,
-            "generator_optimizer": self.gan.generator_optimizer,
-            "discriminator_optimizer": self.gan.discriminator_optimizer,
-        }
+        parts: dict[str, Any] = {**self.gan.modules(), **self.gan.optimizers()}
         return parts if self.average is None else parts | {"average": self.average}

@@ -5,7 +5,6 @@ a class here and a line in ``WEIGHTINGS``, with its name in ``d3gan.config.recip
 weight 1. docs/algorithm.md compares them.
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -270,7 +269,7 @@ def _uniform_index(uniform: Tensor, K: int) -> Tensor:
     return (uniform * K).long().clamp(max=K - 1)
 
 
-WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
+WEIGHTINGS: dict[str, type[Weighting]] = {
     "argmax": Argmax,
     "argmin": Argmin,
     "mean": Mean,
