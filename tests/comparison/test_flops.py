@@ -1,5 +1,6 @@
 """What a step costs, against PyTorch's own counter of operations."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from d3gan import TrainConfig
 from d3gan.comparison.flops import flops_per_image
+from d3gan.training import penalties
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
+from d3gan.training.step import StepContext, train_step
 
 
 @pytest.mark.parametrize(
@@ -21,16 +24,50 @@ from d3gan.training.setup import build_gan
         {"image_size": 64, "ndf": 8, "nz": 7},
         {"image_size": 128},
         {"image_size": 16, "nc": 1, "grad_accum_steps": 2},
+        {"model": "d3gan-mean", "d_steps": 3},
+        {"model": "gman", "image_size": 16, "grad_accum_steps": 2, "d_steps": 2},
+        {"model": "dropout-gan", "image_size": 16},
+        {"weighting": "bandit", "image_size": 16, "grad_accum_steps": 2},
+        {"loss": "relativistic", "pairing": "own", "discriminator_norm": "spectral", "image_size": 16},
     ],
 )
 def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None:
     config = TrainConfig(**{"batch_size": 2, "ngf": 4, "ndf": 4, **sizes})
     gan = build_gan(config, torch.device("cpu"), "float64")  # in which all layers are PyTorch's own
-    images = config.batch_size * config.grad_accum_steps
+    images = config.images_per_step
+    context = StepContext(uniforms=torch.rand(config.recipe.discriminators + 1))
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
-        step_in_parts(config.grad_accum_steps)(gan, real_images, torch.zeros(images, config.nz, dtype=torch.float64))
+        latents = torch.zeros(images, config.nz, dtype=torch.float64)
+        step_in_parts(config.grad_accum_steps)(gan, real_images, latents, context)
     assert flops_per_image(config) == counter.get_total_flops() / images
+
+
+def test_operations_of_multiple_gradient_descent() -> None:
+    config = TrainConfig(model="d3gan", weighting="mgd", batch_size=2, image_size=16, ngf=4, ndf=4)
+    gan = build_gan(config, torch.device("cpu"), "float64")
+    with FlopCounterMode(display=False) as counter:
+        train_step(gan, torch.rand(2, 3, 16, 16, dtype=torch.float64), torch.rand(2, 100, dtype=torch.float64))
+    products = 2 * 2 * 2 * sum(parameter.numel() for parameter in gan.generator.parameters())  # of the gradients
+    assert flops_per_image(config) == (counter.get_total_flops() - products) / 2
+
+
+@pytest.mark.parametrize("penalty", ["r1", "gp", "r1,r2", "lecam"])
+def test_operations_of_penalties(penalty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients(discriminator: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        images = images.detach().requires_grad_() * 1.0  # the counter does not know gradients of leaves
+        return torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)[0].flatten(1)
+
+    monkeypatch.setattr(penalties, "_gradients", gradients)
+    config = TrainConfig(penalty=penalty, discriminator_norm="none", batch_size=2, image_size=16, ngf=4, ndf=4)
+    gan = build_gan(config, torch.device("cpu"), "float64")
+    real_images, latents = torch.rand(2, 3, 16, 16, dtype=torch.float64), torch.rand(2, 100, dtype=torch.float64)
+    with FlopCounterMode(display=False) as counter:
+        train_step(gan, real_images, latents, StepContext(mixing=torch.rand(2)))
+    assert flops_per_image(config) == counter.get_total_flops() / 2
+    lazy = dataclasses.replace(config, penalty=",".join(f"{name}:0.1:4" for name in penalty.split(",")))
+    without = flops_per_image(dataclasses.replace(config, penalty=""))
+    assert flops_per_image(lazy) - without == pytest.approx((flops_per_image(config) - without) / 4)
 
 
 def test_published_sizes() -> None:

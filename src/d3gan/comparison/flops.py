@@ -5,18 +5,36 @@ them. PyTorch's own counter counts the same (tests/comparison/test_flops.py).
 """
 
 import itertools
+from typing import NamedTuple
 
+from d3gan.config.combinations import GRADIENT_PENALTIES
 from d3gan.config.train_config import TrainConfig
 from d3gan.models.widths import innermost_size, stage_multipliers
 
+# Rules that call one discriminator in the generator phase, and what the others read of it, as in training.weighting.
+_ONE_HOT = ("argmax", "argmin", "random")
+_READS_LOSSES = ("softmax", "hypervolume")
+
+
+class _Network(NamedTuple):
+    """Operations for one image."""
+
+    forward: float
+    backward: float
+    """The gradients of all weights, and of all inputs but the network's own."""
+    first: float
+    """The forward pass of the first layer."""
+    last: float
+    """The forward pass of the last layer."""
+
 
 def flops_per_image(config: TrainConfig) -> float:
-    """Floating-point operations of a training step, per real image.
+    """Floating-point operations of a training step, per real image; mean over the steps where penalties are lazy.
 
     A forward pass costs F, the gradients of the weights F again, and those of the input F, which the first layer of a
     network does not need. The step: the generator forward and backward; K discriminators forward and backward on a
-    real and a fake image; one discriminator forward, and backward to its input alone. With ``grad_accum_steps``
-    above 1, the generator makes its images twice.
+    real and a fake image; those discriminators that the rule calls forward, and backward to their input alone. With
+    ``grad_accum_steps`` above 1, the generator makes its images twice.
 
     Args:
         config: of the run.
@@ -24,24 +42,37 @@ def flops_per_image(config: TrainConfig) -> float:
     Returns:
         Operations, such as 0.88e9 for D3GAN at 32 x 32 with width 64.
     """
-    generator, generator_first = _forward(config, config.ngf, generator=True)
-    discriminator, discriminator_first = _forward(config, config.ndf, generator=False)
-    K = config.recipe.discriminators
-    makes = 2 if config.grad_accum_steps > 1 else 1
-    return (
-        (makes + 2) * generator
-        - generator_first
-        + 2 * K * (3 * discriminator - discriminator_first)
-        + 2 * discriminator
-    )
+    G, D, recipe = _network(config, generator=True), _network(config, generator=False), config.recipe
+    K, rule, in_parts = recipe.discriminators, recipe.weighting, config.grad_accum_steps > 1
+    called = 1 if rule in _ONE_HOT else K
+
+    discriminator_step = 2 * K * (D.forward + D.backward)
+    for penalty in config.penalties:
+        if penalty.name in GRADIENT_PENALTIES:
+            # Forward, the gradient of the image, and twice both for the gradients of the weights; the gradient of the
+            # last layer's output is a constant.
+            discriminator_step += K * (6 * D.forward - 2 * D.last) / penalty.every
+
+    judged = called * (2 if recipe.loss == "relativistic" else 1) * D.forward
+    generator_step = judged + called * D.forward + G.backward
+    if in_parts:
+        generator_step += G.forward
+        if rule in _READS_LOSSES:
+            generator_step += G.forward + judged
+    if rule == "mgd":
+        generator_step += judged + K * (D.forward + G.backward) + (G.forward + judged if in_parts else 0)
+    if rule == "bandit":
+        generator_step += G.forward + K * D.forward
+    return G.forward + discriminator_step + generator_step / config.d_steps
 
 
-def _forward(config: TrainConfig, width: int, *, generator: bool) -> tuple[float, float]:
-    """Operations of a forward pass for one image: the whole network, and its first layer."""
-    innermost = innermost_size(config.image_size)
+def _network(config: TrainConfig, *, generator: bool) -> _Network:
+    innermost, width = innermost_size(config.image_size), config.ngf if generator else config.ndf
     widths = [config.nc] + [width * multiplier for multiplier in stage_multipliers(config.image_size)]
     # Each layer between two maps touches 4 x 4 pixels for every pixel of the smaller map.
     sides = [config.image_size // 2**i for i in range(1, len(widths))]
     between = [2.0 * 16 * side**2 * a * b for side, (a, b) in zip(sides, itertools.pairwise(widths), strict=True)]
     ends = 2.0 * innermost**2 * widths[-1] * (config.nz if generator else 1)
-    return sum(between) + ends, ends if generator else between[0]
+    first, last = (ends, between[0]) if generator else (between[0], ends)
+    forward = sum(between) + ends
+    return _Network(forward, 2 * forward - first, first, last)

@@ -99,7 +99,8 @@ def _evidence_of_parts(gan: GAN, batches: list[tuple[Tensor, Tensor]], selected:
         with torch.set_grad_enabled(gan.weighting.reads == "gradients"):
             with gan.autocast():
                 fake_images = functional_call(gan.generator, buffers, (latents,))
-            found.append(evidence(gan, generator_phase(gan, fake_images, reals, selected)[0]))
+            generator_losses, _ = generator_phase(gan, fake_images, reals, selected)
+            found.append(evidence(gan, generator_losses, fake_images, reals))
     return _mean(found)
 
 

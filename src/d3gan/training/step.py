@@ -130,7 +130,8 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCont
     gan.generator_optimizer.zero_grad()
     selected = gan.weighting.select(measured["losses"], context.uniforms)
     generator_losses, fake_logits = generator_phase(gan, fake_images, reals, selected)
-    weights, derivatives = weigh(gan, selected, evidence(gan, generator_losses), context)
+    seen = evidence(gan, generator_losses, fake_images, reals)
+    weights, derivatives = weigh(gan, selected, seen, context)
     (derivatives * generator_losses).sum().backward()
     gan.generator_optimizer.step()
     set_running_statistics(gan.generator, mean_statistics)
@@ -246,12 +247,15 @@ def generator_phase(
     return gan.loss.generator(fake_logits, real_logits), fake_logits.detach()
 
 
-def evidence(gan: GAN, generator_losses: Tensor) -> Tensor:
+def evidence(gan: GAN, generator_losses: Tensor, fake_images: Tensor, real_images: Tensor) -> Tensor:
     """What the rule reads of this process's generator phase: see ``Weighting.forward``."""
     if gan.weighting.reads != "gradients":
         return generator_losses.detach()
-    parameters = list(gan.generator.parameters())
-    gradients = [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in generator_losses]
+    parameters, gradients = list(gan.generator.parameters()), []
+    for k in range(gan.weighting.K):
+        # One at a time: from the losses of all, each gradient would flow back through all K discriminators.
+        loss, _ = generator_phase(gan, fake_images, real_images, torch.tensor(k))
+        gradients.append(torch.autograd.grad(loss, parameters, retain_graph=True))
     return torch.stack([torch.cat([gradient.flatten() for gradient in each]) for each in gradients])
 
 
