@@ -41,7 +41,7 @@ def write_run(folder: Path, fid: Callable[[int], float], seconds_per_step: float
             "fake_losses": [0.5, 0.0][:K],
             "generator_loss": step / 100,
         }
-        rest = {"selected": [40, 10][:K], "images_per_second": 64 / seconds_per_step, "global_batch_size": 64}
+        rest = {"weights": [0.8, 0.2] if K == 2 else [1.0], "images_per_second": 64 / seconds_per_step, "global_batch_size": 64}
         lines.append(seen | losses | rest | {"epoch": step / 500})
         if step in STEPS:
             evaluations.append(seen | {FID: fid(step), IS: 2.0, "num_samples": 100, "generator": "raw"})
@@ -319,7 +319,7 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
     kinds = {
         "loss-generator",
         "loss-discriminators",
-        "selected",
+        "weights",
         "gap-of-discriminators",
         "correlation-of-loss-and-fid",
     }

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3gan.config.ini import config_text, load_config
-from d3gan.config.train_config import MODELS, TrainConfig
+from d3gan.config.recipes import MODELS
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

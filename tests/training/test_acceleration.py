@@ -11,9 +11,9 @@ from torch import Tensor
 
 from d3gan import TrainConfig, train
 from d3gan.errors import ConfigError
-from d3gan.training.acceleration import GraphedStep, Step, accelerate, make_capturable, set_learning_rate
+from d3gan.training.acceleration import GraphedStep, Step, accelerate, make_capturable, set_learning_rates
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, StepResult, train_step
+from d3gan.training.step import GAN, StepContext, StepResult, train_step
 
 
 def tiny_gan() -> GAN:
@@ -29,8 +29,8 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 def steps(gan: GAN, step: Step, places: range) -> list[list[float]]:
     errors = []
     for place in places:
-        set_learning_rate(gan, 1e-3 / (1 + place))
-        errors.append(step(*batch(place)).losses.tolist())
+        set_learning_rates(gan, 1e-3 / (1 + place), 1e-3 / (1 + place))
+        errors.append(step(*batch(place), StepContext(place)).losses.tolist())
     return errors
 
 
@@ -111,8 +111,8 @@ def test_a_cuda_graph_equals_the_plain_step() -> None:
     for gan, graph in ((one, False), (other, True)):
         step = accelerate(gan, 1, compile=False, cuda_graph=graph)
         for place in range(6):
-            set_learning_rate(gan, 1e-3 / (1 + place))
+            set_learning_rates(gan, 1e-3 / (1 + place), 1e-3 / (1 + place))
             images, latents = batch(place)
-            step(images.cuda(), latents.cuda())
+            step(images.cuda(), latents.cuda(), StepContext(place))
     for a, b in zip(weights(one), weights(other), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # on the device Adam corrects its bias in float32

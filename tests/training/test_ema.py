@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import math
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from d3gan.models.dcgan import Generator, initialize
 from d3gan.randomness import stream
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
-from d3gan.training.ema import MovingAverage
+from d3gan.training.ema import MovingAverage, decay_of
 from d3gan.training.setup import build_gan
 
 Tiny = Callable[..., TrainConfig]
@@ -24,7 +25,7 @@ def generator(seed: int) -> Generator:
 
 def test_weights_and_statistics_follow_the_formula() -> None:
     trained = generator(0)
-    average = MovingAverage(trained, 0.9)
+    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.9), 1))
     expected = {name: value.clone() for name, value in trained.state_dict().items()}
     for step in range(1, 200):
         trained.train()(torch.randn(4, 6, dtype=torch.float64))  # moves the running statistics
@@ -45,7 +46,7 @@ def test_weights_and_statistics_follow_the_formula() -> None:
 def test_the_average_starts_as_a_copy_and_touches_nothing_of_the_trained_one() -> None:
     trained = generator(1)
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    average = MovingAverage(trained, 0.999)
+    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.999), 1))
     average.update(generator(2), 1)
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     assert not any(parameter.requires_grad for parameter in average.generator.parameters())
@@ -75,3 +76,13 @@ def test_a_stopped_run_keeps_the_same_average_and_the_same_weights(first: int, t
     assert not without.averaged_generator.exists()
     raw, averaged = load_generator(whole.path), load_generator(whole.averaged_generator)
     assert not torch.equal(raw.state_dict()["layers.0.weight"], averaged.state_dict()["layers.0.weight"])
+
+
+def test_a_half_life_in_images_is_one_whatever_the_batch() -> None:
+    config = TrainConfig(ema_half_life=1000, ema_ramp_up=0.0)
+    for images in (10, 100):
+        decay = decay_of(config, images)
+        assert math.prod(decay(step) for step in range(1, 1000 // images + 1)) == pytest.approx(0.5)
+    ramp = decay_of(TrainConfig(ema_half_life=1000, ema_ramp_up=0.05), 10)
+    assert ramp(1) == pytest.approx(0.5 ** (10 / 0.5))
+    assert ramp(2000) == ramp(4000) == pytest.approx(0.5 ** (10 / 1000))

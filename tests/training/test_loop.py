@@ -491,7 +491,7 @@ def test_another_machine_is_warned_of(tiny: Tiny, said: list[str]) -> None:
     assert any("threads 64 -> 1" in line and "not bit for bit" in line for line in said)
 
 
-@pytest.mark.parametrize("changes", [{"nc": 1}, {"discriminators": 3, "selection": "argmin"}, {"precision": "bf16"}])
+@pytest.mark.parametrize("changes", [{"nc": 1}, {"discriminators": 3, "weighting": "argmin"}, {"precision": "bf16"}])
 def test_other_kinds_of_run(changes: dict[str, Any], tiny: Tiny) -> None:
     whole = train(tiny("whole", **changes)).run
     train(tiny("parts", **changes, max_steps=7))

@@ -3,6 +3,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,20 +20,27 @@ CPU = torch.device("cpu")
 
 def result(generator: float, real: list[float], fake: list[float], selected: int) -> StepResult:
     real_losses, fake_losses = torch.tensor(real), torch.tensor(fake)
-    return StepResult(torch.tensor(generator), real_losses, fake_losses, real_losses, torch.tensor(selected))
+    weights = torch.nn.functional.one_hot(torch.tensor(selected), len(real)).float()
+    return StepResult(torch.tensor(generator), real_losses, fake_losses, real_losses, weights)
+
+
+def gan(K: int) -> Any:
+    """What a log asks of a GAN."""
+    return SimpleNamespace(discriminators=[None] * K, penalties=())
 
 
 def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
-    metrics_log = MetricsLog(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    metrics_log = MetricsLog(tmp_path / "m.jsonl", gan(2), 10, 10, 4, CPU)
     metrics_log.stopwatch.restart()
     metrics_log.record(result(1.0, [1.0, 2.0], [5.0, 6.0], 0))
     metrics_log.record(result(3.0, [3.0, 4.0], [7.0, 9.0], 1))
     metrics_log.record(result(5.0, [5.0, 9.0], [9.0, 0.0], 1))
-    line = metrics_log.log(3, 0.01)
+    line = metrics_log.log(3, 0.01, 0.02)
     assert line == json.loads((tmp_path / "m.jsonl").read_text())
     assert (line["step"], line["images_seen"], line["epoch"], line["learning_rate"]) == (3, 30, 0.75, 0.01)
     assert (line["generator_loss"], line["real_losses"], line["fake_losses"]) == (3.0, [3.0, 5.0], [7.0, 5.0])
-    assert line["selected"] == [1, 2]
+    assert line["weights"] == pytest.approx([1 / 3, 2 / 3])
+    assert line["learning_rate_d"] == 0.02
     assert line["peak_device_memory_bytes"] is None
 
 
@@ -44,25 +53,25 @@ def test_a_tick_is_the_mean_of_its_steps(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_value_that_is_not_finite_is_named(step: int, bad: StepResult, name: str, tmp_path: Path) -> None:
-    metrics_log = MetricsLog(tmp_path / "m.jsonl", 2, 10, 4, CPU)
+    metrics_log = MetricsLog(tmp_path / "m.jsonl", gan(2), 10, 10, 4, CPU)
     for i in range(3):
         metrics_log.record(bad if i == step else result(0.0, [0.0, 0.0], [0.0, 0.0], 0))
     with pytest.raises(TrainingDivergedError, match=name):
-        metrics_log.log(6, 0.01)
+        metrics_log.log(6, 0.01, 0.01)
     with pytest.raises(TrainingDivergedError, match=name):
         metrics_log.state(6)
 
 
 def test_what_a_checkpoint_keeps_goes_into_the_next_tick(tmp_path: Path) -> None:
-    first, second = (MetricsLog(tmp_path / "m.jsonl", 1, 10, 4, CPU) for _ in range(2))
+    first, second = (MetricsLog(tmp_path / "m.jsonl", gan(1), 10, 10, 4, CPU) for _ in range(2))
     first.stopwatch.restart()
     first.record(result(1.0, [1.0], [1.0], 0))
     time.sleep(0.2)
     second.load_state(first.state(1))
     second.stopwatch.restart()
     second.record(result(3.0, [1.0], [1.0], 0))
-    line = second.log(2, 0.01)
-    assert (line["generator_loss"], line["selected"]) == (2.0, [2])
+    line = second.log(2, 0.01, 0.01)
+    assert (line["generator_loss"], line["weights"]) == (2.0, [1.0])
     assert line["training_seconds"] >= 0.2
     assert line["images_per_second"] <= 2 * 10 / 0.2, "both steps' images over both steps' time"
 
@@ -80,11 +89,11 @@ def test_the_stopwatch_leaves_out_pauses_and_counts_data() -> None:
 
 
 def test_a_line_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    metrics_log = MetricsLog(tmp_path / "nowhere" / "m.jsonl", 1, 10, 4, CPU)
+    metrics_log = MetricsLog(tmp_path / "nowhere" / "m.jsonl", gan(1), 10, 10, 4, CPU)
     metrics_log.stopwatch.restart()
     metrics_log.record(result(0.0, [0.0], [0.0], 0))
     with pytest.raises(ExternalError, match=r"m\.jsonl: No such file"):
-        metrics_log.log(1, 0.1)
+        metrics_log.log(1, 0.1, 0.1)
 
 
 def test_peak_memory_is_in_bytes() -> None:

@@ -2,10 +2,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from d3gan.config.train_config import MODELS, Recipe, TrainConfig
+from d3gan.config.recipes import MODELS, Recipe
+from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import choices, field_types
 from d3gan.models.dcgan import ACTIVATIONS
-from d3gan.training.objectives import PAIRINGS, SELECTIONS, argmax, argmin, fake_loss, own, real_loss, swapped
+from d3gan.training.losses import LOSSES, PAIRINGS, fake_loss, own, real_loss, swapped
+from d3gan.training.weighting import WEIGHTINGS, Argmax, Argmin
 
 
 def test_errors_are_binary_cross_entropy_over_the_last_dimension() -> None:
@@ -36,13 +38,20 @@ def test_pairings() -> None:
     [([1.0, 3.0, 2.0], 1, 0), ([2.0, 2.0], 0, 0), ([0.0, 5.0, 5.0, 0.0], 1, 0), ([4.0], 0, 0)],
 )
 def test_selections_take_the_lowest_index_of_equal_errors(errors: list[float], largest: int, smallest: int) -> None:
-    assert argmax(torch.tensor(errors)).item() == largest
-    assert argmin(torch.tensor(errors)).item() == smallest
-    assert argmax(torch.tensor(errors)).dtype == torch.int64
+    K, losses = len(errors), torch.tensor(errors)
+    assert Argmax(K).select(losses, None).item() == largest
+    assert Argmin(K).select(losses, None).item() == smallest
+    assert Argmax(K).select(losses, None).dtype == torch.int64
 
 
 @pytest.mark.parametrize(
-    ("key", "names"), [("pairing", PAIRINGS), ("selection", SELECTIONS), ("activation", ACTIVATIONS)]
+    ("key", "names"),
+    [
+        ("pairing", PAIRINGS),
+        ("weighting", WEIGHTINGS),
+        ("loss", {**LOSSES, "d2gan": None}),
+        ("activation", ACTIVATIONS),
+    ],
 )
 def test_every_name_the_config_allows_is_there(key: str, names: dict[str, object]) -> None:
     allowed = set(choices(field_types(TrainConfig)[key]))
@@ -50,8 +59,8 @@ def test_every_name_the_config_allows_is_there(key: str, names: dict[str, object
 
 
 def test_models_reproduce_the_published_programs_and_the_controlled_pair_differs_in_k_alone() -> None:
-    assert MODELS["dcgan"] == Recipe(1, "swapped", "argmax", "relu", "linear")
-    assert MODELS["d3gan"] == Recipe(2, "swapped", "argmax", "mish", "constant")
+    assert MODELS["dcgan"] == Recipe(1, "swapped", "argmax", "bce", "relu", "linear")
+    assert MODELS["d3gan"] == Recipe(2, "swapped", "argmax", "bce", "mish", "constant")
     single, dual = MODELS["dcgan-controlled"], MODELS["d3gan-controlled"]
     assert (single.discriminators, dual.discriminators) == (1, 2)
     assert {**vars(single), "discriminators": 2} == vars(dual)
