@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3gan.config.ini import config_text, load_config
-from d3gan.config.train_config import MODELS, TrainConfig
+from d3gan.config.recipes import MODELS
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,8 @@ def test_what_is_written_reads_back_equal(config: TrainConfig, tmp_path_factory:
 
 def test_the_resolved_file_names_the_recipe() -> None:
     text = config_text(TrainConfig(model="dcgan", activation="mish"))
-    assert "discriminators = 1, pairing = swapped, selection = argmax, activation = mish, schedule = linear" in text
+    recipe = "discriminators = 1, pairing = swapped, weighting = argmax, loss = bce, activation = mish, schedule = linear"
+    assert recipe in text
 
 
 def test_a_recipe_follows_its_model_unless_overridden() -> None:
@@ -99,7 +101,7 @@ def test_a_recipe_follows_its_model_unless_overridden() -> None:
         ("discriminators", 0, "from 1 to 64"),
         ("discriminators", "two", "a whole number, or model"),
         ("pairing", "swaped", "swapped, own, model (did you mean 'swapped'?)"),
-        ("model", "gan", "d3gan, dcgan"),
+        ("model", "dcgn", "(did you mean 'dcgan'?)"),
         ("seed", -1, "from 0 to"),
         ("tensorboard", "yes", "true or false"),
         ("dataset", "", "d3gan data list"),

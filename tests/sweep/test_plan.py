@@ -11,7 +11,8 @@ from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import parse_variant, variant_of
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text
-from d3gan.config.train_config import Recipe, TrainConfig
+from d3gan.config.recipes import Recipe
+from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
 from d3gan.sweep.options import ABLATION, Compare
 from d3gan.sweep.plan import sweep_configs
@@ -77,10 +78,14 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
 OTHER_VALUES: dict[str, object] = {
     "model": "dcgan", "dataset": "svhn", "data_dir": "here", "out": "here", "image_size": 64, "batch_size": 64,
     "grad_accum_steps": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
-    "beta2": 0.99, "epochs": 3, "max_steps": 5, "discriminators": 3, "pairing": "own", "selection": "argmin",
-    "activation": "mish", "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7,
+    "beta2": 0.99, "lr_d": 0.001, "beta1_d": 0.4, "beta2_d": 0.99, "d_steps": 2, "epochs": 3, "max_steps": 5,
+    "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
+    "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
+    "bandit_alpha": 0.5, "bandit_kappa": 5.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
+    "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "activation": "mish", "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7,
     "seed": 7, "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
-    "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "evaluate_every": 7, "num_samples": 7,
+    "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
+    "evaluate_every": 7, "num_samples": 7,
     "metrics": "fid", "reference": "test", "features": "inception", "inception_weights": "no.pth",
     "generator": "raw", "protocol": "published", "tensorboard": "on",
 }  # fmt: skip
@@ -170,7 +175,7 @@ def test_ablation_changes_one_thing_at_a_time() -> None:
         ]
         assert len(differing) == (config.recipe != d3gan), config.out
         changed |= set(differing)
-    assert changed == {"activation", "schedule", "discriminators", "pairing", "selection"}
+    assert changed == {"activation", "schedule", "discriminators", "pairing", "weighting"}
     assert len({Path(config.out).name for config in sweep_configs(options("--ablation"))}) == 3 * len(ABLATION)
 
 

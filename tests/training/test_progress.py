@@ -13,7 +13,7 @@ LINE: dict[str, Any] = dict(
     generator_loss=1.25,
     real_losses=[0.5, 0.25],
     fake_losses=[0.75, 1.0],
-    selected=[20, 30],
+    weights=[0.4, 0.6],
     images_per_second=1280.0,
 )
 
@@ -22,9 +22,9 @@ def test_a_tick_in_words() -> None:
     text = progress.summary(LINE)
     assert text == (
         "epoch 0.11  1,280 images/s  G 1.250  "
-        "D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
+        "D0 real 0.500 fake 0.750 weight 0.40  D1 real 0.250 fake 1.000 weight 0.60"
     )
-    assert "chosen" not in progress.summary(LINE | dict(real_losses=[1.0], fake_losses=[1.0], selected=[50]))
+    assert "weight" not in progress.summary(LINE | dict(real_losses=[1.0], fake_losses=[1.0], weights=[1.0]))
 
 
 def test_plain_lines_tell_the_time_left_and_come_seldom(
