@@ -41,7 +41,11 @@ def write_run(folder: Path, fid: Callable[[int], float], seconds_per_step: float
             "fake_losses": [0.5, 0.0][:K],
             "generator_loss": step / 100,
         }
-        rest = {"weights": [0.8, 0.2] if K == 2 else [1 / K] * K, "images_per_second": 64 / seconds_per_step, "global_batch_size": 64}
+        rest = {
+            "weights": [0.8, 0.2] if K == 2 else [1 / K] * K,
+            "images_per_second": 64 / seconds_per_step,
+            "global_batch_size": 64,
+        }
         lines.append(seen | losses | rest | {"epoch": step / 500})
         if step in STEPS:
             evaluations.append(seen | {FID: fid(step), IS: 2.0, "num_samples": 100, "generator": "raw"})
