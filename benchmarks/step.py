@@ -6,7 +6,8 @@
 Every round measures each row once, so that a slow moment of the machine affects all of them; results are medians over
 the rounds with the smallest and the largest. Ratios are taken within a round. The published step and program are
 those of benchmarks/published.py, in float32 as they were, in a separate process, because our setting for keeping
-memory holds for a whole process; of other models there is no published step. A technique's row gives its difference from plain PyTorch in float64.
+memory holds for a whole process; they exist for d3gan and dcgan. A technique's row gives its difference from plain
+PyTorch in float64.
 """
 
 import argparse

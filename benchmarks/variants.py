@@ -131,7 +131,7 @@ def _with_forward(forward: DiscriminatorsForward) -> Inside:
     """A block in which the discriminators have another forward pass; no penalty is measured."""
 
     def without_penalties(
-        self: Discriminators, real_images: Tensor, fake_images: Tensor, penalize: Penalize | None
+        self: Discriminators, real_images: Tensor, fake_images: Tensor, _: Penalize | None
     ) -> tuple[Tensor, Tensor, None]:
         return *forward(self, real_images, fake_images), None
 

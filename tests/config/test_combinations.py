@@ -19,7 +19,9 @@ from d3gan.training.options import Train
 from d3gan.training.setup import build_gan, learning_rates
 
 D2GAN: dict[str, Any] = {"model": "d2gan"}
-BATCH, NONE, SPECTRAL = ({"discriminator_norm": norm} for norm in ("batch", "none", "spectral"))
+BATCH: dict[str, Any] = {"discriminator_norm": "batch"}
+NONE: dict[str, Any] = {"discriminator_norm": "none"}
+SPECTRAL: dict[str, Any] = {"discriminator_norm": "spectral"}
 # Keys that contradict each other; what the message says of each of the two; how the advice is worded, with what it
 # changes.
 REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]] = [

@@ -86,8 +86,8 @@ OTHER_VALUES: dict[str, object] = {
     "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,
     "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
-    "evaluate_every": 7, "num_samples": 7, "metrics": "fid", "reference": "test", "features": "inception", "generator": "raw", "protocol": "published", "tensorboard": "on",
-    "inception_weights": "no.pth",
+    "evaluate_every": 7, "num_samples": 7, "metrics": "fid", "reference": "test", "features": "inception",
+    "generator": "raw", "protocol": "published", "tensorboard": "on", "inception_weights": "no.pth",
 }  # fmt: skip
 NO_VARIANT_REASONS = {
     "model": "stands before the first +",
