@@ -72,7 +72,7 @@ class TrainConfig:
     lr: float = key(0.0002, allowed=(0.0, None))
     """Learning rate of Adam; the discriminators' too, unless lr_d is set."""
     lr_scaling: Literal["none", "linear"] = "none"
-    """linear multiplies lr by the number of batches per step, processes times grad_accum_steps."""
+    """linear multiplies lr and lr_d by the number of batches per step, processes times grad_accum_steps."""
     beta1: float = key(0.5, allowed=(0.0, 0.999999))
     """Adam's decay rate of the first moment; the discriminators' too, unless beta1_d is set."""
     beta2: float = key(0.999, allowed=(0.0, 0.999999))
