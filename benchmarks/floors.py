@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from variants import plain_convolutions
+from variants import context_of, plain_convolutions
 
 from d3gan import TrainConfig
 from d3gan.devices import Precision, network_dtype
@@ -42,7 +42,8 @@ def flops_per_image(config: TrainConfig, device: torch.device) -> float:
     shape = config.batch_size, config.nc, config.image_size, config.image_size
     images = torch.zeros(shape, device=device, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
-        train_step(gan, images, torch.zeros(shape[0], config.nz, device=device, dtype=torch.float64))
+        latents = torch.zeros(shape[0], config.nz, device=device, dtype=torch.float64)
+        train_step(gan, images, latents, context_of(config, device))
     return float(counter.get_total_flops()) / config.batch_size
 
 
@@ -68,9 +69,12 @@ def bytes_per_step(config: TrainConfig, device: torch.device, precision: Precisi
     images = torch.zeros(
         config.batch_size, config.nc, config.image_size, config.image_size, device=device, dtype=dtype
     )
-    latents = torch.zeros(config.batch_size, config.nz, device=device, dtype=dtype)
+    latents, context = (
+        torch.zeros(config.batch_size, config.nz, device=device, dtype=dtype),
+        context_of(config, device),
+    )
     with plain_convolutions():
-        train_step(gan, images, latents)  # Adam's first step creates its state
+        train_step(gan, images, latents, context)  # Adam's first step creates its state
         with _Traffic() as traffic:
-            train_step(gan, images, latents)
+            train_step(gan, images, latents, context)
     return int(traffic.bytes)

@@ -1,11 +1,13 @@
 """Compares the training step with the published program's, technique by technique, and measures the start-up.
 
     python benchmarks/step.py [--batch-sizes 128] [--rounds 5] [--steps 3] [--precisions bf16,float32] [--json FILE]
+    python benchmarks/step.py --models dcgan,d3gan,gman --ours-alone
 
 Every round measures each row once, so that a slow moment of the machine affects all of them; results are medians over
 the rounds with the smallest and the largest. Ratios are taken within a round. The published step and program are
 those of benchmarks/published.py, in float32 as they were, in a separate process, because our setting for keeping
-memory holds for a whole process. A technique's row gives its difference from plain PyTorch in float64.
+memory holds for a whole process; they exist for d3gan and dcgan. A technique's row gives its difference from plain
+PyTorch in float64.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from torch import Tensor
 from variants import Inside, build_variant, difference, variants_for
 
 from d3gan import TrainConfig
+from d3gan.config.recipes import MODELS
 from d3gan.data.batches import Batches
 from d3gan.devices import Precision, device_name, network_dtype, resolve_device, resolve_precision
 from d3gan.memory import keep_memory, peak_memory
@@ -41,7 +44,7 @@ from d3gan.randomness import draw_latents
 IMAGES = 60_000  # as many as MNIST has
 # Steps of the published program per measurement: on a GPU more than its loader has prefetched.
 PROGRAM_STEPS = {"cuda": 24, "cpu": 4}
-MODELS: tuple[Literal["d3gan", "dcgan"], ...] = ("d3gan", "dcgan")
+PUBLISHED = ("d3gan", "dcgan")  # the models of the published program
 
 
 class Label(NamedTuple):
@@ -84,15 +87,17 @@ def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
 def other_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
     """The published step, program and loader; and our step where the C library returns memory to the system."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, 32, 32), np.uint8)
-    rows = []
+    rows: list[Row] = []
     for model, size, _ in cells(options, ["float32"]):
+        if model not in PUBLISHED:
+            continue
         config = TrainConfig(model=model, batch_size=size)
         images = Batches(pixels, size, config.nc, 0, device, torch.float32).at(0)
         published = PublishedStep(config, device)
         program, loader = published_program(published, config, pixels, device)
         rows.append(Row(Label(model, size, "published step", "float32"), repeated(published.step, images)))
         rows.append(Row(Label(model, size, "published program", "float32"), program, times_itself=True))
-        if model == MODELS[0]:
+        if not any(row.label[1:3] == (size, "published loader") for row in rows):
             rows.append(Row(Label(model, size, "published loader", "float32"), loader, times_itself=True))
     # Not with the techniques: their allocations would change this process's heap too.
     if device.type == "cpu" and options.ours_alone:
@@ -114,7 +119,15 @@ def repeated(work: Callable[..., object], *arguments: Tensor) -> Callable[[int],
 def cells(options: argparse.Namespace, precisions: list[Any]) -> list[tuple[Any, int, Any]]:
     """Model, batch size, precision."""
     sizes = [int(word) for word in options.batch_sizes.split(",")]
-    return [(model, size, precision) for size in sizes for model in MODELS for precision in precisions]
+    return [(model, size, precision) for size in sizes for model in options.models for precision in precisions]
+
+
+def models_of(text: str) -> list[Any]:
+    """The models that a list with commas names."""
+    names = list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in MODELS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; allowed: {', '.join(MODELS)}")
+    return names
 
 
 def precisions_of(options: argparse.Namespace, device: torch.device) -> list[Precision]:
@@ -237,7 +250,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         memory.append(pipe.recv())
     for record in records:
         del record["address"]
-    flops = {model: flops_per_image(TrainConfig(model=model, batch_size=8), device) for model in MODELS}
+    flops = {model: flops_per_image(TrainConfig(model=model, batch_size=8), device) for model in options.models}
     traffic = [
         {"model": model, "batch_size": size, "precision": precision,
          "bytes": bytes_per_step(TrainConfig(model=model, batch_size=size), device, precision)}
@@ -289,6 +302,7 @@ def main() -> None:
     from step_table import notes, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=models_of, default="d3gan,dcgan", help="separated by commas")
     parser.add_argument("--batch-sizes", default="128", help="separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="steps of each row in each round")

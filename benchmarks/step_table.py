@@ -59,18 +59,19 @@ def _without_empty_columns(lines: list[str]) -> str:
 
 
 def notes(results: dict[str, Any]) -> list[str]:
-    """Results without a row: the cost of the second discriminator, the data's share, the device's speed, memory."""
+    """Results without a row: the cost beside DCGAN, the data's share, the device's speed, memory."""
     seconds = seconds_by_key(results)
     lines = [f"- {model}: {flops / 1e9:.2f} GFLOP per image" for model, flops in results["flops_per_image"].items()]
     for (model, size, name, precision), row_seconds in seconds.items():
         if name == "matrix product":
             rates = [2e-12 * results["matrix"] ** 3 / s for s in row_seconds]
             lines.append(f"- matrix product, {precision}: {spread(rates, '.2f')} TFLOP/s")
-        if (model, name) == ("d3gan", "ours"):
-            cost = [a / b for a, b in zip(row_seconds, seconds["dcgan", size, "ours", precision], strict=True)]
+        if name == "ours" and model != "dcgan":
+            if baseline := seconds.get(("dcgan", size, "ours", precision)):
+                cost = [a / b for a, b in zip(row_seconds, baseline, strict=True)]
+                lines.append(f"- {model} / dcgan, seconds per step, {precision}, batch {size}: {spread(cost, '.2f')}")
             data = [d / (d + s) for d, s in zip(seconds[model, size, "data", precision], row_seconds, strict=True)]
-            lines.append(f"- d3gan / dcgan, seconds per step, {precision}, batch {size}: {spread(cost, '.2f')}")
-            lines.append(f"- data, share of a d3gan step, {precision}, batch {size}: {spread(data, '.2%')}")
+            lines.append(f"- data, share of a {model} step, {precision}, batch {size}: {spread(data, '.2%')}")
     speeds = [2e-9 * results["copied"] / s for s in seconds["", 0, "copy", ""]]
     lines.append(f"- copy of {results['copied'] >> 20} MB: {spread(speeds, '.1f')} GB/s")
     for entry in results["traffic"]:

@@ -15,12 +15,14 @@ from torch.nn import functional
 from d3gan import TrainConfig
 from d3gan.devices import Precision, network_dtype
 from d3gan.models import matmul_convolution
-from d3gan.models.dcgan import Discriminator, Discriminators
+from d3gan.models.dcgan import Discriminator, Discriminators, Penalize
 from d3gan.training.acceleration import Step, accelerate
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN
+from d3gan.training.step import GAN, StepContext
 
 DiscriminatorsForward = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
+PlainStep = Callable[[Tensor, Tensor], Any]
+"""A training step as a function of real images and latents."""
 Inside = Callable[[], AbstractContextManager[Any]]
 
 
@@ -75,17 +77,23 @@ def difference(variant: Variant, config: TrainConfig, device: torch.device, step
                 shape = (8, config.nc, 32, 32)
                 images = torch.rand(shape, generator=rng, dtype=torch.float64) * 2 - 1
                 latents = torch.randn(8, config.nz, generator=rng, dtype=torch.float64)
-                step(images.to(device), latents.to(device))
+                step(images.to(device), latents.to(device), context_of(config, device))
         networks = (gan.generator, gan.discriminators)
         weights.append(torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]))
     return float((weights[0] - weights[1]).abs().max())
 
 
-def build_variant(variant: Variant, config: TrainConfig, device: torch.device, precision: Precision) -> Step:
+def build_variant(variant: Variant, config: TrainConfig, device: torch.device, precision: Precision) -> PlainStep:
     """The variant's step on new networks."""
     step = variant.step_of(build_gan(config, device, precision))
-    dtype = network_dtype(precision)
-    return lambda images, latents: step(images.to(dtype), latents.to(dtype))
+    dtype, context = network_dtype(precision), context_of(config, device)
+    return lambda images, latents: step(images.to(dtype), latents.to(dtype), context)
+
+
+def context_of(config: TrainConfig, device: torch.device) -> StepContext:
+    """The same random numbers for each step, whether or not the model's rule asks for any."""
+    rng = torch.Generator().manual_seed(0)
+    return StepContext(uniforms=torch.rand(config.recipe.discriminators + 1, generator=rng).to(device))
 
 
 def _not_channels_last(gan: GAN) -> Step:
@@ -120,12 +128,17 @@ def plain_convolutions() -> AbstractContextManager[None]:
 
 
 def _with_forward(forward: DiscriminatorsForward) -> Inside:
-    """A block in which the discriminators have another forward pass."""
+    """A block in which the discriminators have another forward pass; no penalty is measured."""
+
+    def without_penalties(
+        self: Discriminators, real_images: Tensor, fake_images: Tensor, _: Penalize | None
+    ) -> tuple[Tensor, Tensor, None]:
+        return *forward(self, real_images, fake_images), None
 
     @contextmanager
     def inside() -> Iterator[None]:
         ours = Discriminators.forward
-        Discriminators.forward = forward  # type: ignore[method-assign, assignment]
+        Discriminators.forward = without_penalties  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:

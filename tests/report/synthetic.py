@@ -42,7 +42,7 @@ def write_run(folder: Path, *, grids: int = 7, side: int = 32, dataset: str = "m
             | losses
             | {
                 "generator_loss": 2 + step / 500,
-                "weights": [share / 100, 1 - share / 100] if K == 2 else [1.0],
+                "weights": [share / 100, 1 - share / 100] if K == 2 else [1 / K] * K,
                 "images_per_second": 2000.0 / K,
             }
         )

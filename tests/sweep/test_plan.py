@@ -78,15 +78,16 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
 OTHER_VALUES: dict[str, object] = {
     "model": "dcgan", "dataset": "svhn", "data_dir": "here", "out": "here", "image_size": 64, "batch_size": 64,
     "grad_accum_steps": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
-    "beta2": 0.99, "epochs": 3, "max_steps": 5, "discriminators": 3, "pairing": "own", "weighting": "argmin",
-    "activation": "mish", "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7,
-    "seed": 7, "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
-    "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "evaluate_every": 7, "num_samples": 7,
-    "metrics": "fid", "reference": "test", "features": "inception", "inception_weights": "no.pth",
-    "generator": "raw", "protocol": "published", "tensorboard": "on", "lr_d": 0.001, "beta1_d": 0.4, "beta2_d": 0.99, "d_steps": 2, "softmax_lambda": 2.0,
-    "softmax_gradient": "off", "softmax_challenge": 0.5, "hypervolume_slack": 2.0, "dropout_rate": 0.25,
-    "bandit_alpha": 0.5, "bandit_kappa": 2.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
-    "penalty": "lecam", "lecam_start": 7, "discriminator_norm": "none", "ema_half_life": 500, "ema_ramp_up": 0.5,
+    "beta2": 0.99, "lr_d": 0.001, "beta1_d": 0.4, "beta2_d": 0.99, "d_steps": 2, "epochs": 3, "max_steps": 5,
+    "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
+    "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
+    "bandit_alpha": 0.5, "bandit_kappa": 5.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
+    "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "activation": "mish",
+    "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,
+    "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
+    "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
+    "evaluate_every": 7, "num_samples": 7, "metrics": "fid", "reference": "test", "features": "inception",
+    "generator": "raw", "protocol": "published", "tensorboard": "on", "inception_weights": "no.pth",
 }  # fmt: skip
 NO_VARIANT_REASONS = {
     "model": "stands before the first +",
@@ -131,6 +132,47 @@ def test_every_number_has_a_name_that_means_it(lr: float) -> None:
         assert list(again.variants) == [name]
         assert sweep_configs(again)[0].lr == lr
     assert "e+" not in name
+
+
+@pytest.mark.parametrize("style", ["spaces", "commas"])
+def test_a_variants_penalties_have_commas_of_their_own(
+    style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "d3gan",
+        "d3gan+weighting=mean+penalty=r1:0.05",
+        "d3gan+penalty=r1:0.05:16,r2",
+        "dcgan+penalty=gp,lecam+lr=1",
+    ]
+    given = words if style == "spaces" else [",".join(words)]
+    found = options("--discriminator-norm=none", "--models", *given, "--seeds=0")
+    assert [(config.model, config.penalty) for config in sweep_configs(found)] == [
+        ("d3gan", ""),
+        ("d3gan", "r1:0.05"),
+        ("d3gan", "r1:0.05:16,r2:0.01"),
+        ("dcgan", "gp:10.0,lecam:0.3"),
+    ]
+    variants = [
+        "d3gan",
+        "d3gan+weighting=mean+penalty=r1:0.05",
+        "d3gan+penalty=r1:0.05:16,r2:0.01",
+        "dcgan+lr=1.0+penalty=gp:10.0,lecam:0.3",
+    ]
+    assert list(found.variants) == variants
+    again = options("--discriminator-norm=none", "--models", ",".join(variants), f"--against={variants[-1]}")
+    assert list(again.variants) == variants
+    assert again.baseline == variants[-1]
+    assert not set(names(found)[2]) & set('<>:"/\\|?*')
+
+
+def test_equal_penalties_are_one_variant() -> None:
+    found = options("--discriminator-norm=none", "--models", "d3gan+penalty=r1", "d3gan+penalty=r1:0.010:1")
+    assert list(found.variants) == ["d3gan+penalty=r1:0.01"]
+    found = options(
+        "--penalty=lecam", "--lr-d=1e-3", "--models", "d3gan+penalty=", "d3gan+lr_d=", "d3gan+penalty=lecam:0.3"
+    )
+    assert list(found.variants) == ["d3gan+penalty=", "d3gan+lr_d=", "d3gan"]
 
 
 def test_words_that_mean_one_variant_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -212,6 +254,12 @@ def test_equal_flops_count_what_a_step_accumulates() -> None:
         (["--models", "dcgan+activation=mush"], "activation = 'mush': must be relu, mish"),
         (["--models", "dcgan+nz=0"], r"--models dcgan\+nz=0: nz = 0: must be"),
         (["--models", "dcgan+lr=1+lr=2"], r"--models dcgan\+lr=1\+lr=2: 'lr' is given twice"),
+        (["--models", "d3gan+penalty=lecam,r3"], "--models r3: 'r3' is unknown"),
+        (
+            ["--models", "d3gan+penalty=r1:0.5"],
+            r"--models d3gan\+penalty=r1:0.5: penalty = r1:0.5, discriminator_norm",
+        ),
+        (["--models", "gman+loss=d2gan"], r"--models gman\+loss=d2gan: loss = d2gan, discriminators = 5: "),
         (["--models", "dcgan+device=tpu"], "device = 'tpu': must be auto, cpu, cuda, cuda:N or mps"),
         (["--models", "dcgan+lr=1e+400"], "lr = inf: must be at least 0"),
         (["--datasets", "/a/mnist", "/b/MNIST"], "two runs of the sweep would have this folder"),

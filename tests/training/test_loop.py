@@ -85,12 +85,12 @@ def test_a_run_leaves_what_is_promised(uninterrupted: Path) -> None:
 def test_metrics_have_every_step_once(uninterrupted: Path) -> None:
     lines = metrics(uninterrupted)
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 22]
-    assert [sum(line["selected"]) for line in lines] == [3] * 7 + [1]
     for line in lines:
         assert line["images_seen"] == 4 * line["step"]
         assert line["epoch"] == pytest.approx(line["step"] / 11, abs=1e-6)
-        assert len(line["real_losses"]) == len(line["fake_losses"]) == len(line["selected"]) == 2
-        assert line["learning_rate"] == 0.0002
+        assert len(line["real_losses"]) == len(line["fake_losses"]) == len(line["weights"]) == 2
+        assert sum(line["weights"]) == pytest.approx(1), "one discriminator per step"
+        assert line["learning_rate"] == line["learning_rate_d"] == 0.0002
     full = [json.loads(text) for text in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     for line in full:
         assert line["images_per_second_without_data"] >= line["images_per_second"] > 0
@@ -506,4 +506,4 @@ def test_tensorboard_events_are_written(tiny: Tiny) -> None:
     events = EventAccumulator(str(run / "events"))
     events.Reload()
     assert [e.step for e in events.Scalars("generator_loss")] == [3, 6]
-    assert {"real_losses/0", "real_losses/1", "selected/0"} <= set(events.Tags()["scalars"])
+    assert {"real_losses/0", "real_losses/1", "weights/0"} <= set(events.Tags()["scalars"])

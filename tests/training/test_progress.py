@@ -22,7 +22,7 @@ def test_a_tick_in_words() -> None:
     text = progress.summary(LINE)
     assert text == (
         "epoch 0.11  1,280 images/s  G 1.250  "
-        "D0 real 0.500 fake 0.750 chosen 40%  D1 real 0.250 fake 1.000 chosen 60%"
+        "D0 real 0.500 fake 0.750 weight 0.40  D1 real 0.250 fake 1.000 weight 0.60"
     )
     assert "weight" not in progress.summary(LINE | dict(real_losses=[1.0], fake_losses=[1.0], weights=[1.0]))
 

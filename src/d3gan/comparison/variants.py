@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from d3gan.config.combinations import PENALTIES
 from d3gan.config.recipes import MODELS, Recipe
 from d3gan.config.train_config import FREE_KEYS, TrainConfig
 from d3gan.config.validation import field_types, parse_value
@@ -52,6 +53,11 @@ def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
     # 1e30 for 1e+30, since + separates the keys.
     texts = (str(v).replace("e+", "e") if isinstance(v, float) else str(v) for v in changes.values())
     return "+".join([config.model, *(f"{key}={text}" for key, text in zip(changes, texts, strict=True))])
+
+
+def split_variants(text: str) -> list[str]:
+    """The variants of a list with commas; ``d3gan+penalty=r1,r2`` is one, since no model has a penalty's name."""
+    return re.split(rf",(?!\s*(?:{'|'.join(PENALTIES)})\s*(?:[:,+]|$))", text)
 
 
 def parse_variant(word: str, flag: str = "--models") -> tuple[str, dict[str, Any]]:

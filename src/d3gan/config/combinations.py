@@ -1,6 +1,6 @@
 """Combinations of keys that have no meaning, and the penalties that a config names. Imports no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from d3gan.errors import ConfigError, nearest
@@ -50,6 +50,12 @@ def parse_penalties(text: str) -> tuple[PenaltyKey, ...]:
     return tuple(penalties)
 
 
+def penalty_text(penalties: Iterable[PenaltyKey]) -> str:
+    """The text that names these penalties: NAME:WEIGHT, or NAME:WEIGHT:EVERY above 1."""
+    words = ((name, f"{weight!r}", *([str(every)] if every > 1 else [])) for name, weight, every in penalties)
+    return ",".join(":".join(word).replace("e+", "e") for word in words)
+
+
 def refuse_meaningless(config: "TrainConfig") -> None:
     """Refuses keys that contradict each other.
 
@@ -72,8 +78,8 @@ def _has(config: "TrainConfig", name: str) -> bool:
 _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
         lambda config: config.recipe.loss == "d2gan" and config.recipe.discriminators != 2,
-        "loss = d2gan, discriminators = {recipe.discriminators}: its two discriminators have losses of their own; set "
-        "discriminators = 2",
+        "loss = d2gan, discriminators = {recipe.discriminators}: its two discriminators have losses of their own; "
+        "set discriminators = 2",
     ),
     (
         lambda config: config.recipe.loss == "d2gan" and config.recipe.weighting != "sum",
@@ -87,8 +93,8 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     ),
     (
         lambda config: config.recipe.loss == "d2gan" and _has(config, "lecam"),
-        "loss = d2gan, penalty = lecam: LeCam expects larger logits for real images, and D2GAN's second discriminator "
-        "rewards fake ones; leave lecam out",
+        "loss = d2gan, penalty = lecam: LeCam expects larger logits for real images, and D2GAN's second "
+        "discriminator rewards fake ones; leave lecam out",
     ),
     (
         lambda config: (
@@ -112,18 +118,18 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
             and config.discriminator_norm != "spectral"
             and not _slope_is_penalized(config)
         ),
-        "loss = wasserstein: without a bound on the discriminators' slope it has no minimum; set discriminator_norm = "
-        "spectral, or discriminator_norm = none and penalty = gp",
+        "loss = wasserstein: without a bound on the discriminators' slope it has no minimum; set "
+        "discriminator_norm = spectral, or discriminator_norm = none and penalty = gp",
     ),
     (
         lambda config: config.discriminator_norm == "batch" and _slope_is_penalized(config),
-        "penalty = {config.penalty}, discriminator_norm = batch: BatchNorm makes a logit depend on the whole batch, so "
-        "the gradient of one image means nothing; set discriminator_norm = none or spectral",
+        "penalty = {config.penalty}, discriminator_norm = batch: BatchNorm makes a logit depend on the whole batch, "
+        "so the gradient of one image means nothing; set discriminator_norm = none or spectral",
     ),
     (
         lambda config: config.compile == "on" and _slope_is_penalized(config),
-        "compile = on, penalty = {config.penalty}: torch.compile cannot differentiate a gradient again; set compile = "
-        "off",
+        "compile = on, penalty = {config.penalty}: torch.compile cannot differentiate a gradient again; set "
+        "compile = off",
     ),
     (
         lambda config: config.cuda_graph == "on" and any(penalty.every > 1 for penalty in config.penalties),

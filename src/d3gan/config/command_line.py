@@ -77,7 +77,7 @@ def _given_values(owner: type[Any], arguments: list[str], program: str) -> dict[
                 values[name] = not is_off
             else:
                 texts = [text] if has_value else _take_values(words, flags[name], hints[name], bool(positionals))
-                values[name] = _parse_flag(flag, texts, hints[name])
+                values[name] = _parse_flag(flag, texts, flags[name], hints[name])
         else:
             name = next((name for name in positionals if name not in values or element_type(hints[name])), "")
             if not name or (word.startswith("-") and len(word) > 1):
@@ -126,10 +126,11 @@ def _take_values(words: list[str], field: dataclasses.Field[Any], hint: Any, has
     return texts
 
 
-def _parse_flag(flag: str, texts: list[str], hint: Any) -> Any:
+def _parse_flag(flag: str, texts: list[str], field: dataclasses.Field[Any], hint: Any) -> Any:
     """Reads a flag's values as its field's type."""
     if element := element_type(hint):
-        parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+        split = field.metadata.get("split") or (lambda text: text.split(","))
+        parts = [part.strip() for text in texts for part in split(text) if part.strip()]
         if parts:
             return tuple(parse_value(flag, part, element) for part in parts)
     elif texts:

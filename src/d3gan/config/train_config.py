@@ -8,9 +8,11 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from d3gan.config.combinations import PenaltyKey, parse_penalties, refuse_meaningless
+from tyro.conf import arg
+
+from d3gan.config.combinations import PenaltyKey, parse_penalties, penalty_text, refuse_meaningless
 from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Weighting
 from d3gan.config.shared_flags import (
     DataDir,
@@ -29,6 +31,8 @@ METRICS = ("fid", "is", "kid", "prdc")
 # Text that an .ini file would not give back: control characters, halves of characters (undecodable bytes of a file
 # name), comments.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
+# A number of the discriminators; empty: as the generator's.
+_AsGenerators = Annotated[float | Literal[""], arg(metavar="FLOAT")]
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
 
 
@@ -68,16 +72,16 @@ class TrainConfig:
     lr: float = key(0.0002, allowed=(0.0, None))
     """Learning rate of Adam; the discriminators' too, unless lr_d is set."""
     lr_scaling: Literal["none", "linear"] = "none"
-    """linear multiplies lr by the number of batches per step, processes times grad_accum_steps."""
+    """linear multiplies lr and lr_d by the number of batches per step, processes times grad_accum_steps."""
     beta1: float = key(0.5, allowed=(0.0, 0.999999))
     """Adam's decay rate of the first moment; the discriminators' too, unless beta1_d is set."""
     beta2: float = key(0.999, allowed=(0.0, 0.999999))
     """Adam's decay rate of the second moment; the discriminators' too, unless beta2_d is set."""
-    lr_d: float | Literal[""] = key("", allowed=(0.0, None))
+    lr_d: _AsGenerators = key("", allowed=(0.0, None))
     """Learning rate of the discriminators. Empty: as the generator's."""
-    beta1_d: float | Literal[""] = key("", allowed=(0.0, 0.999999))
+    beta1_d: _AsGenerators = key("", allowed=(0.0, 0.999999))
     """The discriminators' beta1. Empty: as the generator's."""
-    beta2_d: float | Literal[""] = key("", allowed=(0.0, 0.999999))
+    beta2_d: _AsGenerators = key("", allowed=(0.0, 0.999999))
     """The discriminators' beta2. Empty: as the generator's."""
     d_steps: int = key(1, allowed=(1, 100))
     """Updates of the discriminators per update of the generator, each on real images of its own."""
@@ -90,8 +94,7 @@ class TrainConfig:
     pairing: Pairing | Literal["model"] = "model"
     """Whose fake loss is added to discriminator k's real loss: swapped takes k+1's (modulo K), own takes k's."""
     weighting: Weighting | Literal["model"] = "model"
-    """How much each discriminator counts for the generator: the one of largest (argmax) or smallest (argmin) paired
-    loss, a random one, all (mean, sum), or by softmax, hypervolume, dropout, bandit or mgd (gradient descent)."""
+    """Who trains the generator: the discriminator with the largest (argmax) or smallest paired loss, or several."""
     softmax_lambda: float | Literal["learned"] = key(1.0, allowed=(0.0, 1_000_000.0))
     """weighting = softmax: how sharply it prefers a large generator loss; 0 is the mean, learned is GMAN*."""
     softmax_gradient: bool = True
@@ -182,7 +185,7 @@ class TrainConfig:
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device = {self.device!r}: must be auto, cpu, cuda, cuda:N or mps")
         check_metrics(self.metrics)
-        self.penalties  # noqa: B018, checks the text
+        object.__setattr__(self, "penalty", penalty_text(self.penalties))  # one text for what means the same
         refuse_meaningless(self)
 
     @property

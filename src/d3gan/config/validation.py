@@ -7,6 +7,7 @@ import configparser
 import dataclasses
 import math
 import types
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from d3gan.errors import ConfigError, nearest
@@ -25,6 +26,7 @@ def key(
     resume: Resume = "same",
     per_process: bool = False,
     list_of: tuple[str, ...] | None = None,
+    split: Callable[[str], list[str]] | None = None,
 ) -> T:
     """Declares a field of a config or of a command's flags, with its rules.
 
@@ -37,8 +39,9 @@ def key(
         per_process: whether the processes of one run may have different values.
         list_of: for text that is a list with commas, the words that it may hold, () for any. Its flag also takes the
             words one by one.
+        split: for a tuple, what divides the text of its flag, instead of every comma.
     """
-    rules = dict(allowed=allowed, resume=resume, per_process=per_process, list_of=list_of)
+    rules = dict(allowed=allowed, resume=resume, per_process=per_process, list_of=list_of, split=split)
     return dataclasses.field(default=default, metadata=rules)
 
 
@@ -105,7 +108,8 @@ def describe_type(hint: Any) -> str:
         return f"one or more, each {describe_type(element)}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     parts = [words[option] for option in _options(hint) if option in words]
-    return ", or ".join(parts + ([", ".join(choices(hint))] if choices(hint) else []))
+    words_allowed = [word or "empty" for word in choices(hint)]
+    return ", or ".join(parts + ([", ".join(words_allowed)] if words_allowed else []))
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:

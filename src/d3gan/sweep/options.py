@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from d3gan.comparison.variants import variant_name
+from d3gan.comparison.variants import split_variants, variant_name
 from d3gan.config.shared_flags import ConfigFile, Debug, Preset
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import key
@@ -28,7 +28,7 @@ ABLATION = (
 class SweepFlags:
     """Which runs to train and compare; shown before the flags that all runs share."""
 
-    models: tuple[str, ...] = ()
+    models: tuple[str, ...] = key((), split=split_variants)
     """Models to compare; NAME+key=value changes one key. Default: --model and its DCGAN baseline."""
     datasets: tuple[str, ...] = ()
     """Data sets. Default: --dataset."""

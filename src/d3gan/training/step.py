@@ -127,16 +127,10 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCont
         measured = update_discriminators(gan, reals, fake_images.detach(), mixing, context.step)
     measured, mean_statistics = average_over_ranks(gan, measured, running_statistics(gan.generator))
 
-    gan.generator_optimizer.zero_grad()
-    selected = gan.weighting.select(measured["losses"], context.uniforms)
-    generator_losses, fake_logits = generator_phase(gan, fake_images, reals, selected)
-    seen = evidence(gan, generator_losses, fake_images, reals)
-    weights, derivatives = weigh(gan, selected, seen, context)
-    (derivatives * generator_losses).sum().backward()
-    gan.generator_optimizer.step()
+    weights, generator_losses, fake_logits = update_generator(gan, fake_images, reals, measured["losses"], context)
     set_running_statistics(gan.generator, mean_statistics)
     learn(gan, [batch], [fake_logits])
-    return step_result(gan, measured, weights, generator_losses.detach())
+    return step_result(gan, measured, weights, generator_losses)
 
 
 def discriminator_batches(
@@ -222,6 +216,31 @@ def average_over_ranks(gan: GAN, measured: Measured, statistics: list[Tensor]) -
     if gan.penalties.remembers:
         gan.penalties.observe(measured["real_logits"], measured["fake_logits"])
     return measured, means[len(means) - len(statistics) :]
+
+
+def update_generator(
+    gan: GAN, fake_images: Tensor, real_images: Tensor, losses: Tensor, context: StepContext
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Updates the generator, and what the rule over discriminators learns with it.
+
+    Args:
+        gan: its generator and optimizer are updated in place.
+        fake_images: (N, C, H, W) in [-1, 1], attached to the generator.
+        real_images: (N, C, H, W) in [-1, 1].
+        losses: (K,) paired losses of the discriminators before their update, means over the processes.
+        context: of this step.
+
+    Returns:
+        The weights (K,), and what ``generator_phase`` returns, detached.
+    """
+    gan.generator_optimizer.zero_grad()
+    selected = gan.weighting.select(losses, context.uniforms)
+    generator_losses, fake_logits = generator_phase(gan, fake_images, real_images, selected)
+    seen = evidence(gan, generator_losses, fake_images, real_images)
+    weights, derivatives = weigh(gan, selected, seen, context)
+    (derivatives * generator_losses).sum().backward()
+    gan.generator_optimizer.step()
+    return weights, generator_losses.detach(), fake_logits
 
 
 def generator_phase(

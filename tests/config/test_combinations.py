@@ -1,0 +1,250 @@
+"""Keys that contradict each other, and the list of penalties."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from d3gan.config.combinations import _MEANINGLESS, PENALTIES, PenaltyKey, parse_penalties
+from d3gan.config.command_line import parse_flags
+from d3gan.config.ini import config_text, load_config
+from d3gan.config.train_config import TrainConfig
+from d3gan.distributed.group import Group
+from d3gan.errors import ConfigError
+from d3gan.training.accumulation import step_in_parts
+from d3gan.training.inputs import StepInputs
+from d3gan.training.options import Train
+from d3gan.training.setup import build_gan, learning_rates
+
+D2GAN: dict[str, Any] = {"model": "d2gan"}
+BATCH: dict[str, Any] = {"discriminator_norm": "batch"}
+NONE: dict[str, Any] = {"discriminator_norm": "none"}
+SPECTRAL: dict[str, Any] = {"discriminator_norm": "spectral"}
+# Keys that contradict each other; what the message says of each of the two; how the advice is worded, with what it
+# changes.
+REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]] = [
+    (
+        D2GAN | {"discriminators": 3},
+        ("loss = d2gan", "discriminators = 3"),
+        {"set discriminators = 2": {"discriminators": 2}},
+    ),
+    (
+        D2GAN | {"weighting": "argmin"},
+        ("loss = d2gan", "weighting = argmin"),
+        {"set weighting = sum": {"weighting": "sum"}},
+    ),
+    (
+        D2GAN | {"pairing": "swapped"},
+        ("loss = d2gan", "pairing = swapped"),
+        {"set pairing = own": {"pairing": "own"}},
+    ),
+    (
+        D2GAN | NONE | {"penalty": "r1,lecam"},
+        ("loss = d2gan", "penalty = lecam"),
+        {"leave lecam out": {"penalty": "r1"}},
+    ),
+    (
+        {"loss": "relativistic"},
+        ("loss = relativistic", "pairing = swapped"),
+        {"set pairing = own": {"pairing": "own"}},
+    ),
+    *(
+        (
+            {"model": "hgan", "loss": loss, "discriminators": 2} | SPECTRAL,
+            ("weighting = hypervolume", f"loss = {loss}"),
+            {"set loss = bce, least-squares or relativistic": {"loss": allowed}},
+        )
+        for loss in ("hinge", "wasserstein")
+        for allowed in ("bce", "least-squares", "relativistic")
+    ),
+    *(
+        (
+            {"loss": "wasserstein"} | before,
+            ("loss = wasserstein", "discriminator_norm"),
+            {
+                "set discriminator_norm = spectral": SPECTRAL,
+                "or discriminator_norm = none and penalty = gp": NONE | {"penalty": "gp"},
+            },
+        )
+        for before in (BATCH, NONE, NONE | {"penalty": "lecam"})
+    ),
+    *(
+        (
+            {"penalty": penalty},
+            (f"penalty = {written}", "discriminator_norm = batch"),
+            {"set discriminator_norm = none or spectral": norm},
+        )
+        for penalty, written in (("r1", "r1:0.01"), ("lecam,r2:1", "lecam:0.3,r2:1.0"), ("gp", "gp:10.0"))
+        for norm in (NONE, SPECTRAL)
+    ),
+    (
+        NONE | {"penalty": "r1", "compile": "on"},
+        ("compile = on", "penalty = r1:0.01"),
+        {"set compile = off": {"compile": "off"}},
+    ),
+    (
+        NONE | {"penalty": "r1:0.5:16", "cuda_graph": "on"},
+        ("cuda_graph = on", "penalty = r1:0.5:16"),
+        {"leave out the interval": {"penalty": "r1:0.5"}, "or set cuda_graph = off": {"cuda_graph": "off"}},
+    ),
+    (
+        {"weighting": "mgd", "cuda_graph": "on"},
+        ("cuda_graph = on", "weighting = mgd"),
+        {"set cuda_graph = off": {"cuda_graph": "off"}},
+    ),
+    (
+        {"ema": 0.9, "ema_half_life": 500},
+        ("ema = 0.9", "ema_half_life = 500"),
+        {"set one of them to 0": {"ema": 0}},
+    ),
+    (
+        {"ema": 0.9, "ema_half_life": 500},
+        ("ema = 0.9", "ema_half_life = 500"),
+        {"set one of them to 0": {"ema_half_life": 0}},
+    ),
+    (
+        {"generator": "ema"},
+        ("generator = ema", "moving average"),
+        {"set ema too, such as ema = 0.999": {"ema": 0.999}, "or ema_half_life": {"ema_half_life": 500}},
+    ),
+]
+
+
+def refusal(keys: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(**keys)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("keys", "names", "advice"), REFUSED)
+def test_a_contradiction_names_both_keys_and_what_to_change(
+    keys: dict[str, Any], names: tuple[str, str], advice: dict[str, dict[str, Any]]
+) -> None:
+    message = refusal(keys)
+    assert message.startswith(names[0])
+    assert names[1] in message
+    assert "\n" not in message
+    for words, changes in advice.items():
+        assert words in message
+        step(TrainConfig(**{**keys, **changes}))
+
+
+def test_every_contradiction_is_tested() -> None:
+    messages = [refusal(keys) for keys, *_ in REFUSED]
+    for _, message in _MEANINGLESS:
+        fixed = message.split("{")[0]
+        assert any(each.startswith(fixed) and each.endswith(message[-20:]) for each in messages), message
+
+
+def test_several_contradictions_are_solved_one_after_the_other() -> None:
+    keys: dict[str, Any] = {"model": "hgan", "loss": "d2gan", "penalty": "lecam", "pairing": "swapped"}
+    for name, value in (("discriminators", 2), ("weighting", "sum"), ("pairing", "own"), ("penalty", "")):
+        assert name in refusal(keys)
+        keys[name] = value
+    step(TrainConfig(**keys))
+
+
+def step(config: TrainConfig) -> None:
+    """A step of small networks changes every network, and nothing becomes NaN."""
+    sizes = {"image_size": 16, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": 4}
+    config, device = TrainConfig(**(vars(config) | sizes)), torch.device("cpu")
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
+    real_images, latents, context = StepInputs(config, images, Group(), device, torch.float32).at(0)
+    gan = build_gan(config, device, "float32")
+    before = [p.clone() for p in gan.generator.parameters()]
+    result = step_in_parts(1)(gan, real_images, latents, context)
+    assert torch.isfinite(result.losses).all()
+    assert torch.isfinite(result.generator_loss)
+    assert any(not p.equal(old) for p, old in zip(gan.generator.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "written"),
+    [
+        ("", (), ""),
+        (" , ", (), ""),
+        ("gp", (PenaltyKey("gp", 10.0, 1),), "gp:10.0"),
+        ("r1:0.05", (PenaltyKey("r1", 0.05, 1),), "r1:0.05"),
+        ("r1:1e-2:16, r2", (PenaltyKey("r1", 0.01, 16), PenaltyKey("r2", 0.01, 1)), "r1:0.01:16,r2:0.01"),
+        ("lecam:3:1", (PenaltyKey("lecam", 3.0, 1),), "lecam:3.0"),
+        ("r2:1e+30:1000000", (PenaltyKey("r2", 1e30, 1_000_000),), "r2:1e30:1000000"),
+    ],
+)
+def test_penalties_are_read_and_written_in_one_way(text: str, expected: tuple[PenaltyKey, ...], written: str) -> None:
+    assert parse_penalties(text) == expected
+    config = TrainConfig(penalty=text.strip(), discriminator_norm="none")
+    assert config.penalties == expected
+    assert config.penalty == written
+    assert parse_penalties(written) == expected
+
+
+def test_every_penalty_has_a_usual_weight() -> None:
+    for name, weight in PENALTIES.items():
+        assert parse_penalties(name) == (PenaltyKey(name, weight, 1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lecan", "'lecan' is unknown (did you mean 'lecam'?); allowed: gp, r1, r2, lecam, each"),
+        ("R1", "'R1' is unknown"),
+        ("r3", "'r3' is unknown; allowed"),
+        ("r1=0.05", "'r1=0.05' is unknown"),
+        ("gp,gp:1", "gp is given twice"),
+        *(
+            (word, f"{word!r} must be NAME:WEIGHT:EVERY with a weight above 0 and a number of steps")
+            for word in ("r1:", "r1:x", "r1:0", "r1:-1", "r1:inf", "r1:nan", "r1:1e999", "r1:0.1:0", "r1:0.1:1.5",
+                         "r1:0.1:", "r1::4", "r1:0.1:1000001", "r1:0.1:4:2")
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_penalty_is_named_with_what_is_allowed(text: str, said: str) -> None:
+    message = refusal({"penalty": text, "discriminator_norm": "none"})
+    assert message.startswith(f"penalty = {text}: ")
+    assert said in message
+
+
+def test_the_flag_takes_penalties_with_spaces_and_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["--penalty", "r1:0.5", "r2"], ["--penalty=r1:0.5,r2"], ["--penalty", "r1:0.5, r2"]):
+        found = parse_flags(Train, [*words, "--discriminator-norm=none"], "d3gan train")
+        assert found.penalty == "r1:0.5,r2:0.01"
+
+
+@pytest.mark.parametrize(("name", "same"), [("lr_d", "lr"), ("beta1_d", "beta1"), ("beta2_d", "beta2")])
+def test_the_discriminators_number_may_be_empty(
+    name: str, same: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, flag = tmp_path / "c.ini", f"--{name.replace('_', '-')}"
+    for text, value in (("", ""), ("0.25", 0.25)):
+        path.write_text(f"[parameters]\n{name} = {text}\n")
+        config = load_config(path)
+        assert getattr(config, name) == value
+        for words in ([flag, text], [f"{flag}={text}"]):
+            assert getattr(parse_flags(Train, words, "d3gan train"), name) == value
+        path.write_text(config_text(config))
+        assert load_config(path) == config
+    # On the command line, empty overrides the file's number.
+    assert getattr(parse_flags(Train, [f"--config={path}", f"{flag}="], "d3gan train"), name) == ""
+    path.write_text(f"[parameters]\n{name} = much\n")
+    with pytest.raises(ConfigError, match=f"{name} = 'much': must be a number, or empty"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=f"{name} = -1.0: must be "):
+        TrainConfig(**{name: -1.0})  # type: ignore[arg-type]
+    one = TrainConfig(**{same: 0.25, "image_size": 16, "ngf": 2, "ndf": 2})  # type: ignore[arg-type]
+    other = TrainConfig(**{name: 0.75} | {same: 0.25, "image_size": 16, "ngf": 2, "ndf": 2})  # type: ignore[arg-type]
+    assert numbers_of(one, same) == (0.25, 0.25)
+    assert numbers_of(other, same) == (0.25, 0.75)
+
+
+def numbers_of(config: TrainConfig, name: str) -> tuple[float, float]:
+    """The learning rate or the decay rate of Adam, of the generator and of the discriminators."""
+    if name == "lr":
+        return learning_rates(config, 0, 10)
+    gan = build_gan(config, torch.device("cpu"), "float32")
+    groups = [optimizer.param_groups[0] for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer)]
+    one, other = (group["betas"][int(name[-1]) - 1] for group in groups)
+    return one, other
