@@ -61,7 +61,7 @@ def steps(group: Group, K: int) -> dict[str, Any]:
 def _judged(gan: GAN, real_images: Tensor, latents: Tensor) -> list[tuple[int, Tensor]]:
     buffers = {name: buffer.clone() for name, buffer in gan.generator.named_buffers()}
     fakes = torch.func.functional_call(gan.generator, buffers, latents)
-    real, fake = gan.discriminators(real_images, fakes)
+    real, fake, _ = gan.discriminators(real_images, fakes)
     return [(-1, real), (1, fake)]
 
 

@@ -1,5 +1,6 @@
 """The moving average of the generator: the formula, the statistics, and that a run keeps it exactly."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from d3gan.models.dcgan import Generator, initialize
 from d3gan.randomness import stream
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory
-from d3gan.training.ema import MovingAverage
+from d3gan.training.ema import MovingAverage, decay_of
 from d3gan.training.setup import build_gan
 
 Tiny = Callable[..., TrainConfig]
@@ -24,7 +25,7 @@ def generator(seed: int) -> Generator:
 
 def test_weights_and_statistics_follow_the_formula() -> None:
     trained = generator(0)
-    average = MovingAverage(trained, 0.9)
+    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.9), 4))
     expected = {name: value.clone() for name, value in trained.state_dict().items()}
     for step in range(1, 200):
         trained.train()(torch.randn(4, 6, dtype=torch.float64))  # moves the running statistics
@@ -45,10 +46,24 @@ def test_weights_and_statistics_follow_the_formula() -> None:
 def test_the_average_starts_as_a_copy_and_touches_nothing_of_the_trained_one() -> None:
     trained = generator(1)
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    average = MovingAverage(trained, 0.999)
+    average = MovingAverage(trained, lambda step: 0.999)
     average.update(generator(2), 1)
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     assert not any(parameter.requires_grad for parameter in average.generator.parameters())
+
+
+@pytest.mark.parametrize(("ramp_up", "steps"), [(0.0, 100), (0.05, 400)])
+def test_after_half_life_images_half_of_an_old_average_is_left(ramp_up: float, steps: int) -> None:
+    decay = decay_of(TrainConfig(ema_half_life=640, ema_ramp_up=ramp_up), 64)
+    left = math.prod(decay(step) for step in range(steps + 1, steps + 11))  # 10 steps of 64 images
+    assert left == pytest.approx(0.5)
+
+
+def test_the_half_life_is_at_most_a_share_of_the_images_seen() -> None:
+    decay = decay_of(TrainConfig(ema_half_life=640, ema_ramp_up=0.05), 64)
+    assert decay(1) == pytest.approx(0.5 ** (1 / 0.05))  # half-life 0.05 * 64
+    assert decay(100) == pytest.approx(0.5 ** (64 / 320))
+    assert decay(200) == decay(10_000) == pytest.approx(0.5 ** (64 / 640))
 
 
 def test_the_first_steps_count_for_more(tiny: Tiny) -> None:
