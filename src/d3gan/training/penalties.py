@@ -138,7 +138,7 @@ class Penalties(nn.Module):
 
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Moves the anchors towards this step's mean logits, (K,) each, means over all processes."""
-        decay = torch.where(self.steps < self._lecam_start, 0.0, LECAM_DECAY)
+        decay = LECAM_DECAY * (self.steps >= self._lecam_start).to(self.real_anchor.dtype)
         for anchor, logits in ((self.real_anchor, real_logits), (self.fake_anchor, fake_logits)):
             anchor.copy_(decay * anchor + (1 - decay) * logits)
         self.steps += 1
