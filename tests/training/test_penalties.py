@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from d3gan import TrainConfig
 from d3gan.models.dcgan import Discriminator, initialize
-from d3gan.models.matmul_convolution import down_conv_by_matmul
+from d3gan.models.matmul_convolution import down_conv_by_matmul, use_matmul
 from d3gan.randomness import stream
 from d3gan.training.penalties import GRADIENT_PENALTIES, Penalties, Penalty, gradient_penalty, r1, r2
 from d3gan.training.setup import build_gan
@@ -216,9 +216,7 @@ def test_the_matmul_convolution_with_a_bias_may_be_differentiated_twice(side: in
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_wide_network_of_matrix_products_has_the_penalty_of_convolutions(dtype: torch.dtype) -> None:
-    """So wide that its small maps are computed by matrix products: the penalty's gradient is that of PyTorch's own."""
-    from d3gan.models.matmul_convolution import use_matmul
-
+    """So wide that matrix products compute its small maps; the gradient is that of PyTorch's convolutions."""
     gradients = []
     for matmul in (False, True):
         network = Discriminator(16, 128, 1, batch_norm=False)

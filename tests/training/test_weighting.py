@@ -109,7 +109,7 @@ def test_a_learned_lambda_has_the_gradient_of_its_objective(challenge: float, gr
 
 
 def test_a_challenge_makes_lambda_grow_and_none_lets_it_fall() -> None:
-    """The generator lowers its weighted loss with a smaller lambda; what it earns for a larger one must outweigh it."""
+    """A smaller lambda lowers the weighted loss; what a larger one earns must outweigh that."""
     for challenge, grows in ((0.0, False), (10.0, True)):
         gan = small_gan(3, "softmax", softmax_lambda="learned", softmax_challenge=challenge)
         for step in range(3):
