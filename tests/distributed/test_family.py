@@ -63,6 +63,8 @@ def test_rules_that_draw_draw_something_else_in_another_step(ranks: list[dict[st
 def test_every_name_has_a_case() -> None:
     configs = [config(changes) for changes in CASES.values()]
     assert {each.recipe.weighting for each in configs} == {*WEIGHTINGS}
-    assert {each.recipe.loss for each in configs} == {*LOSSES, "d2gan"} == {m.loss for m in MODELS.values()} | {*LOSSES}
+    assert (
+        {each.recipe.loss for each in configs} == {*LOSSES, "d2gan"} == {m.loss for m in MODELS.values()} | {*LOSSES}
+    )
     assert {p.name for each in configs for p in each.penalties} == {*GRADIENT_PENALTIES, "lecam"}
     assert {each.discriminator_norm for each in configs} == {"batch", "none", "spectral"}

@@ -302,8 +302,13 @@ def test_penalties_are_float32_under_bf16(name: str, monkeypatch: pytest.MonkeyP
             layer.register_forward_hook(noting)
     real_images, latents = batch(0, torch.float32)
     mixing = torch.linspace(0.1, 0.9, 6)
-    fakes = fine.generator(latents).detach()
-    penalties = [discriminator_losses(gan, real_images, fakes, mixing, 0)[1]["penalties"] for gan in (coarse, fine)]
+    with coarse.autocast():
+        fakes = coarse.generator(latents).detach()
+    assert fakes.dtype == torch.bfloat16
+    penalties = [
+        discriminator_losses(gan, real_images, of_gan, mixing, 0)[1]["penalties"]
+        for gan, of_gan in ((coarse, fakes), (fine, fakes.float()))
+    ]
     assert penalties[0].dtype == torch.float32
     # LeCam is of logits that bf16 computed; the others call the networks again, in float32.
     if name == "lecam":
