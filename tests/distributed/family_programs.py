@@ -85,7 +85,7 @@ def uniforms(step: int) -> Tensor:
 
 def state_of(gan: GAN) -> dict[str, Tensor]:
     """Everything a step changes and later steps read; not BatchNorm's count of batches, which nobody reads."""
-    states = {}
+    states: dict[str, Tensor] = {}
     for name, module in gan.modules().items():
         states |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
     for name, optimizer in gan.optimizers().items():

@@ -238,7 +238,7 @@ def test_a_part_that_is_given_twice_is_as_good_as_once(changes: dict[str, Any]) 
                 torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-10, msg=f"{name}.{key}")
 
 
-# --- Runs that stop and resume ---------------------------------------------------------------------------------------
+# --- Runs that stop and resume --------------------------------------------------------------------------------------
 
 TIMES = ("images_per_second", "images_per_second_without_data", "training_seconds", "peak_memory_bytes")
 

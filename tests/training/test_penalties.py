@@ -26,7 +26,7 @@ class Linear(nn.Module):
         self.w, self.b = nn.Parameter(w), b
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.w + self.b
+        return (images.flatten(1) * self.w).sum(dim=1) + self.b
 
 
 class Quadratic(nn.Module):
@@ -55,7 +55,8 @@ def apply(
     real, fake = images(0), images(1)
     module = Penalties(penalties, len(discriminators), 0).double()
     logits = [torch.stack([each(batch) for each in discriminators]) for batch in (real, fake)]
-    return module(discriminators, (real, fake), (logits[0], logits[1]), mixing, step)
+    penalties_of_each: Tensor = module(discriminators, (real, fake), (logits[0], logits[1]), mixing, step)
+    return penalties_of_each
 
 
 @pytest.mark.parametrize("name", ["r1", "r2"])

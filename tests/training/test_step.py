@@ -227,7 +227,7 @@ def test_the_host_reads_nothing_back_with_other_losses_and_penalties(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta device
-    settings = {"discriminators": 3, "pairing": "own"} | changes
+    settings: dict[str, Any] = {"discriminators": 3, "pairing": "own"} | changes
     result = step_on_meta(small_gan(settings.pop("discriminators"), "float32", **settings))
     assert result.losses.device.type == "meta"
 

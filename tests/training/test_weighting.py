@@ -275,7 +275,8 @@ def test_mgd_in_a_step_reads_the_generators_gradients() -> None:
 
 
 def small_gan(K: int, weighting: str, **changes: Any) -> GAN:
-    settings = dict(image_size=16, nz=5, ngf=3, ndf=4, nc=1, lr=2e-3, discriminators=K, weighting=weighting)
+    settings: dict[str, Any] = dict(image_size=16, nz=5, ngf=3, ndf=4, nc=1, lr=2e-3)
+    settings |= dict(discriminators=K, weighting=weighting)
     return build_gan(TrainConfig(**(settings | changes)), torch.device("cpu"), "float64")
 
 
