@@ -167,7 +167,13 @@ def test_the_vectors_are_the_seeds() -> None:
     for k in range(2):
         assert all(torch.equal(a, b) for a, b in zip(us[0][k], us[1][k], strict=True))
         assert not torch.equal(us[0][k][0], us[2][k][0])
-    assert not torch.equal(us[0][0][0], us[0][1][0])
+    plain = small_gan(2, "float32", discriminator_norm="none").discriminators.members
+    for k, network in enumerate(plain):
+        add_spectral_norm(network, stream(0, "spectral norm", k))
+        for a, b in zip(us[0][k], vectors(network), strict=True):
+            torch.testing.assert_close(
+                a, b.double(), rtol=0, atol=1e-6, msg=f"discriminator {k} has a stream of its own"
+            )
     assert all(not name.endswith(".u") for name, _ in first.discriminators.named_parameters())
 
 

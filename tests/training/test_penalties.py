@@ -318,3 +318,18 @@ def test_penalties_are_float32_under_bf16(name: str, monkeypatch: pytest.MonkeyP
     else:
         torch.testing.assert_close(penalties[0], penalties[1], rtol=1e-5, atol=1e-9)
         assert dtypes == [torch.bfloat16] * 2 * (len(dtypes) // 3) + [torch.float32] * (len(dtypes) // 3)
+
+
+def test_lecams_anchors_are_float32_means_under_bf16() -> None:
+    gan = small_gan("lecam", 2, "bf16")
+    real_images, latents = batch(0, torch.float32)
+    with torch.no_grad(), gan.autocast():
+        buffers = {name: buffer.clone() for name, buffer in gan.generator.named_buffers()}
+        fakes = torch.func.functional_call(gan.generator, buffers, latents)
+        real, fake, _ = gan.discriminators(real_images, fakes)
+    assert real.dtype == torch.bfloat16
+    train_step(gan, real_images, latents)
+    for name, logits in (("real_anchor", real), ("fake_anchor", fake)):
+        anchor = gan.penalties.get_buffer(name)
+        assert anchor.dtype == torch.float32
+        torch.testing.assert_close(anchor, logits.float().mean(dim=1), rtol=1e-5, atol=1e-9)

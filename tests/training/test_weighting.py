@@ -188,6 +188,25 @@ def test_the_bandits_reward_is_the_generators_progress() -> None:
     assert Q.abs().min() > 1e-6
 
 
+def test_the_bandits_reward_is_float32_under_bf16() -> None:
+    """Progress is small: sigmoids rounded to 8 bits would not tell it."""
+    gan = small_gan(3, "bandit", "bf16")
+    real_images, latents, context = batch(0)
+    before = {name: value.clone() for name, value in gan.generator.state_dict().items()}
+    train_step(gan, real_images.float(), latents.float(), context)
+    after = {name: value.clone() for name, value in gan.generator.state_dict().items()}
+    judged = []
+    for state in (after, before):
+        gan.generator.load_state_dict(state)
+        with torch.no_grad(), gan.autocast():
+            fakes = gan.generator(latents.float())
+            logits = torch.stack([member(fakes) for member in gan.discriminators.members])
+        assert logits.dtype == torch.bfloat16
+        judged.append(logits.double().sigmoid().mean(dim=1))
+    rewards = judged[0] - judged[1]
+    torch.testing.assert_close(gan.weighting.get_buffer("Q").double(), 0.8 * rewards, rtol=1e-3, atol=1e-6)
+
+
 def test_the_bandit_leaves_the_generators_statistics_alone() -> None:
     bandit, mean = small_gan(2, "bandit"), small_gan(2, "mean")  # Q = 0 makes the first step's weights equal
     for gan in (bandit, mean):
@@ -274,10 +293,10 @@ def test_mgd_in_a_step_reads_the_generators_gradients() -> None:
 # --- In a step ------------------------------------------------------------------------------------------------------
 
 
-def small_gan(K: int, weighting: str, **changes: Any) -> GAN:
+def small_gan(K: int, weighting: str, precision: Any = "float64", **changes: Any) -> GAN:
     settings: dict[str, Any] = dict(image_size=16, nz=5, ngf=3, ndf=4, nc=1, lr=2e-3)
     settings |= dict(discriminators=K, weighting=weighting)
-    return build_gan(TrainConfig(**(settings | changes)), torch.device("cpu"), "float64")
+    return build_gan(TrainConfig(**(settings | changes)), torch.device("cpu"), precision)
 
 
 def batch(step: int) -> tuple[Tensor, Tensor, StepContext]:
