@@ -18,7 +18,7 @@ from d3gan.errors import ConfigError, ExternalError
 from d3gan.randomness import stream
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, StepResult, train_step
+from d3gan.training.step import GAN, StepContext, StepResult, train_step
 
 STEPS = 6
 BATCH = 4
@@ -61,7 +61,7 @@ def steps(group: Group, K: int) -> dict[str, Any]:
 def _judged(gan: GAN, real_images: Tensor, latents: Tensor) -> list[tuple[int, Tensor]]:
     buffers = {name: buffer.clone() for name, buffer in gan.generator.named_buffers()}
     fakes = torch.func.functional_call(gan.generator, buffers, latents)
-    real, fake = gan.discriminators(real_images, fakes)
+    real, fake, _ = gan.discriminators(real_images, fakes)
     return [(-1, real), (1, fake)]
 
 
@@ -109,7 +109,7 @@ def reductions(group: Group) -> list[str]:
     train_step(gan, *batch(0, group.rank))
     seen.append("/")
     real_images, latents = (torch.cat(each) for each in zip(*(batch(s, group.rank) for s in (1, 2)), strict=True))
-    step_in_parts(2)(gan, real_images, latents)
+    step_in_parts(2)(gan, real_images, latents, StepContext())
     return seen
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
+from d3gan.training.step import StepContext
 from tests.distributed.processes import ROOT, torchrun
 from tests.distributed.programs import STEPS, batch, config, gradients_of, state_of
 
@@ -100,7 +101,7 @@ def test_accumulated_batches_are_what_as_many_processes_would_do(K: int) -> None
     for step in range(STEPS):
         shards = [batch(step, rank) for rank in range(3)]
         real_images, latents = (torch.cat(each) for each in zip(*shards, strict=True))
-        result = step_in_parts(3)(ours, real_images, latents)
+        result = step_in_parts(3)(ours, real_images, latents, StepContext())
         assert int(result.selected) == plain_step(plain, shards)[0]
     expected = state_of(plain)
     for key, value in state_of(ours).items():

@@ -16,8 +16,9 @@ from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext, StepResult, train_step
 
 
-def tiny_gan() -> GAN:
-    return build_gan(TrainConfig(image_size=16, nz=5, ngf=4, ndf=4, nc=1), torch.device("cpu"), "float64")
+def tiny_gan(**changes: Any) -> GAN:
+    settings = dict(image_size=16, nz=5, ngf=4, ndf=4, nc=1) | changes
+    return build_gan(TrainConfig(**settings), torch.device("cpu"), "float64")
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
@@ -26,11 +27,17 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
     return images, torch.randn(6, 5, generator=random, dtype=torch.float64)
 
 
+def context(step: int) -> StepContext:
+    random = torch.Generator().manual_seed(50 + step)
+    uniforms, mixing = (torch.rand(size, generator=random, dtype=torch.float64) for size in (3, 6))
+    return StepContext(step, uniforms, mixing)
+
+
 def steps(gan: GAN, step: Step, places: range) -> list[list[float]]:
     errors = []
     for place in places:
-        set_learning_rates(gan, 1e-3 / (1 + place), 1e-3 / (1 + place))
-        errors.append(step(*batch(place), StepContext(place)).losses.tolist())
+        set_learning_rates(gan, 1e-3 / (1 + place), 2e-3 / (1 + place))
+        errors.append(step(*batch(place), context(place)).losses.tolist())
     return errors
 
 
@@ -39,11 +46,11 @@ def states(gan: GAN) -> list[dict[str, Any]]:
 
 
 def parts(gan: GAN) -> tuple[Any, ...]:
-    return gan.generator, gan.discriminators, gan.generator_optimizer, gan.discriminator_optimizer
+    return *gan.modules().values(), *gan.optimizers().values()
 
 
 def weights(gan: GAN) -> list[Tensor]:
-    return [t.detach() for network in (gan.generator, gan.discriminators) for t in network.state_dict().values()]
+    return [t.detach() for module in gan.modules().values() for t in module.state_dict().values()]
 
 
 def plain(gan: GAN) -> Step:
@@ -68,6 +75,22 @@ def test_a_recorded_step_equals_the_plain_one_from_the_first_on() -> None:
     one, other, times = tiny_gan(), tiny_gan(), list[int]()
     assert steps(one, plain(one), range(4)) == steps(other, recorded(other, times), range(4))
     assert times == [1]
+    for a, b in zip(weights(one), weights(other), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weighting": "softmax", "softmax_lambda": "learned"},
+        {"weighting": "dropout", "discriminator_norm": "spectral", "penalty": "gp,lecam", "lecam_start": 1},
+        {"weighting": "bandit", "discriminator_norm": "none", "penalty": "r1,r2"},
+    ],
+)
+def test_what_rules_and_penalties_remember_is_recorded_too(changes: dict[str, Any]) -> None:
+    """The warm-up leaves no trace in it, and each step sees its own random numbers."""
+    one, other = tiny_gan(**changes), tiny_gan(**changes)
+    assert steps(one, plain(one), range(4)) == steps(other, recorded(other), range(4))
     for a, b in zip(weights(one), weights(other), strict=True):
         assert torch.equal(a, b)
 
@@ -111,8 +134,8 @@ def test_a_cuda_graph_equals_the_plain_step() -> None:
     for gan, graph in ((one, False), (other, True)):
         step = accelerate(gan, 1, compile=False, cuda_graph=graph)
         for place in range(6):
-            set_learning_rates(gan, 1e-3 / (1 + place), 1e-3 / (1 + place))
+            set_learning_rates(gan, 1e-3 / (1 + place), 2e-3 / (1 + place))
             images, latents = batch(place)
-            step(images.cuda(), latents.cuda(), StepContext(place))
+            step(images.cuda(), latents.cuda(), StepContext())
     for a, b in zip(weights(one), weights(other), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # on the device Adam corrects its bias in float32

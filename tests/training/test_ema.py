@@ -1,8 +1,8 @@
 """The moving average of the generator: the formula, the statistics, and that a run keeps it exactly."""
 
+import math
 from collections.abc import Callable
 
-import math
 import pytest
 import torch
 
@@ -25,7 +25,7 @@ def generator(seed: int) -> Generator:
 
 def test_weights_and_statistics_follow_the_formula() -> None:
     trained = generator(0)
-    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.9), 1))
+    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.9), 4))
     expected = {name: value.clone() for name, value in trained.state_dict().items()}
     for step in range(1, 200):
         trained.train()(torch.randn(4, 6, dtype=torch.float64))  # moves the running statistics
@@ -46,10 +46,24 @@ def test_weights_and_statistics_follow_the_formula() -> None:
 def test_the_average_starts_as_a_copy_and_touches_nothing_of_the_trained_one() -> None:
     trained = generator(1)
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    average = MovingAverage(trained, decay_of(TrainConfig(ema=0.999), 1))
+    average = MovingAverage(trained, lambda step: 0.999)
     average.update(generator(2), 1)
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     assert not any(parameter.requires_grad for parameter in average.generator.parameters())
+
+
+@pytest.mark.parametrize(("ramp_up", "steps"), [(0.0, 100), (0.05, 400)])
+def test_after_half_life_images_half_of_an_old_average_is_left(ramp_up: float, steps: int) -> None:
+    decay = decay_of(TrainConfig(ema_half_life=640, ema_ramp_up=ramp_up), 64)
+    left = math.prod(decay(step) for step in range(steps + 1, steps + 11))  # 10 steps of 64 images
+    assert left == pytest.approx(0.5)
+
+
+def test_the_half_life_is_at_most_a_share_of_the_images_seen() -> None:
+    decay = decay_of(TrainConfig(ema_half_life=640, ema_ramp_up=0.05), 64)
+    assert decay(1) == pytest.approx(0.5 ** (1 / 0.05))  # half-life 0.05 * 64
+    assert decay(100) == pytest.approx(0.5 ** (64 / 320))
+    assert decay(200) == decay(10_000) == pytest.approx(0.5 ** (64 / 640))
 
 
 def test_the_first_steps_count_for_more(tiny: Tiny) -> None:
@@ -76,13 +90,3 @@ def test_a_stopped_run_keeps_the_same_average_and_the_same_weights(first: int, t
     assert not without.averaged_generator.exists()
     raw, averaged = load_generator(whole.path), load_generator(whole.averaged_generator)
     assert not torch.equal(raw.state_dict()["layers.0.weight"], averaged.state_dict()["layers.0.weight"])
-
-
-def test_a_half_life_in_images_is_one_whatever_the_batch() -> None:
-    config = TrainConfig(ema_half_life=1000, ema_ramp_up=0.0)
-    for images in (10, 100):
-        decay = decay_of(config, images)
-        assert math.prod(decay(step) for step in range(1, 1000 // images + 1)) == pytest.approx(0.5)
-    ramp = decay_of(TrainConfig(ema_half_life=1000, ema_ramp_up=0.05), 10)
-    assert ramp(1) == pytest.approx(0.5 ** (10 / 0.5))
-    assert ramp(2000) == ramp(4000) == pytest.approx(0.5 ** (10 / 1000))

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from d3gan import TrainConfig
-from d3gan.training.losses import PAIRINGS
+from d3gan.training.losses import LOSSES, PAIRINGS, fake_loss, real_loss
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, StepContext, generator_phase, train_step, update_discriminators
+from d3gan.training.step import GAN, StepContext, StepResult, generator_phase, train_step, update_discriminators
 from d3gan.training.weighting import WEIGHTINGS
 
 N = 6
@@ -142,8 +142,8 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
         fake_images = gan.generator(latents)
         measured = update_discriminators(gan, real_images, fake_images.detach())
         gradients.append([p.grad.clone() for p in gan.discriminators.parameters() if p.grad is not None])
-        losses = gan.pairing(torch.tensor([2.0, 1.0])) + torch.tensor([0.5, 0.0])
-        selected = gan.weighting.select(losses, None)
+        paired = gan.pairing(torch.tensor([2.0, 1.0])) + torch.tensor([0.5, 0.0])
+        selected = gan.weighting.select(paired, None)
         assert selected is not None
         selections.append(selected.item())
         assert len(gradients[-1]) == len(list(gan.discriminators.parameters()))
@@ -153,14 +153,15 @@ def test_the_swap_changes_the_selection_and_no_gradient() -> None:
     assert selections == [0, 1]
 
 
+@pytest.mark.parametrize("selected", [True, False])
 @pytest.mark.parametrize("K", [1, 3])
-def test_discriminators_take_no_gradient_in_the_generator_phase(K: int) -> None:
+def test_discriminators_take_no_gradient_in_the_generator_phase(K: int, selected: bool) -> None:
     gan = small_gan(K)
     before = [p.detach().clone() for p in gan.discriminators.parameters()]
     real_images, latents = batch(0)
-    for selected in (torch.tensor(K - 1), None):
-        loss, _ = generator_phase(gan, gan.generator(latents), real_images, selected)
-        loss.sum().backward()
+    generator_phase(gan, gan.generator(latents), real_images, torch.tensor(K - 1) if selected else None)[
+        0
+    ].sum().backward()
     assert all(p.grad is None for p in gan.discriminators.parameters())
     assert all(p.grad is not None for p in gan.generator.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, gan.discriminators.parameters(), strict=True))
@@ -189,29 +190,46 @@ def test_the_generator_loss_is_that_of_the_updated_discriminator() -> None:
     assert not torch.allclose(before, after)
 
 
-@pytest.mark.parametrize("weighting", sorted({*WEIGHTINGS} - {"mgd"}))  # whose weights the host computes
+def on_meta(gan: GAN) -> GAN:
+    """The GAN on the device that has shapes and no values: whatever the host would read raises."""
+    for module in gan.modules().values():
+        module.to("meta")
+    first, second = (torch.optim.Adam(n.parameters(), foreach=False) for n in (gan.generator, gan.discriminators))
+    return dataclasses.replace(gan, generator_optimizer=first, discriminator_optimizer=second, autocast=nullcontext)
+
+
+def step_on_meta(gan: GAN) -> StepResult:
+    real_images, latents = (torch.cat([each] * gan.d_steps).to("meta") for each in batch(0, torch.float32))
+    uniforms, mixing = torch.rand(gan.weighting.K + 1), torch.rand(len(real_images))
+    return train_step(on_meta(gan), real_images, latents, StepContext(0, uniforms.to("meta"), mixing.to("meta")))
+
+
+@pytest.mark.parametrize("weighting", sorted({*WEIGHTINGS} - {"mgd"}))
 @pytest.mark.parametrize("pairing", sorted(PAIRINGS))
 def test_the_host_reads_nothing_back(weighting: str, pairing: str) -> None:
-    """On the meta device there are shapes and no values: whatever the host would read raises."""
-    gan = small_gan(3, "float32", weighting=weighting, pairing=pairing)
-    gan.generator.to("meta")
-    gan.discriminators.to("meta")
-    gan.weighting.to("meta")
-    first, second = (torch.optim.Adam(n.parameters(), foreach=False) for n in (gan.generator, gan.discriminators))
-    networks = gan.generator, gan.discriminators
-    meta = dataclasses.replace(
-        gan,
-        generator_optimizer=first,
-        discriminator_optimizer=second,
-        autocast=nullcontext,
-        ddp_generator=networks[0],
-        ddp_discriminators=networks[1],
-    )
-    real_images, latents = batch(0, torch.float32)
-    result = train_step(meta, real_images.to("meta"), latents.to("meta"), StepContext(0, torch.rand(4).to("meta")))
+    """The one exception is mgd, whose problem the host solves."""
+    result = step_on_meta(small_gan(3, "float32", weighting=weighting, pairing=pairing))
     assert result.selected.device.type == "meta"
     with pytest.raises(RuntimeError):
         result.selected.item()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"loss": loss, "discriminator_norm": "spectral"} for loss in sorted(LOSSES)),
+        {"loss": "d2gan", "weighting": "sum", "discriminators": 2},
+        {"penalty": "gp,r1,r2,lecam", "discriminator_norm": "none"},
+        {"d_steps": 2},
+    ],
+)
+def test_the_host_reads_nothing_back_with_other_losses_and_penalties(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta device
+    settings: dict[str, Any] = {"discriminators": 3, "pairing": "own"} | changes
+    result = step_on_meta(small_gan(settings.pop("discriminators"), "float32", **settings))
+    assert result.losses.device.type == "meta"
 
 
 def test_equal_discriminators_select_the_lowest_index() -> None:
@@ -236,8 +254,6 @@ def test_confident_logits_keep_a_gradient() -> None:
     gan = small_gan(1)
     images = torch.zeros(2, 1, 16, 16, dtype=torch.float64)
     assert gan.discriminators.frozen_logits(images, torch.tensor(0)).shape == (2,)
-    from d3gan.training.losses import fake_loss, real_loss
-
     logits = torch.tensor([-200.0, 200.0], requires_grad=True)
     (real_loss(logits[:1]) + fake_loss(logits[1:])).backward()
     assert logits.grad is not None

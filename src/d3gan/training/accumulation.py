@@ -56,8 +56,12 @@ def _accumulated_step(
     buffers = [own_buffers(gan.generator) for _ in parts]
     for d_step in range(gan.d_steps):
         gan.discriminator_optimizer.zero_grad()
+        vectors = [buffer.clone() for buffer in gan.discriminators.buffers()]
         measured_parts = []
         for number, part in enumerate(parts):
+            # Spectral norm iterates from the same vectors in each part, as in each process.
+            for buffer, before in zip(gan.discriminators.buffers(), vectors, strict=True):
+                buffer.copy_(before)
             reals, batch, mixing_of_part, _ = part[d_step]
             fakes = generate_without_graph(gan, batch, buffers[number])
             with _synchronized(gan.ddp_discriminators, number == A - 1):

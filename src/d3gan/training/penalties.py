@@ -111,22 +111,22 @@ class Penalties(nn.Module):
 
         Args:
             discriminators: K of them.
-            images: real and fake, (N, C, H, W) each, detached.
+            images: real and fake, (N, C, H, W) each, detached; the real ones in at least float32.
             logits: real and fake, (K, N) each.
             mixing: (N,) in [0, 1), if the gradient penalty is among them.
             step: from 0; penalties with an interval are added in its multiples.
         """
-        total = logits[0].new_zeros(len(discriminators), dtype=images[0].dtype)
+        real_images, fake_images = images[0], images[1].to(images[0].dtype)  # the generator's may be bf16
+        total = logits[0].new_zeros(len(discriminators), dtype=real_images.dtype)
         for name, weight, every in self._penalties:
             if step % every:
                 continue
             if name == "lecam":
                 terms = self._lecam(*logits)
             else:
-                with torch.autocast(images[0].device.type, enabled=False):
-                    terms = torch.stack(
-                        [GRADIENT_PENALTIES[name](each, *images, mixing) for each in discriminators]
-                    )
+                penalty = GRADIENT_PENALTIES[name]
+                with torch.autocast(real_images.device.type, enabled=False):
+                    terms = torch.stack([penalty(each, real_images, fake_images, mixing) for each in discriminators])
             total = total + weight * every * terms
         return total
 
@@ -138,7 +138,7 @@ class Penalties(nn.Module):
 
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Moves the anchors towards this step's mean logits, (K,) each, means over all processes."""
-        decay = torch.where(self.steps < self._lecam_start, 0.0, LECAM_DECAY)
+        decay = LECAM_DECAY * (self.steps >= self._lecam_start).to(self.real_anchor.dtype)
         for anchor, logits in ((self.real_anchor, real_logits), (self.fake_anchor, fake_logits)):
             anchor.copy_(decay * anchor + (1 - decay) * logits)
         self.steps += 1

@@ -204,7 +204,11 @@ def discriminator_losses(
         objective = objective + penalties.sum()
         measured["penalties"] = penalties
     if gan.penalties.remembers:
-        measured |= {"real_logits": real_logits.mean(dim=1), "fake_logits": fake_logits.mean(dim=1)}
+        dtype = real_images.dtype  # bf16 would round the means
+        measured |= {
+            "real_logits": real_logits.to(dtype).mean(dim=1),
+            "fake_logits": fake_logits.to(dtype).mean(dim=1),
+        }
     return objective, {name: value.detach() for name, value in measured.items()}
 
 
@@ -303,7 +307,8 @@ def learn(gan: GAN, latent_batches: Sequence[Tensor], logits_before: Sequence[Te
         fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
         with torch.no_grad(), gan.autocast():
             after = gan.discriminators.frozen_logits(fake_images)
-        progress.append((after.sigmoid() - before.sigmoid()).to(fake_images.dtype).mean(dim=-1))
+        # In the latents' type: bf16 would round the progress away.
+        progress.append((after.to(latents.dtype).sigmoid() - before.to(latents.dtype).sigmoid()).mean(dim=-1))
     (rewards,) = gan.group.mean([torch.stack(progress).mean(dim=0)])
     gan.weighting.learn(rewards)
 
