@@ -56,8 +56,8 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
             yield drawing(
                 f"weights-{condition.slug}",
                 f"Weights of the discriminators, {condition.name}",
-                "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines and "
-                "over the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
+                "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines "
+                "and over the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
                 ("iterations", "mean weight"),
                 functools.partial(_paint_weights, weights),
             )

@@ -148,8 +148,8 @@ def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames])
         rows.append(row)
     caption = (
         "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
-        "loss comes with better images, 0 that it says nothing about them. Largest weight: of the discriminators' mean weights "
-        "in the generator's loss between two logged lines, the largest. Gap: between the largest and the "
-        "smallest paired loss, over their mean."
+        "loss comes with better images, 0 that it says nothing about them. Largest weight: of the "
+        "discriminators' mean weights in the generator's loss between two logged lines, the largest. Gap: between "
+        "the largest and the smallest paired loss, over their mean."
     )
     return _table("behaviour", "What the losses say", caption, rows)

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Pairing = Literal["swapped", "own"]
-Weighting = Literal[
-    "argmax", "argmin", "mean", "sum", "random", "softmax", "hypervolume", "dropout", "bandit", "mgd"
-]
+Weighting = Literal["argmax", "argmin", "mean", "sum", "random", "softmax", "hypervolume", "dropout", "bandit", "mgd"]
 Loss = Literal["bce", "hinge", "least-squares", "wasserstein", "relativistic", "d2gan"]
 Activation = Literal["relu", "mish", "leaky_relu"]
 Schedule = Literal["constant", "linear", "cosine"]

@@ -200,6 +200,15 @@ class TrainConfig:
         return parse_penalties(self.penalty)
 
     @property
+    def discriminator_adam(self) -> tuple[float, float, float]:
+        """Learning rate, beta1 and beta2 of the discriminators."""
+        return (
+            self.lr if self.lr_d == "" else self.lr_d,
+            self.beta1 if self.beta1_d == "" else self.beta1_d,
+            self.beta2 if self.beta2_d == "" else self.beta2_d,
+        )
+
+    @property
     def averages(self) -> bool:
         """Whether a moving average of the generator is kept."""
         return self.ema > 0 or self.ema_half_life > 0

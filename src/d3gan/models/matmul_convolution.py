@@ -174,7 +174,7 @@ class DownConv(nn.Conv2d):
         weight = self.weight  # read once: a parametrization computes it anew each time
         dtype = _matmul_dtype(images, weight, images.shape[2] // 2)
         if dtype is None:
-            return self._conv_forward(images, weight, self.bias)
+            return cast(Tensor, self._conv_forward(images, weight, self.bias))
         maps = down_conv_by_matmul(images.to(dtype), weight.to(dtype))
         return maps if self.bias is None else maps + self.bias.to(dtype)[:, None, None]
 

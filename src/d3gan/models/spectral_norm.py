@@ -4,8 +4,6 @@ Miyato et al., arXiv:1802.05957, section 2.1 and algorithm 1. PyTorch's own para
 random state, computes in bf16 under autocast, and iterates in every forward in training; this one does none of these.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -50,7 +48,7 @@ class SpectralNorm(nn.Module):
                     self._iterate(matrix)
             # Copies: the next forward iterates in place before this one's backward pass.
             sigma = torch.dot(self.u.clone(), matrix @ self.v.clone())
-            return cast(Tensor, weight / sigma)
+            return weight / sigma
 
 
 def add_spectral_norm(network: nn.Module, rng: torch.Generator) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from d3gan.config.command_line import values_under_flags
-from d3gan.config.shared_flags import ConfigFile, Debug, Precision, Preset
 from d3gan.config.recipes import MODELS
+from d3gan.config.shared_flags import ConfigFile, Debug, Precision, Preset
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import check_values, key
 from d3gan.distributed.launcher import Launch

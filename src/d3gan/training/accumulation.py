@@ -28,7 +28,7 @@ from d3gan.training.step import (
 )
 
 
-def step_in_parts(grad_accum_steps: int) -> Callable[[GAN, Tensor, Tensor, StepContext | None], StepResult]:
+def step_in_parts(grad_accum_steps: int) -> Callable[..., StepResult]:
     """The training step for a number A of batches per update: ``train_step`` itself for one.
 
     A batches of one process update the networks as one batch in each of A processes would: each has BatchNorm
@@ -36,9 +36,11 @@ def step_in_parts(grad_accum_steps: int) -> Callable[[GAN, Tensor, Tensor, StepC
     """
     if grad_accum_steps == 1:
         return train_step
-    return lambda gan, real_images, latents, context=None: _accumulated_step(
-        gan, real_images, latents, context or StepContext(), grad_accum_steps
-    )
+
+    def step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext | None = None) -> StepResult:
+        return _accumulated_step(gan, real_images, latents, context or StepContext(), grad_accum_steps)
+
+    return step
 
 
 def _accumulated_step(
@@ -89,7 +91,7 @@ def _accumulated_step(
     gan.generator_optimizer.step()
     set_running_statistics(gan.generator, mean_statistics)
     learn(gan, [batch for _, batch in batches], logits_of_parts)
-    return step_result(gan, measured, weights, _mean(losses_of_parts))
+    return step_result(measured, weights, _mean(losses_of_parts))
 
 
 def _evidence_of_parts(gan: GAN, batches: list[tuple[Tensor, Tensor]], selected: Tensor | None) -> Tensor:

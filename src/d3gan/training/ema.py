@@ -28,7 +28,7 @@ def decay_of(config: TrainConfig, images_per_step: int) -> Callable[[int], float
         half_life = float(config.ema_half_life)
         if config.ema_ramp_up > 0:
             half_life = min(half_life, config.ema_ramp_up * images_per_step * step)
-        return 0.5 ** (images_per_step / half_life)
+        return float(0.5 ** (images_per_step / half_life))
 
     return decay
 

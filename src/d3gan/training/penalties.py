@@ -1,7 +1,7 @@
 """Regularisers of the discriminators' loss: gradient penalties and LeCam, each with a weight and an interval.
 
 A new gradient penalty is a function here and a line in ``GRADIENT_PENALTIES``, with its name in
-``d3gan.config.recipes``. Computed in at least float32, whatever the precision of the networks.
+``d3gan.config.combinations``. Computed in at least float32, whatever the precision of the networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def r2(discriminator: nn.Module, real_images: Tensor, fake_images: Tensor, mixin
 def gradient_penalty(
     discriminator: nn.Module, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None
 ) -> Tensor:
-    """mean (‖∇D(x̃)‖ - 1)², x̃ = ε x + (1 - ε) x̂, () (Gulrajani et al., arXiv:1704.00028, equation 3).
+    """The mean of (‖∇D(x̃)‖ - 1)², x̃ = ε x + (1 - ε) x̂, () (Gulrajani et al., arXiv:1704.00028, equation 3).
 
     Args:
         discriminator: one of them.
@@ -45,7 +45,8 @@ def gradient_penalty(
     """
     assert mixing is not None, "the gradient penalty mixes images at random"
     mixed = torch.lerp(fake_images, real_images, mixing.to(real_images.dtype)[:, None, None, None])
-    return (torch.linalg.vector_norm(_gradients(discriminator, mixed), dim=1) - 1).square().mean()
+    norms: Tensor = torch.linalg.vector_norm(_gradients(discriminator, mixed), dim=1)
+    return (norms - 1).square().mean()
 
 
 def _gradients(discriminator: nn.Module, images: Tensor) -> Tensor:

@@ -136,12 +136,10 @@ def _optimizers(
     groups = [{"params": list(generator.parameters())}]
     if learned := list(weighting.parameters()):
         groups.append({"params": learned})
-    betas = config.beta1, config.beta2
-    betas_d = tuple(own if own != "" else same for own, same in zip((config.beta1_d, config.beta2_d), betas, strict=True))
-    rate_d = config.lr_d if config.lr_d != "" else config.lr
+    rate_d, *betas_d = config.discriminator_adam
     return (
-        torch.optim.Adam(groups, lr=config.lr, betas=betas),
-        torch.optim.Adam(discriminators.parameters(), lr=rate_d, betas=betas_d),
+        torch.optim.Adam(groups, lr=config.lr, betas=(config.beta1, config.beta2)),
+        torch.optim.Adam(discriminators.parameters(), lr=rate_d, betas=(betas_d[0], betas_d[1])),
     )
 
 
@@ -166,4 +164,4 @@ def learning_rates(config: TrainConfig, step: int, steps_in_run: int, batches: i
     shares = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
     factor = batches if config.lr_scaling == "linear" else 1
     share = shares[config.recipe.schedule]
-    return LearningRates(*(rate * factor * share for rate in (config.lr, config.lr if config.lr_d == "" else config.lr_d)))
+    return LearningRates(*(rate * factor * share for rate in (config.lr, config.discriminator_adam[0])))

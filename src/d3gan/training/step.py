@@ -130,7 +130,7 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCont
     weights, generator_losses, fake_logits = update_generator(gan, fake_images, reals, measured["losses"], context)
     set_running_statistics(gan.generator, mean_statistics)
     learn(gan, [batch], [fake_logits])
-    return step_result(gan, measured, weights, generator_losses)
+    return step_result(measured, weights, generator_losses)
 
 
 def discriminator_batches(
@@ -313,7 +313,7 @@ def learn(gan: GAN, latent_batches: Sequence[Tensor], logits_before: Sequence[Te
     gan.weighting.learn(rewards)
 
 
-def step_result(gan: GAN, measured: Measured, weights: Tensor, generator_losses: Tensor) -> StepResult:
+def step_result(measured: Measured, weights: Tensor, generator_losses: Tensor) -> StepResult:
     """A step's result; ``generator_losses`` are () of the selected discriminator, or (K,)."""
     loss = (weights * generator_losses).sum() if generator_losses.ndim else generator_losses
     shown = {name: measured[name] for name in ("real_losses", "fake_losses", "losses")}
