@@ -325,3 +325,12 @@ def test_what_a_run_remembers_has_moved(tiny: Tiny) -> None:
     lines = metrics(run)
     assert all(sum(line["weights"]) == pytest.approx(1.0, abs=1e-5) for line in lines)
     assert len({tuple(line["weights"]) for line in lines}) == len(lines)
+
+
+@pytest.mark.parametrize("weighting", ["random", "dropout"])
+def test_every_step_of_a_run_draws_anew(weighting: str, tiny: Tiny) -> None:
+    run = train(tiny(weighting=weighting, discriminators=3, log_every=1)).run
+    weights = [line["weights"] for line in metrics(run)]
+    assert len(weights) == 22
+    assert {weight for each in weights for weight in each} == {0.0, 1.0}
+    assert len({tuple(each) for each in weights}) >= 3
