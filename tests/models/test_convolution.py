@@ -32,7 +32,7 @@ def test_only_the_layers_that_can_be_matrix_products_change_in_place() -> None:
     )
     parameters = list(network.parameters())
     use_matmul(network)
-    assert [type(layer) for layer in network] == [DownConv, UpConv, nn.Conv2d, nn.Conv2d, nn.ConvTranspose2d]
+    assert [type(layer) for layer in network] == [DownConv, UpConv, DownConv, nn.Conv2d, nn.ConvTranspose2d]
     assert all(a is b for a, b in zip(parameters, network.parameters(), strict=True))
 
 

@@ -68,9 +68,9 @@ def test_first_weights_have_the_published_spread() -> None:
 def test_real_and_fake_batches_keep_separate_statistics() -> None:
     discriminators = Discriminators([Discriminator(16, 4, 1) for _ in range(2)])
     real_images, fake_images = torch.randn(6, 1, 16, 16), 3 * torch.randn(6, 1, 16, 16) + 1
-    real_logits, fake_logits = discriminators(real_images, fake_images)
+    real_logits, fake_logits, _ = discriminators(real_images, fake_images)
     assert real_logits.shape == fake_logits.shape == (2, 6)
-    other_logits, _ = discriminators(real_images, -fake_images)
+    other_logits, _, _ = discriminators(real_images, -fake_images)
     assert torch.equal(real_logits, other_logits), "the fake batch must not reach the real batch's BatchNorm"
     assert not list(discriminators.buffers())
 
