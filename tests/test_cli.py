@@ -232,7 +232,7 @@ def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["data", "list"], ["presets"], ["train", "--lr", "x"]]
+    "arguments", [["--help"], ["train", "--help"], ["data", "list"], ["presets"], ["models"], ["train", "--lr", "x"]]
 )
 def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
     code = (

@@ -19,6 +19,7 @@ import tyro
 from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
+from d3gan.config.recipes import MODELS, SOURCES, Recipe
 from d3gan.config.shared_flags import Debug
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.options import DataFetch, DataList, DataVerify
@@ -64,6 +65,13 @@ class Presets:
 
     name: tyro.conf.Positional[str] = ""
     """Name of the preset whose .ini file to print. Default: list all with purpose, cost and expected result."""
+    debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that --model accepts, with their recipe, source and cost."""
+
     debug: Debug = False
 
 
@@ -198,11 +206,34 @@ def _cost_text(name: str) -> str:
     if dataset is None:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"
     images = next(split.count for split in dataset.splits if split.name == "train")
-    step_size = config.batch_size * config.grad_accum_steps
+    step_size = config.images_per_step
     # As in training, the last incomplete step of an epoch is left out.
     steps = config.epochs * (images // step_size)
     steps = min(steps, config.max_steps or steps)
     return f"{flops * steps * step_size / 1e9:,.0f} GFLOP per run: {steps:,} steps of {step_size} images"
+
+
+def model_lines() -> list[str]:
+    """The lines of ``d3gan models``: recipe, source and arithmetic of each model."""
+    dcgan = flops_per_image(TrainConfig(model="dcgan"))
+    lines: list[str] = []
+    for name, recipe in MODELS.items():
+        words = [f"{field.name} {getattr(recipe, field.name)}" for field in dataclasses.fields(Recipe)]
+        cost = flops_per_image(TrainConfig(model=name)) / dcgan
+        lines.append(name)
+        for label, text in (
+            ("from", SOURCES[name]),
+            ("recipe", ", ".join(words)),
+            ("cost", f"{cost:.2f} times dcgan's arithmetic per image"),
+        ):
+            lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+    return lines
+
+
+def run_models(_flags: Models, _call: Call) -> int:
+    """Lists the models."""
+    print("\n".join(model_lines()))
+    return 0
 
 
 def run_presets(flags: Presets, _call: Call) -> int:
@@ -250,6 +281,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "presets": (Presets, run_presets),
+    "models": (Models, run_models),
     "data list": (DataList, run_data_list),
     "data fetch": (DataFetch, run_data_fetch),
     "data verify": (DataVerify, run_data_verify),

@@ -11,7 +11,7 @@ from d3gan.comparison.flops import flops_per_image
 from d3gan.comparison.variants import parse_variant, variant_of
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text
-from d3gan.config.recipes import Recipe
+from d3gan.config.recipes import MODELS, Recipe
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
 from d3gan.sweep.options import ABLATION, Compare
@@ -229,6 +229,25 @@ def test_equal_flops_spend_the_same() -> None:
     assert found[1].max_steps == 1000
     assert found[0].max_steps == 1542  # 876,961,792 / 568,655,872 times as many
     assert found[0].epochs == 16
+
+
+def test_equal_flops_count_discriminator_steps() -> None:
+    words = ("--equal=flops", "--seeds=0", "--epochs=10", "--models", "dcgan", "dcgan+d_steps=2")
+    one, two = sweep_configs(options(*words))
+    spent = [config.max_steps * config.images_per_step * flops_per_image(config) for config in (one, two)]
+    assert spent[0] == pytest.approx(spent[1], rel=3e-3)
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_a_model_is_compared_with_its_baseline(model: str) -> None:
+    words = list(options(f"--model={model}", "--seeds=0").variants)
+    assert model in words
+    assert len(words) == 2
+    pair = [MODELS[word] for word in words]  # type: ignore[index]
+    if pair[0].discriminators == pair[1].discriminators:
+        assert dataclasses.replace(pair[1], weighting="mean") == pair[0], "a twin differs in its rule alone"
+    else:
+        assert pair[0].discriminators == 1
 
 
 def test_equal_flops_count_what_a_step_accumulates() -> None:

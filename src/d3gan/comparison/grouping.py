@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from d3gan.comparison.runs import Run
 from d3gan.comparison.variants import RECIPE_KEYS, parse_variant, variant_of
-from d3gan.config.recipes import Recipe
+from d3gan.config.recipes import BASELINES, Model, Recipe
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, nearest
 from d3gan.evaluation.metric_names import PUBLISHED_FID, metrics_of
@@ -51,7 +51,8 @@ class Condition:
     def differ_in_discriminators_alone(self, *variants: str) -> bool:
         """Whether two variants have different numbers of discriminators, and else the same recipe and rules."""
         a, b = (self.recipe(variant) for variant in variants)
-        same = (a.activation, a.schedule) == (b.activation, b.schedule) and a.discriminators != b.discriminators
+        same = (a.loss, a.activation, a.schedule) == (b.loss, b.activation, b.schedule)
+        same = same and a.discriminators != b.discriminators
         # Of the names, what no recipe holds: device=cpu, lr=0.001.
         changes = (variant.split("+")[1:] for variant in variants)
         ours, theirs = ([c for c in each if c.partition("=")[0] not in RECIPE_KEYS] for each in changes)
@@ -61,9 +62,10 @@ class Condition:
         """Which variants are compared: (variant, baseline).
 
         Args:
-            against: the baseline of all others. Empty: the baseline of ``d3gan…`` is the ``dcgan…`` of the same
-                ending, and of other variants with more discriminators than the first one, that first one. Where that
-                makes no pair, the first is the baseline of all. The controlled pair comes first.
+            against: the baseline of all others. Empty: the baselines of a variant are those of its model with the
+                same changes (``d3gan.config.recipes.BASELINES``), and of other variants with more discriminators than
+                the first one, that first one. Where that makes no pair, the first is the baseline of all. Pairs that
+                differ in discriminators alone come first.
         """
         names = list(self.variants)
         if against:
@@ -71,9 +73,11 @@ class Condition:
         fewest = self.recipe(names[0]).discriminators
         pairs = []
         for name in names:
-            twin = name.replace("d3gan", "dcgan", 1)
-            if self.recipe(name).discriminators > fewest:
-                pairs.append((name, twin if twin in names and twin != name else names[0]))
+            model, *changes = name.split("+")
+            twins = ["+".join([twin, *changes]) for twin in BASELINES.get(cast(Model, model), ())]
+            known = [(name, twin) for twin in twins if twin in names]
+            more = self.recipe(name).discriminators > fewest
+            pairs += known or ([(name, names[0])] if more else [])
         pairs = pairs or [(name, names[0]) for name in names[1:]]
         return sorted(pairs, key=lambda pair: not self.differ_in_discriminators_alone(*pair))
 

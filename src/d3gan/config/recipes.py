@@ -58,6 +58,21 @@ MODELS: dict[Model, Recipe] = {
     "dropout-gan-mean": Recipe(5, "own", "mean", "bce", "relu", "constant"),
 }
 
+# What each model is compared with first: one discriminator less, or the mean over as many.
+BASELINES: dict[Model, tuple[Model, ...]] = {
+    "d3gan": ("dcgan", "d3gan-mean"),
+    "d3gan-mean": ("dcgan",),
+    "d3gan-controlled": ("dcgan-controlled", "d3gan-controlled-mean"),
+    "d3gan-controlled-mean": ("dcgan-controlled",),
+    "d2gan": ("dcgan-controlled",),
+    "gman": ("gman-mean",),
+    "gman-mean": ("dcgan-controlled",),
+    "hgan": ("hgan-mean",),
+    "hgan-mean": ("dcgan-controlled",),
+    "dropout-gan": ("dropout-gan-mean",),
+    "dropout-gan-mean": ("dcgan-controlled",),
+}
+
 SOURCES: dict[Model, str] = {
     "d3gan": "the published D3GAN program (2023)",
     "d3gan-mean": "twin of d3gan: the generator learns from the mean of both discriminators",

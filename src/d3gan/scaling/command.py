@@ -140,7 +140,7 @@ class _Measurements:
             measurement = benchmark.measure(self._options.seconds)
             self._rounds[workload].append(measurement)
             self._gradients[model] = benchmark.message_bytes()
-            rate = workers * batch_size * config.grad_accum_steps / measurement.step_seconds
+            rate = workers * batch_size * config.grad_accum_steps * config.d_steps / measurement.step_seconds
             share = measurement.communication_seconds / measurement.step_seconds
             logger.info(
                 f"{when}: {model}, {workers} x {batch_size} images per step: {rate:,.0f} images/s, "
@@ -169,7 +169,7 @@ class _Measurements:
 
 
 def _row(workload: Workload, rounds: Sequence[Measurement], config: TrainConfig, images: int) -> dict[str, Any]:
-    images_per_step = workload.workers * workload.batch_size * config.grad_accum_steps
+    images_per_step = workload.workers * workload.batch_size * config.grad_accum_steps * config.d_steps
     shares = [m.utilization for m in rounds if m.utilization is not None]
     computing = [max(0.0, m.step_seconds - m.data_seconds - m.communication_seconds) for m in rounds]
     return {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from d3gan.comparison.variants import split_variants, variant_name
+from d3gan.config.recipes import BASELINES
 from d3gan.config.shared_flags import ConfigFile, Debug, Preset
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import key
@@ -29,7 +30,7 @@ class SweepFlags:
     """Which runs to train and compare; shown before the flags that all runs share."""
 
     models: tuple[str, ...] = key((), split=split_variants)
-    """Models to compare; NAME+key=value changes one key. Default: --model and its DCGAN baseline."""
+    """Models to compare; NAME+key=value changes one key. Default: --model and its baseline."""
     datasets: tuple[str, ...] = ()
     """Data sets. Default: --dataset."""
     batch_sizes: tuple[int, ...] = key((), allowed=(2, None))
@@ -111,8 +112,11 @@ class Compare(TrainConfig, SweepFlags):
     @property
     def _words(self) -> Sequence[str]:
         """The variants as they were written."""
-        twin = self.model.replace("d3gan", "dcgan")
-        return ABLATION if self.ablation else self.models or (twin, twin.replace("dcgan", "d3gan"))
+        if self.ablation or self.models:
+            return ABLATION if self.ablation else self.models
+        if self.model in BASELINES:
+            return BASELINES[self.model][0], self.model
+        return self.model, next(model for model, baselines in BASELINES.items() if self.model in baselines)
 
     @property
     def baseline(self) -> str:

@@ -65,7 +65,7 @@ def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str
     scaled = {}
     for name, config in variants.items():
         times = flops_per_image(reference) / flops_per_image(config)
-        images = config.grad_accum_steps / reference.grad_accum_steps  # per step
+        images = config.images_per_step / reference.images_per_step
         steps, epochs = round(config.max_steps * times / images), max(1, round(config.epochs * times))
         if config.max_steps:
             epochs = max(epochs, math.ceil(steps * images * config.epochs / config.max_steps))
