@@ -40,20 +40,23 @@ def training_columns(lines: Sequence[Mapping[str, Any]], config: TrainConfig) ->
         Also ``discriminator_loss``, the mean of the paired losses (each discriminator's loss on real images plus its
         paired loss on fake ones); ``gap``, the largest paired loss less the smallest, over their mean; and
         ``weight_0``, ``weight_1``, …, each discriminator's mean weight in the generator's loss since the line before
-        (of a one-hot rule: its share of the steps). The last two need two discriminators.
+        (of a one-hot rule: its share of the steps); the last two need two discriminators; and in the same way
+        ``separation_0``, … and ``gradient_norm_0``, … of the diagnostics.
     """
     swapped, K = config.recipe.pairing == "swapped", config.recipe.discriminators
-    means, gaps, weights = [], [], []
+    means, gaps = [], []
+    lists: dict[str, list[list[float]]] = {"weight": [], "separation": [], "gradient_norm": []}
     for line in lines:
         real, fake = (_numbers(line.get(name)) for name in ("real_losses", "fake_losses"))
         losses = [a + b for a, b in zip(real, fake[1:] + fake[:1] if swapped else fake, strict=False)]
         mean = math.fsum(losses) / len(losses) if losses else math.nan
         means.append(mean)
         gaps.append((max(losses) - min(losses)) / mean if len(losses) > 1 and mean > 0 else math.nan)
-        found = _numbers(line.get("weights"))
-        weights.append(found if len(found) == K > 1 else [math.nan] * K)
+        for name, rows in lists.items():
+            found = _numbers(line.get(name if name == "separation" else f"{name}s"))
+            rows.append(found if len(found) == K and (K > 1 or name != "weight") else [math.nan] * K)
     derived = {"discriminator_loss": means, "gap": gaps}
-    derived |= {f"weight_{k}": [each[k] for each in weights] for k in range(K)}
+    derived |= {f"{name}_{k}": [each[k] for each in rows] for name, rows in lists.items() for k in range(K)}
     return {**columns_of(lines, config), **{name: np.array(values, float) for name, values in derived.items()}}
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -63,9 +64,9 @@ def band_of(runs: Iterable[Columns], metric: str, axis: str = "iteration") -> Ba
     return Band(steps, x, [over_seeds(metric, [each[step][1] for each in points]) for step in steps])
 
 
-def weight_bands(runs: Sequence[Columns]) -> list[Band]:
-    """Each discriminator's mean weight in the generator's loss; empty where there is only one."""
-    bands = [band_of(runs, name) for name in runs[0] if name.startswith("weight_")]
+def bands_by_discriminator(runs: Sequence[Columns], name: str) -> list[Band]:
+    """A column of each discriminator: ``weight``, ``separation`` or ``gradient_norm``; empty where there is none."""
+    bands = [band_of(runs, each) for each in runs[0] if re.fullmatch(rf"{name}_\d+", each)]
     return [band for band in bands if band.steps]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from d3gan.comparison.curves import Band, band_of, losses_at_evaluations, weight_bands
+from d3gan.comparison.curves import Band, band_of, bands_by_discriminator, losses_at_evaluations
 from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
@@ -26,6 +26,30 @@ _LOSSES = {
         "gap-of-discriminators",
         "How unequal the discriminators are",
         "(largest - smallest) / mean paired loss",
+    ),
+    "agreement": ("agreement", "Agreement of the discriminators", "mean correlation of two discriminators' logits"),
+}
+# Column by discriminator -> file name, title, caption, label of the axis.
+_BY_DISCRIMINATOR = {
+    "weight": (
+        "weights",
+        "Weights of the discriminators",
+        "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines and over "
+        "the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
+        "mean weight",
+    ),
+    "separation": (
+        "separation",
+        "What the discriminators distinguish",
+        "Share of the pairs of a real and a fake image of which a discriminator gives the real one the larger logit, "
+        "mean over the seeds: 1/2 if it cannot distinguish them, 1 if it always can.",
+        "separation",
+    ),
+    "gradient_norm": (
+        "gradients-of-discriminators",
+        "What the generator can learn from each discriminator",
+        "Mean norm of the gradient of a fake image's loss with respect to the image, mean over the seeds.",
+        "gradient norm",
     ),
 }
 
@@ -52,21 +76,23 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
                 ("generator loss", metric_label(fid)),
                 functools.partial(_paint_correlation, condition, fid),
             )
-        if weights := {name: bands_by_k for name, columns in runs.items() if (bands_by_k := weight_bands(columns))}:
-            yield drawing(
-                f"weights-{condition.slug}",
-                f"Weights of the discriminators, {condition.name}",
-                "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines "
-                "and over the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
-                ("iterations", "mean weight"),
-                functools.partial(_paint_weights, weights),
-            )
+        for column, (slug, title, caption, label) in _BY_DISCRIMINATOR.items():
+            found = {name: bands_by_discriminator(columns, column) for name, columns in runs.items()}
+            if found := {name: bands for name, bands in found.items() if bands}:
+                yield drawing(
+                    f"{slug}-{condition.slug}",
+                    f"{title}, {condition.name}",
+                    caption,
+                    ("iterations", label),
+                    functools.partial(_paint_discriminators, found, column),
+                )
 
 
 def _paint_losses(bands: Mapping[str, Band], axes: Axes) -> None:
     draw_bands(axes, bands, most_markers=0)
     scale_x(axes)
-    axes.set_ylim(0, 1.15 * max(value.mean for band in bands.values() for value in band.values))
+    means = [value.mean for band in bands.values() for value in band.values]
+    axes.set_ylim(min(0.0, 1.15 * min(means)), max(0.0, 1.15 * max(means)) or None)
 
 
 def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
@@ -81,16 +107,16 @@ def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(plain_number)
 
 
-def _paint_weights(weights: Mapping[str, list[Band]], axes: Axes) -> None:
-    for name, bands in weights.items():
-        K = len(bands)
+def _paint_discriminators(found: Mapping[str, list[Band]], column: str, axes: Axes) -> None:
+    for name, bands in found.items():
         for k, band in enumerate(bands):
-            style = style_of(name, list(weights)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
-            label = f"{name}, discriminator {k}"
+            style = style_of(name, list(found)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
+            label = f"{name}, discriminator {k}" if len(bands) > 1 else name
             axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
-        axes.axhline(1 / K, color=BLACK, ls=":", lw=1.0)
-    largest = max(value.mean for bands in weights.values() for band in bands for value in band.values)
-    axes.set_ylim(0, max(1.0, 1.05 * largest))
+        if column == "weight":
+            axes.axhline(1 / len(bands), color=BLACK, ls=":", lw=1.0)
+    largest = max(value.mean for bands in found.values() for band in bands for value in band.values)
+    axes.set_ylim(0, 1.05 * largest if column == "gradient_norm" else max(1.0, 1.05 * largest))
     scale_x(axes)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from d3gan.comparison.curves import AXES, band_of, curve_of, losses_at_evaluations, over_seeds, weight_bands
+from d3gan.comparison.curves import AXES, band_of, bands_by_discriminator, curve_of, losses_at_evaluations, over_seeds
 from d3gan.comparison.formatting import digits, interval_text, p_text, ratio_text, with_prefix
 from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.paired import PairedComparison
@@ -139,7 +139,7 @@ def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames])
             points = [losses_at_evaluations(run.training, run.evaluation, loss, fid) for run in runs]
             correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
             row[f"{word} loss with FID"] = correlation_interval(correlations) if correlations else None
-        weights = [band.values for band in weight_bands(training)]
+        weights = [band.values for band in bands_by_discriminator(training, "weight")]
         largest = [max(weight.mean for weight in each) for each in zip(*weights, strict=True)]
         gaps = [gap.mean for gap in band_of(training, "gap").values]
         for column, values in (("largest weight", largest), ("gap of the discriminators", gaps)):

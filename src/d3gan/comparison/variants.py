@@ -26,7 +26,7 @@ NO_VARIANT = {
     "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
     **dict.fromkeys(("epochs", "max_steps"), _LENGTH),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), _FILES),
-    **dict.fromkeys(("checkpoint", "log_every", "sample_every", "evaluate_every"), _WRITTEN),
+    **dict.fromkeys(("checkpoint", "log_every", "diagnostics", "sample_every", "evaluate_every"), _WRITTEN),
     **dict.fromkeys(("workers", "timeout"), _PROCESS),
     **dict.fromkeys(("metrics", "reference", "features", "protocol"), _METRICS),
 }

@@ -129,6 +129,8 @@ class TrainConfig:
     """Steps between checkpoints; the last two are kept."""
     log_every: int = key(50, allowed=(1, None), resume="free")
     """Steps between two lines of metrics.jsonl."""
+    diagnostics: bool = key(True, resume="free")
+    """Measure with each line how the discriminators fare: what they distinguish, how far they agree."""
     sample_every: int = key(0, allowed=(0, None), resume="free")
     """Steps between sample grids, in addition to one after each epoch and one at the end. 0: no others."""
     workers: int = key(2, allowed=(1, 256), resume="free", per_process=True)

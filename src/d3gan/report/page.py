@@ -57,9 +57,9 @@ _CHAPTERS = (
         frozenset({"loss", "losses", "generator", "discriminator", "correlation"}),
     ),
     Chapter(
-        "Weights of the discriminators",
-        "How often each discriminator trained the generator, and how unequal the discriminators are.",
-        frozenset({"weights", "discriminators", "inequality", "gap"}),
+        "The discriminators",
+        "How much each discriminator trained the generator, what it distinguishes, and how far they agree.",
+        frozenset({"weights", "discriminators", "inequality", "gap", "agreement", "separation", "gradients"}),
     ),
     Chapter(
         "Speed",

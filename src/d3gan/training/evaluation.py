@@ -1,6 +1,7 @@
 """Evaluations during training: evaluations.jsonl, and which one was the best."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -14,13 +15,18 @@ from d3gan.data.load import ImageSet
 from d3gan.distributed.group import Group
 from d3gan.errors import ExternalError
 from d3gan.evaluation.evaluate import evaluate, fake_images
-from d3gan.evaluation.metric_names import NOT_COMPUTED, PUBLISHED_FID
+from d3gan.evaluation.metric_names import NOT_COMPUTED, PUBLISHED_FID, metric_label
 from d3gan.evaluation.published_fid import published_fid
 from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import disk_errors
 from d3gan.models.dcgan import Generator
 from d3gan.runs.jsonl import read_lines
+
+logger = logging.getLogger("d3gan")
+
+# Below this, half of the best recall or coverage is no news: the generator never made many kinds of images.
+_LEAST = 0.05
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: only ``PeriodicEvaluator.evaluate`` sees it
@@ -97,7 +103,7 @@ class PeriodicEvaluator:
             return {}
         line = {
             "step": step,
-            "images_seen": step * config.batch_size * config.grad_accum_steps * self._group.world_size,
+            "images_seen": step * config.images_per_step * self._group.world_size,
             "training_seconds": round(training_seconds, 3),
             "generator": weights,
         }
@@ -124,6 +130,7 @@ class PeriodicEvaluator:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        _warn_of_collapse(line, earlier)
         fid = next((name for name in line if name.startswith("fid_") and name != PUBLISHED_FID), None)
         if fid is None:
             return False
@@ -133,3 +140,17 @@ class PeriodicEvaluator:
             for other in earlier
             if fid in other and all(other.get(key) == line[key] for key in kind)
         )
+
+
+def _warn_of_collapse(line: dict[str, Any], earlier: list[dict[str, Any]]) -> None:
+    """Warns when recall or coverage falls below half of its best earlier value: images of some kinds are gone."""
+    for name in (name for name in line if name.startswith(("recall", "coverage"))):
+        values = [each[name] for each in earlier if isinstance(each.get(name), float)]
+        if not values or not isinstance(line[name], float):
+            continue
+        half = max(values) / 2
+        if line[name] < half and half >= _LEAST and values[-1] >= half:
+            logger.warning(
+                f"step {line['step']}: {metric_label(name)} fell to {line[name]:.2f} from {max(values):.2f} at best: "
+                "the generator makes fewer kinds of images; an earlier checkpoint may be better"
+            )

@@ -25,6 +25,7 @@ from d3gan.runs.jsonl import keep_lines_up_to
 from d3gan.runs.opening import open_run, refuse_other_runs
 from d3gan.training.acceleration import accelerate, resolve_acceleration, set_learning_rates
 from d3gan.training.checkpointing import resume, save, save_samples
+from d3gan.training.diagnostics import Alarms, diagnose
 from d3gan.training.ema import MovingAverage, decay_of
 from d3gan.training.evaluation import PeriodicEvaluator
 from d3gan.training.inputs import StepInputs
@@ -135,7 +136,8 @@ def _train(
             display(last_step, step) as screen,
             open_events(config.tensorboard and group.is_main, run, metrics_log.logged_step) as events,
         ):
-            first_step = step
+            first_step, alarms = step, Alarms()
+            real_images = latents = torch.empty(0)
             metrics_log.stopwatch.restart()
             while True:
                 # What is due after this many steps. In the first turn an earlier session has done it, except for an
@@ -145,7 +147,12 @@ def _train(
                 stopping = is_new and group.to_stop()
                 if is_new and (stopping or is_last or step % config.log_every == 0):
                     rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
-                    line = metrics_log.log(step, *rates, last=step % config.log_every != 0)
+                    diagnostics = {}
+                    if config.diagnostics:
+                        N = config.batch_size
+                        diagnostics = diagnose(gan, real_images[:N], latents[:N])
+                        alarms.look_at(step, diagnostics)
+                    line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)
                     events.write(line)
                 if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):

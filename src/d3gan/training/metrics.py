@@ -3,7 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -61,13 +63,22 @@ class MetricsLog:
         self._rows.append(torch.cat([result.generator_loss.float()[None], *lists]))
         self._local_rows += 1
 
-    def log(self, step: int, learning_rate: float, learning_rate_d: float, *, last: bool = False) -> dict[str, Any]:
+    def log(
+        self,
+        step: int,
+        learning_rate: float,
+        learning_rate_d: float,
+        diagnostics: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        last: bool = False,
+    ) -> dict[str, Any]:
         """Writes the means over the steps since the last line, at least one.
 
         Args:
             step: steps done.
             learning_rate: of the generator in the last step.
             learning_rate_d: of the discriminators.
+            diagnostics: what ``diagnose`` found, for the line.
             last: this session ends here, maybe between two lines. The steps are kept, so that a resumed run writes
                 the same lines as one that never stopped.
 
@@ -80,7 +91,7 @@ class MetricsLog:
         """
         self._take_lap()
         line = self._summary(step, self._host_rows(step)) | {"learning_rate": learning_rate}
-        line["learning_rate_d"] = learning_rate_d
+        line |= {"learning_rate_d": learning_rate_d, **diagnostics}
         if self._group.is_main:
             with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -1,0 +1,97 @@
+"""How the discriminators fare: measured on the last batch of a step whenever a line of metrics.jsonl is written.
+
+It changes no network, and costs about a third of a step per line; ``diagnostics = False`` leaves it out.
+"""
+
+import logging
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d3gan.training.step import GAN, generate_without_graph, own_buffers
+
+logger = logging.getLogger("d3gan")
+
+MOST_IMAGES = 1024
+"""More tell no more, and ``separation`` compares each real image with each fake one."""
+MANY_LINES = 20
+"""Lines in a row after which a warning is logged."""
+ONE_CRITIC, SATURATED = 0.99, 0.999
+"""Agreement, and separation, above which a warning is logged."""
+
+
+def diagnose(gan: GAN, real_images: Tensor, latents: Tensor) -> dict[str, Any]:
+    """Judges real and new fake images by every discriminator; all processes must call it.
+
+    Args:
+        gan: stays as it is.
+        real_images: (N, C, H, W) in [-1, 1]; the first 1,024 count.
+        latents: (N, nz).
+
+    Returns:
+        Means over the processes:
+        ``real_signs`` (K), mean sign of D_k(x), from -1 to 1: near 1, discriminator k has learnt the images by heart
+        (the r_t of Karras et al., arXiv:2006.06676, section 3.1; of losses whose boundary is not 0 it says nothing);
+        ``separation`` (K), share of pairs with D_k(x) > D_k(x̂): ½ if it cannot distinguish them, 1 if it always can;
+        ``gradient_norms`` (K), mean norm of the gradient of each fake image's loss l_k with respect to the image:
+        what the generator could learn from discriminator k;
+        ``agreement``, mean correlation of two discriminators' logits over the fake images: 1 if they judge alike;
+        None with one discriminator. A number that is not finite is None.
+    """
+    real_images, latents = real_images[:MOST_IMAGES], latents[:MOST_IMAGES]
+    K, N, dtype = len(gan.discriminators), len(latents), real_images.dtype
+    fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
+    with gan.autocast(), torch.no_grad():
+        real_logits = gan.discriminators.frozen_logits(real_images)
+    copies = [fake_images.detach().requires_grad_() for _ in range(K)]
+    with gan.autocast():
+        judged = [gan.discriminators.frozen_logits(images, torch.tensor(k)) for k, images in enumerate(copies)]
+    fake_logits = torch.stack(judged)
+    gradients = torch.autograd.grad(gan.loss.generator(fake_logits, real_logits).sum(), copies)
+    # l_k is a mean over N images.
+    norms = torch.stack([N * gradient.to(dtype).flatten(1).norm(dim=1).mean() for gradient in gradients])
+
+    real, fake = real_logits.to(dtype), fake_logits.detach().to(dtype)
+    separation = (real[:, :, None] > fake[:, None, :]).to(dtype).mean(dim=(1, 2))
+    agreement = norms.new_zeros(1)
+    if K > 1:
+        agreement = (torch.corrcoef(fake).sum() - K)[None] / (K * (K - 1))
+    lists = {"real_signs": real.sign().mean(dim=1), "separation": separation, "gradient_norms": norms}
+    *means, agreement = gan.group.mean([*lists.values(), agreement])
+    found: dict[str, Any] = {
+        name: [_finite(number) for number in values.tolist()] for name, values in zip(lists, means, strict=True)
+    }
+    return found | {"agreement": _finite(float(agreement)) if K > 1 else None}
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+class Alarms:
+    """Warns once of discriminators that have become one, or that always distinguish real from fake images."""
+
+    def __init__(self) -> None:
+        self._lines = {"agreement": 0, "separation": 0}
+
+    def look_at(self, step: int, diagnostics: dict[str, Any]) -> None:
+        """Counts lines of metrics.jsonl in a row; logs a warning at the last of ``MANY_LINES``."""
+        highest = max((each for each in diagnostics["separation"] if each is not None), default=0.0)
+        if self._lasts("agreement", (diagnostics["agreement"] or 0.0) > ONE_CRITIC):
+            logger.warning(
+                f"step {step}: the discriminators have become one (agreement above {ONE_CRITIC} in {MANY_LINES} "
+                "lines of metrics.jsonl): several cost more than one and judge alike"
+            )
+        if self._lasts("separation", highest > SATURATED):
+            number = diagnostics["separation"].index(highest)
+            logger.warning(
+                f"step {step}: discriminator {number} distinguishes all real from all fake images (in {MANY_LINES} "
+                "lines of metrics.jsonl): the generator may learn nothing more from it; try a penalty, "
+                "--discriminator-norm spectral or a lower --lr-d"
+            )
+
+    def _lasts(self, name: str, is_high: bool) -> bool:
+        self._lines[name] = self._lines[name] + 1 if is_high else 0
+        return self._lines[name] == MANY_LINES
