@@ -82,7 +82,7 @@ OTHER_VALUES: dict[str, object] = {
     "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
     "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
     "bandit_alpha": 0.5, "bandit_kappa": 5.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
-    "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "activation": "mish",
+    "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "diagnostics": "off", "activation": "mish",
     "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,
     "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
@@ -96,7 +96,9 @@ NO_VARIANT_REASONS = {
     "seed": "--seeds",
     **dict.fromkeys(("epochs", "max_steps"), "the length that all runs share"),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), "where files are"),
-    **dict.fromkeys(("checkpoint", "log_every", "sample_every", "evaluate_every"), "how often something is written"),
+    **dict.fromkeys(
+        ("checkpoint", "log_every", "diagnostics", "sample_every", "evaluate_every"), "how often something is written"
+    ),
     "tensorboard": "a copy of the metrics",
     **dict.fromkeys(("workers", "timeout"), "serves the process"),
     **dict.fromkeys(("metrics", "reference", "features", "protocol"), "which metrics there are"),

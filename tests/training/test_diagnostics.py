@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from d3gan.training.diagnostics import MANY_LINES, Alarms, diagnose
 from d3gan.training.loop import train
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN
-from tests.conftest import Tiny
 
 N = 6
+Tiny = Callable[..., TrainConfig]
 
 
 def small_gan(K: int, **changes: Any) -> GAN:

@@ -224,6 +224,27 @@ def test_lines_of_another_kind_are_not_compared(tmp_path: Path, followed: Tiny) 
     assert len(read_lines(path)) == 6
 
 
+def test_images_seen_count_discriminator_steps(followed: Tiny) -> None:
+    run = RunDirectory(train(followed("twice", d_steps=2, max_steps=4)).run)
+    seen = [json.loads(path.read_text().splitlines()[-1])["images_seen"] for path in (run.metrics, run.evaluations)]
+    assert seen[0] == seen[1] == 4 * followed().batch_size * 2
+
+
+def test_fewer_kinds_of_images_are_reported_once(tmp_path: Path, said: list[str]) -> None:
+    path = tmp_path / "evaluations.jsonl"
+    for step, coverage in enumerate([0.02, 0.3, 0.8, 0.5, 0.39, 0.2, 0.6, 0.3]):
+        line = {
+            "step": step,
+            "num_samples": 9,
+            "reference": "train",
+            "generator": "raw",
+            "coverage_x_train": coverage,
+        }
+        PeriodicEvaluator.write(None, path, line)  # type: ignore[arg-type]  # it looks at nothing else
+    assert [text.partition(":")[0] for text in said] == ["step 4", "step 7"]
+    assert "fell to 0.39 from 0.80 at best" in said[0]
+
+
 def test_progress_and_events_show_the_metrics(
     followed: Tiny, capsys: pytest.CaptureFixture[str], network: Path
 ) -> None:

@@ -86,7 +86,7 @@ def conditions_of(runs: Sequence[Run]) -> list[Condition]:
     """Sorts runs into conditions; of two runs of a variant with one seed the longer one counts."""
     groups: dict[tuple[str, int], dict[str, dict[int, Run]]] = {}
     for run in sorted(runs, key=lambda run: (run.config.recipe.discriminators, run.variant, run.config.seed)):
-        variants = groups.setdefault((run.dataset, run.batch_size or run.images_per_step), {})
+        variants = groups.setdefault((run.dataset, run.batch_size or run.global_batch_size), {})
         seeds = variants.setdefault(run.variant, {})
         other = seeds.get(run.config.seed)
         if other is None or run.last_step > other.last_step:

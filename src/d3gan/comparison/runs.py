@@ -64,6 +64,11 @@ class Run:
     @property
     def images_per_step(self) -> int:
         """Real images per step, of all processes."""
+        return self.global_batch_size * self.config.d_steps
+
+    @property
+    def global_batch_size(self) -> int:
+        """Real images per update of the discriminators, of all processes."""
         size = self.metrics[-1].get("global_batch_size") if self.metrics else None
         return size if isinstance(size, int) and size > 0 else self.config.batch_size * self.config.grad_accum_steps
 
