@@ -230,7 +230,7 @@ def test_images_seen_count_discriminator_steps(followed: Tiny) -> None:
     assert seen[0] == seen[1] == 4 * followed().batch_size * 2
 
 
-def test_fewer_kinds_of_images_are_reported_once(tmp_path: Path, said: list[str]) -> None:
+def test_each_fall_of_coverage_is_reported_once(tmp_path: Path, said: list[str]) -> None:
     path = tmp_path / "evaluations.jsonl"
     for step, coverage in enumerate([0.02, 0.3, 0.8, 0.5, 0.39, 0.2, 0.6, 0.3]):
         line = {
@@ -240,7 +240,7 @@ def test_fewer_kinds_of_images_are_reported_once(tmp_path: Path, said: list[str]
             "generator": "raw",
             "coverage_x_train": coverage,
         }
-        PeriodicEvaluator.write(None, path, line)  # type: ignore[arg-type]  # it looks at nothing else
+        evaluation.PeriodicEvaluator.write(None, path, line)  # type: ignore[arg-type]  # it looks at nothing else
     assert [text.partition(":")[0] for text in said] == ["step 4", "step 7"]
     assert "fell to 0.39 from 0.80 at best" in said[0]
 
