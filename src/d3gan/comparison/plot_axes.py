@@ -11,7 +11,7 @@ from d3gan.comparison.curves import Band
 from d3gan.comparison.results import Drawing
 from d3gan.plotting import HEIGHT, MARKERS, model_color, plain_number, styled_figure
 
-DASHES = ("-", "--", "-.", ":")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (8, 2)), (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)), (0, (3, 6)))
 
 
 def drawing(
@@ -32,12 +32,19 @@ def drawing(
             paint(axes)
             handles, names = axes.get_legend_handles_labels()
             if len(names) > 1:
-                legend = figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+                legend = figure.legend(
+                    handles, names, loc="outside lower center", ncols=min(_columns(names), len(names))
+                )
                 for text in legend.get_texts():
                     text.set_parse_math(False)
         return figure
 
     return Drawing(name, title, caption, draw)
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Columns of a legend that fit below the axes: about 85 letters, 8 of them for each line's sample and gaps."""
+    return max(1, min(3, 85 // (max(map(len, names)) + 8)))
 
 
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:

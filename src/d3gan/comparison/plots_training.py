@@ -42,7 +42,8 @@ _BY_DISCRIMINATOR = {
         "separation",
         "What the discriminators distinguish",
         "Share of the pairs of a real and a fake image of which a discriminator gives the real one the larger logit, "
-        "mean over the seeds: 1/2 if it cannot distinguish them, 1 if it always can.",
+        "mean over the seeds: 1/2 if it cannot distinguish them, 1 if it always can (0 for D2GAN's second "
+        "discriminator, which prefers fake images).",
         "separation",
     ),
     "gradient_norm": (
