@@ -28,6 +28,7 @@ from d3gan.distributed.exit import code_of, first_on_host, leave, report
 from d3gan.distributed.launcher import launch_processes, started_by_launcher
 from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
+from d3gan.output import say, silence
 from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Export, Sample
@@ -300,9 +301,9 @@ class _LogHandler(logging.Handler):
         self.addFilter(lambda _record: is_main)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints a message. Unlike other handlers, it lets a closed pipe raise; ``main`` handles it."""
+        """Prints a message."""
         level = "warning: " if record.levelno >= logging.WARNING else ""
-        print(level + record.getMessage(), file=sys.stderr if self.to_stderr else sys.stdout, flush=True)
+        say(level + record.getMessage(), sys.stderr if self.to_stderr else sys.stdout)
 
 
 def run() -> None:
@@ -333,9 +334,7 @@ def main(arguments: Sequence[str], program: str = "d3gan", implied: Sequence[str
             print(f"{program}: interrupted", file=sys.stderr)
         return leave(130)
     except BrokenPipeError:
-        from d3gan.training.progress import silence_output
-
-        silence_output()
+        silence(sys.stdout)
         return leave(141)
     except Exception as error:
         report(program, error, debug)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def test_numbers_are_those_of_a_plain_computation() -> None:
     gan, (real_images, latents) = small_gan(3), batch()
-    found = diagnose(gan, real_images, latents)
+    found = diagnose(gan, real_images, latents, N)
     fake_images = gan.generator(latents).detach().requires_grad_()
     logits = []
     for k, member in enumerate(gan.discriminators.members):
@@ -50,11 +51,20 @@ def test_numbers_are_those_of_a_plain_computation() -> None:
     assert found["agreement"] == pytest.approx((table[0, 1] + table[0, 2] + table[1, 2]).item() / 3)
 
 
+def test_several_batches_give_their_means() -> None:
+    gan, (real_images, latents) = small_gan(2), batch()
+    both = diagnose(gan, real_images, latents, N // 2)
+    halves = [diagnose(gan, *part, N // 2) for part in zip(real_images.chunk(2), latents.chunk(2), strict=True)]
+    assert both.keys() == halves[0].keys()
+    for name, values in both.items():
+        assert values == pytest.approx((np.array(halves[0][name]) + np.array(halves[1][name])) / 2), name
+
+
 def test_equal_discriminators_agree_and_one_has_nobody_to_agree_with() -> None:
     gan = small_gan(2)
     gan.discriminators.members[1].load_state_dict(gan.discriminators.members[0].state_dict())
-    assert diagnose(gan, *batch())["agreement"] == pytest.approx(1.0)
-    assert diagnose(small_gan(1), *batch())["agreement"] is None
+    assert diagnose(gan, *batch(), N)["agreement"] == pytest.approx(1.0)
+    assert diagnose(small_gan(1), *batch(), N)["agreement"] is None
 
 
 @pytest.mark.parametrize(
@@ -66,7 +76,7 @@ def test_equal_discriminators_agree_and_one_has_nobody_to_agree_with() -> None:
 def test_nothing_changes(norm: str, changes: dict[str, Any]) -> None:
     gan = small_gan(2, discriminator_norm=norm, **changes)
     before = {name: copy.deepcopy(module.state_dict()) for name, module in gan.modules().items()}
-    found = diagnose(gan, *batch())
+    found = diagnose(gan, *batch(), N)
     assert all(norm > 0 for norm in found["gradient_norms"])
     for name, module in gan.modules().items():
         for key, value in module.state_dict().items():
@@ -78,7 +88,7 @@ def test_a_number_that_is_not_finite_is_none() -> None:
     gan = small_gan(2)
     with torch.no_grad():
         next(gan.discriminators.members[1].parameters()).fill_(float("nan"))
-    found = diagnose(gan, *batch())
+    found = diagnose(gan, *batch(), N)
     assert found["agreement"] is None
     assert found["gradient_norms"][0] is not None
     assert found["gradient_norms"][1] is None

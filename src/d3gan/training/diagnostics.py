@@ -1,4 +1,4 @@
-"""How the discriminators fare: measured on the last batch of a step whenever a line of metrics.jsonl is written.
+"""How the discriminators fare: measured on the batches of a step whenever a line of metrics.jsonl is written.
 
 It changes no network, and costs about a third of a step per line; ``diagnostics = False`` leaves it out.
 """
@@ -22,16 +22,17 @@ ONE_CRITIC, SATURATED = 0.99, 0.999
 """Agreement, and separation, above which a warning is logged."""
 
 
-def diagnose(gan: GAN, real_images: Tensor, latents: Tensor) -> dict[str, Any]:
+def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) -> dict[str, Any]:
     """Judges real and new fake images by every discriminator; all processes must call it.
 
     Args:
         gan: stays as it is.
-        real_images: (N, C, H, W) in [-1, 1]; the first 1,024 count.
-        latents: (N, nz).
+        real_images: (B N, C, H, W) in [-1, 1]: B batches; the first 1,024 of each count.
+        latents: (B N, nz).
+        batch_size: N.
 
     Returns:
-        Means over the processes:
+        Means over the batches of all processes:
         ``real_signs`` (K), mean sign of D_k(x), from -1 to 1: near 1, discriminator k has learnt the images by heart
         (the r_t of Karras et al., arXiv:2006.06676, section 3.1; of losses whose boundary is not 0 it says nothing);
         ``separation`` (K), share of pairs with D_k(x) > D_k(x̂): ½ if it cannot distinguish them, 1 if it always can;
@@ -40,7 +41,18 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor) -> dict[str, Any]:
         ``agreement``, mean correlation of two discriminators' logits over the fake images: 1 if they judge alike;
         None with one discriminator. A number that is not finite is None.
     """
-    real_images, latents = real_images[:MOST_IMAGES], latents[:MOST_IMAGES]
+    batches = zip(real_images.split(batch_size), latents.split(batch_size), strict=True)
+    measured = [_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES]) for reals, z in batches]
+    means = gan.group.mean([torch.stack(each).mean(dim=0) for each in zip(*measured, strict=True)])
+    found: dict[str, Any] = {
+        name: [_finite(number) for number in values.tolist()]
+        for name, values in zip(("real_signs", "separation", "gradient_norms", "agreement"), means, strict=True)
+    }
+    return found | {"agreement": found["agreement"][0] if len(gan.discriminators) > 1 else None}
+
+
+def _measure(gan: GAN, real_images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The figures of one batch: (K), (K), (K) and (1)."""
     K, N, dtype = len(gan.discriminators), len(latents), real_images.dtype
     fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
     with gan.autocast(), torch.no_grad():
@@ -58,12 +70,7 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor) -> dict[str, Any]:
     agreement = norms.new_zeros(1)
     if K > 1:
         agreement = (torch.corrcoef(fake).sum() - K)[None] / (K * (K - 1))
-    lists = {"real_signs": real.sign().mean(dim=1), "separation": separation, "gradient_norms": norms}
-    *means, agreement = gan.group.mean([*lists.values(), agreement])
-    found: dict[str, Any] = {
-        name: [_finite(number) for number in values.tolist()] for name, values in zip(lists, means, strict=True)
-    }
-    return found | {"agreement": _finite(float(agreement)) if K > 1 else None}
+    return real.sign().mean(dim=1), separation, norms, agreement
 
 
 def _finite(number: float) -> float | None:

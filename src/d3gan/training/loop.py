@@ -149,8 +149,7 @@ def _train(
                     rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
                     diagnostics = {}
                     if config.diagnostics:
-                        N = config.batch_size
-                        diagnostics = diagnose(gan, real_images[:N], latents[:N])
+                        diagnostics = diagnose(gan, real_images, latents, config.batch_size)
                         alarms.look_at(step, diagnostics)
                     line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)

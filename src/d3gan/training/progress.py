@@ -1,7 +1,5 @@
 """The progress of a run on the screen: a bar on a terminal, plain lines elsewhere."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from d3gan.formatting import duration
+from d3gan.output import say
 
 # Without a terminal, print a line at most this often, so that the log of a fast run stays readable.
 SECONDS_BETWEEN_LINES = 5.0
@@ -65,10 +64,7 @@ class PlainLines:
 
     def note(self, text: str) -> None:
         """Prints the text."""
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:
-            silence_output()
+        say(text)
 
 
 class Bar:
@@ -96,11 +92,6 @@ class Bar:
     def _update(self) -> None:
         lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in (self._metrics, self._note) if text]
         self._live.update(Group(self._progress, *lines), refresh=True)
-
-
-def silence_output() -> None:
-    """Discards standard output from now on, so that Python does not complain about a closed pipe at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def summary(line: dict[str, Any]) -> str:
