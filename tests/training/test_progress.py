@@ -58,14 +58,3 @@ def test_on_a_terminal_of_80_columns_there_are_a_bar_steps_time_left_and_figures
     assert "left" in first
     assert second.startswith("epoch 0.11  1,280 images/s  G 1.250  D0 real 0.500 fake 0.750")
     assert len(second) <= 80
-
-
-def test_where_nobody_reads_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: Any, **__: Any) -> None:
-        raise BrokenPipeError
-
-    silenced: list[bool] = []
-    monkeypatch.setattr("builtins.print", closed)
-    monkeypatch.setattr(progress, "silence_output", lambda: silenced.append(True))
-    progress.PlainLines(100).show(LINE)
-    assert silenced
