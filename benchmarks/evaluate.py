@@ -22,6 +22,7 @@ from spread import spread
 from torch import Tensor
 
 from d3gan import TrainConfig, train
+from d3gan.config.datasets import FEATURE_METRICS
 from d3gan.config.presets import load_preset
 from d3gan.devices import resolve_device
 from d3gan.distributed.group import Group
@@ -36,7 +37,7 @@ from d3gan.evaluation.metrics.fid import Gaussian, Moments, frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
 from d3gan.evaluation.metrics.prdc import neighbors
 from d3gan.evaluation.reference import reference_from
-from d3gan.evaluation.setup import EvaluationSpec
+from d3gan.evaluation.setup import EvaluationSpec, Instruments
 from d3gan.memory import peak_memory
 from d3gan.runs.jsonl import read_lines
 
@@ -124,7 +125,7 @@ def _memory(queue: Any) -> None:
     assert real is not None
     reference = reference_from(real, "noise", "noise", extractor)
     del real
-    evaluate(noise, EvaluationSpec(("fid", "is", "kid", "prdc"), MANY), reference, extractor, Group())
+    evaluate(noise, EvaluationSpec(FEATURE_METRICS, MANY), Instruments(extractor, reference), Group())
     queue.put((before, peak_memory()))
 
 

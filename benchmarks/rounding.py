@@ -64,7 +64,7 @@ def main() -> None:
     paths = {way: [run_of(options, way, seed) for seed in range(options.seeds)] for way in WAYS}
     runs = {way: read_runs(folders) for way, folders in paths.items()}
     (metrics,) = metrics_by_dataset([run for runs_of_way in runs.values() for run in runs_of_way]).values()
-    fid = metrics.fid
+    fid = metrics.distance
     values = {way: [[line[fid] for line in run.evaluations] for run in runs[way]] for way in WAYS}
     steps = [line["step"] for line in runs[next(iter(WAYS))][0].evaluations]
     print(f"\n{fid}, {options.seeds} seeds\n\n| step | {' | '.join(WAYS)} |\n|---{'|---' * len(WAYS)}|")

@@ -24,7 +24,6 @@ from d3gan.evaluation.metrics.fid import Moments, frechet_distance
 from d3gan.evaluation.published_fid import published_fid, wrapped_to_uint8
 from d3gan.evaluation.real_images import ImageFinder
 from d3gan.images import from_uint8
-from d3gan.models.dcgan import Generator
 from d3gan.randomness import draw_latents
 from d3gan.runs.generator_file import load_generator
 from tests.evaluation.networks import formula_weights
@@ -332,7 +331,7 @@ def test_published_fid_is_that_of_one_batch_and_64_features(
 ) -> None:
     torch.save(formula_weights(), tmp_path / "formula.pth")
     extractor = inception(tmp_path / "formula.pth")
-    generator: Generator = load_generator(run)
+    generator = load_generator(run)
     where = ImageFinder("", 16, 3, str(tmp_path))
     real = where.open(str(pictures), "--reference")
     fid = published_fid(generator, real, extractor, 6, seed=0)

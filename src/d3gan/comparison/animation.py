@@ -10,6 +10,7 @@ from d3gan.comparison.runs import Run
 from d3gan.errors import ExternalError
 from d3gan.files import disk_errors
 from d3gan.images import captioned, joined, save_animation
+from d3gan.sampling.point_picture import SIDE
 
 _SIDE = 5  # images per row, and rows, of each variant
 _GAP = 2  # pixels between the images of a sample grid
@@ -78,7 +79,8 @@ def write_side_by_side(runs: Sequence[Run], path: Path) -> int:
 
 def _panel(run: Run, step: int) -> Image.Image:
     """The run's last sample grid up to a step that can be read; where there is none, its first one."""
-    side = _SIDE * (run.config.image_size + _GAP) + _GAP
+    # The picture of points is shown whole.
+    side = SIDE if run.config.makes_points else _SIDE * (run.config.image_size + _GAP) + _GAP
     before = [file for at, file in reversed(run.sample_grids) if at <= step]
     for file in before + [file for at, file in run.sample_grids if at > step]:
         try:

@@ -47,7 +47,8 @@ def compare_runs(
         comparison
         for condition in conditions
         for pair in condition.pairs(against)
-        if (fid := metrics[condition.dataset].fid) and (comparison := compare_pair(condition, *pair, fid)) is not None
+        if (distance := metrics[condition.dataset].distance)
+        and (comparison := compare_pair(condition, *pair, distance)) is not None
     ]
     drawings = [
         *quality_drawings(conditions, metrics),
@@ -57,7 +58,7 @@ def compare_runs(
         *(scaling_drawings(scaling) if scaling else ()),
     ]
     tables, verdict = tables_of(conditions, paired, metrics), verdict_of(paired)
-    remarks = [remark for each in conditions for remark in remarks_on(each, metrics[each.dataset].fid)]
+    remarks = [remark for each in conditions for remark in remarks_on(each, metrics[each.dataset].distance)]
     remarks += remarks_on_left_out(runs, conditions)
     document = {
         "verdict": verdict,
@@ -68,7 +69,7 @@ def compare_runs(
                 "dataset": condition.dataset,
                 "batch_size": condition.batch_size,
                 "variants": {
-                    name: _variant(by_seed, [metric for metric in metrics[condition.dataset] if metric])
+                    name: _variant(by_seed, metrics[condition.dataset].all)
                     for name, by_seed in condition.variants.items()
                 },
             }
@@ -107,7 +108,7 @@ def _plain(value: Any) -> Any:
         value = value._asdict()
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

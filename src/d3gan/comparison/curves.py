@@ -72,7 +72,7 @@ def bands_by_discriminator(runs: Sequence[Columns], name: str) -> list[Band]:
 
 def is_distance(metric: str) -> bool:
     """Whether a metric is a positive distance, which is averaged by its logarithm; others are averaged directly."""
-    return metric.startswith("fid_")
+    return metric.startswith(("fid_", "kl_"))
 
 
 def over_seeds(metric: str, values: Sequence[float]) -> Interval:

@@ -1,7 +1,7 @@
 """What a run costs in arithmetic. Imports no torch: a sweep is planned before any network is built.
 
-Counts the multiplications and additions of convolutions, two per multiply-accumulate; everything else is below 2 % of
-them. PyTorch's own counter counts the same (tests/comparison/test_flops.py).
+Counts the multiplications and additions of convolutions and matrix products, two per multiply-accumulate; all else is
+below 2 % of them. PyTorch's own counter counts the same (tests/comparison/test_flops.py).
 """
 
 import itertools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from d3gan.config.combinations import GRADIENT_PENALTIES
 from d3gan.config.train_config import TrainConfig
-from d3gan.models.widths import innermost_size, stage_multipliers
+from d3gan.models.widths import DIMENSIONS, PIECES, innermost_size, stage_multipliers
 
 # Rules that call one discriminator in the generator phase, and what the others read of it, as in training.weighting.
 _ONE_HOT = ("argmax", "argmin", "random")
@@ -67,6 +67,8 @@ def flops_per_image(config: TrainConfig) -> float:
 
 
 def _network(config: TrainConfig, *, generator: bool) -> _Network:
+    if config.resolved_network == "mlp":
+        return _mlp(config, generator=generator)
     innermost, width = innermost_size(config.image_size), config.ngf if generator else config.ndf
     widths = [config.nc] + [width * multiplier for multiplier in stage_multipliers(config.image_size)]
     # Each layer between two maps touches 4 x 4 pixels for every pixel of the smaller map.
@@ -76,3 +78,12 @@ def _network(config: TrainConfig, *, generator: bool) -> _Network:
     first, last = (ends, between[0]) if generator else (between[0], ends)
     forward = sum(between) + ends
     return _Network(forward, 2 * forward - first, first, last)
+
+
+def _mlp(config: TrainConfig, *, generator: bool) -> _Network:
+    """Of ``d3gan.models.mlp``."""
+    width = config.ngf if generator else config.ndf
+    outputs = [width] * 4 + [DIMENSIONS] if generator else [width * PIECES] * 3 + [1]
+    inputs = [config.nz] + [width] * 4 if generator else [DIMENSIONS] + [width] * 3
+    layers = [2.0 * a * b for a, b in zip(inputs, outputs, strict=True)]
+    return _Network(sum(layers), 2 * sum(layers) - layers[0], layers[0], layers[-1])

@@ -111,16 +111,21 @@ def check_against(conditions: Sequence[Condition], against: str) -> str:
 
 
 class MetricNames(NamedTuple):
-    """What the runs on a data set are compared by; each empty where no run has one."""
+    """What the runs on a data set are compared by."""
 
-    fid: str
-    """The Fréchet distance."""
-    score: str
-    """The Inception Score."""
+    distance: str
+    """What variants are compared by: of data whose modes are known the reverse KL, else FID; empty: no run has it."""
+    others: tuple[str, ...] = ()
+    """Shown beside it: modes and high-quality share, FID, Inception Score."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The names that are not empty."""
+        return tuple(filter(None, (self.distance, *self.others)))
 
 
 def metrics_by_dataset(runs: Sequence[Run]) -> dict[str, MetricNames]:
-    """For each data set the Fréchet distance and the Inception Score that most of its runs have."""
+    """For each data set its metrics; of one with several extractors or references the name that most runs have."""
     metrics = {}
     for dataset in dict.fromkeys(run.dataset for run in runs):
         counts = Counter(
@@ -130,6 +135,11 @@ def metrics_by_dataset(runs: Sequence[Run]) -> dict[str, MetricNames]:
             for name in metrics_of(run.evaluation)
             if name != PUBLISHED_FID
         )
-        by_metric = [[name for name in sorted(counts) if name.startswith(f"{metric}_")] for metric in ("fid", "is")]
-        metrics[dataset] = MetricNames(*(max(names, key=lambda n: counts[n], default="") for names in by_metric))
+        found = {}
+        for metric in ("kl", "modes", "quality", "fid", "is"):
+            names = [name for name in sorted(counts) if name.startswith(f"{metric}_")]
+            if names:
+                found[metric] = max(names, key=lambda name: counts[name])
+        distance = found.pop("kl", "") or found.pop("fid", "")
+        metrics[dataset] = MetricNames(distance, tuple(found.values()))
     return metrics

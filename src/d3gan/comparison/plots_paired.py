@@ -1,4 +1,4 @@
-"""Figures of the paired comparisons: ratios at equal cost, ratios of the time to a FID, and that time itself."""
+"""Figures of the paired comparisons: ratios at equal cost, of the time to a given quality, and that time itself."""
 
 import functools
 import math
@@ -14,6 +14,7 @@ from d3gan.comparison.plot_axes import drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval
 from d3gan.comparison.verdict import direction
+from d3gan.evaluation.metric_names import shared_word
 from d3gan.plotting import BLACK, BLUE, VERMILLION, plain_number
 
 _ROW = 0.36  # inches of height per row of intervals
@@ -21,8 +22,9 @@ _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1
 
 
 def paired_drawings(paired: Sequence[PairedComparison]) -> Iterator[Drawing]:
-    """Ratios with their intervals: of the FID at equal cost, and of the time to a FID."""
-    equal, times = {}, {}
+    """Ratios with their intervals: of the distance (FID, reverse KL) at equal cost, and of the time to one."""
+    equal, times, word = {}, {}, shared_word(each.metric for each in paired)
+    slug = word.lower().replace(" ", "-")
     for each in paired:
         name = f"{each.variant} / {each.baseline}, {each.condition.slug}"
         for axis in AXES:
@@ -31,32 +33,32 @@ def paired_drawings(paired: Sequence[PairedComparison]) -> Iterator[Drawing]:
             if axis.name in each.equal:
                 equal[f"{name}: {axis.short}"] = each.equal[axis.name].interval
             if each.targets and axis.name in each.targets[0].ratios:
-                row = f"{name}, FID {digits(each.targets[0].value)}: {axis.short}"
+                row = f"{name}, {shared_word([each.metric])} {digits(each.targets[0].value)}: {axis.short}"
                 times[row] = each.targets[0].ratios[axis.name].interval
     if equal:
         yield drawing(
             "equal-cost-ratios",
-            "FID at equal cost, variant over baseline",
+            f"{word} at equal cost, variant over baseline",
             "Below 1 the variant is better. Geometric mean of the ratios seed by seed, with 95 % Student intervals.",
-            ("ratio of FIDs", ""),
+            (f"ratio of {word}", ""),
             functools.partial(_paint_ratios, equal),
             1.1 + _ROW * len(equal),
         )
     if times:
         yield drawing(
-            "time-to-fid-ratios",
-            "What it takes to reach the same FID, variant over baseline",
-            "Below 1 the variant gets there sooner. The FID is the best one that all runs of a pair reach; geometric "
-            "mean of the ratios seed by seed, with 95 % Student intervals.",
+            f"time-to-{slug}-ratios",
+            f"What it takes to reach the same {word}, variant over baseline",
+            f"Below 1 the variant gets there sooner. The {word} is the best one that all runs of a pair reach; "
+            "geometric mean of the ratios seed by seed, with 95 % Student intervals.",
             ("ratio", ""),
             functools.partial(_paint_ratios, times),
             1.1 + _ROW * len(times),
         )
     if timed := [each for each in paired if each.time_ratio]:
         yield drawing(
-            "time-to-fid",
-            "Seconds of training to the same FID",
-            "Each pair's best FID that all of its runs reach; geometric mean with 95 % Student interval.",
+            f"time-to-{slug}",
+            f"Seconds of training to the same {word}",
+            f"Each pair's best {word} that all of its runs reach; geometric mean with 95 % Student interval.",
             ("seconds of training", ""),
             functools.partial(_paint_times, timed),
             1.1 + _ROW * 2 * len(timed),
@@ -85,7 +87,8 @@ def _paint_ratios(rows: Mapping[str, Interval], axes: Axes) -> None:
 def _paint_times(paired: Sequence[PairedComparison], axes: Axes) -> None:
     rows = [(each, name) for each in paired for name in (each.variant, each.baseline)]
     names = list(dict.fromkeys(name for _, name in rows))
-    labels = [f"{name}, {c.condition.slug}, FID {digits(c.targets[0].value)}" for c, name in rows]
+    targets = [f"{shared_word([each.metric])} {digits(each.targets[0].value)}" for each, _ in rows]
+    labels = [f"{name}, {each.condition.slug}, {to}" for (each, name), to in zip(rows, targets, strict=True)]
     values = [each.targets[0].reached["seconds"][name] for each, name in rows]
     _draw_intervals(axes, labels, values, [style_of(name, names)["color"] for _, name in rows])
     scale_x(axes)

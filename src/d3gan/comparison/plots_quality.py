@@ -1,4 +1,4 @@
-"""Figures of quality: FID and Inception Score over iterations, images, seconds and operations."""
+"""Figures of quality: each metric over iterations, images, seconds and operations."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Metr
     by_batch_size: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
     for condition in conditions:
         runs = {name: list(by_seed.values()) for name, by_seed in condition.variants.items()}
-        for metric in filter(None, metrics[condition.dataset]):
+        for metric in metrics[condition.dataset].all:
             for axis in AXES:
                 yield from _by_axis(runs, metric, axis, condition.name, condition.slug)
         yield from _as_published(condition, runs)
@@ -36,10 +36,10 @@ def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Metr
             sizes = by_batch_size.setdefault((condition.dataset, condition.dataset_slug, variant), {})
             sizes[f"batch size {condition.batch_size}"] = averaged
     for (dataset, slug, variant), sizes in by_batch_size.items():
-        if (fid := metrics[dataset].fid) and len(sizes) > 1:
+        if (distance := metrics[dataset].distance) and len(sizes) > 1:
             for axis in (AXES[0], AXES[2]):
                 file = f"{slug}-{variant.replace(':', '-')}-batch-sizes"
-                yield from _by_axis(sizes, fid, axis, f"{variant}, {dataset}", file)
+                yield from _by_axis(sizes, distance, axis, f"{variant}, {dataset}", file)
 
 
 def _bands(runs: Runs, metric: str, axis: str) -> dict[str, Band]:
@@ -59,7 +59,7 @@ def _by_axis(runs: Runs, metric: str, axis: Axis, where: str, slug: str) -> Iter
     if axis.name == "seconds":
         caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
     yield drawing(
-        f"{name.lower()}-by-{axis.name}-{slug}",
+        f"{name.lower().replace(' ', '-')}-by-{axis.name}-{slug}",
         f"{name} by {axis.label}, {where}",
         caption,
         (axis.label, metric_label(metric)),

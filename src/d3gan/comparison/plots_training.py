@@ -14,7 +14,7 @@ from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, sty
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.errors import ConfigError
-from d3gan.evaluation.metric_names import metric_label
+from d3gan.evaluation.metric_names import metric_label, shared_word
 from d3gan.plotting import BLACK, log2_x_axis, plain_number
 from d3gan.scaling.plots import figures_of
 
@@ -56,7 +56,7 @@ _BY_DISCRIMINATOR = {
 
 
 def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
-    """Losses by iteration, their relation to the FID, the weights, and how unequal the discriminators are."""
+    """Losses by iteration, their relation to the quality, the weights, and how unequal the discriminators are."""
     for condition in conditions:
         runs = {name: [run.training for run in by_seed.values()] for name, by_seed in condition.variants.items()}
         for metric, (slug, title, label) in _LOSSES.items():
@@ -68,14 +68,15 @@ def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, Met
                     ("iterations", label),
                     functools.partial(_paint_losses, bands),
                 )
-        if fid := metrics[condition.dataset].fid:
+        if distance := metrics[condition.dataset].distance:
+            word = shared_word([distance])
             yield drawing(
-                f"correlation-of-loss-and-fid-{condition.slug}",
-                f"Generator loss and FID, {condition.name}",
-                f"{metric_label(fid)} of each evaluation over the mean generator loss since the one before, all "
-                "seeds. If the loss told how good images are, the points would lie on a rising line.",
-                ("generator loss", metric_label(fid)),
-                functools.partial(_paint_correlation, condition, fid),
+                f"correlation-of-loss-and-{word.lower().replace(' ', '-')}-{condition.slug}",
+                f"Generator loss and {word}, {condition.name}",
+                f"{metric_label(distance)} of each evaluation over the mean generator loss since the one before, all "
+                "seeds. If the loss told how good the samples are, the points would lie on a rising line.",
+                ("generator loss", metric_label(distance)),
+                functools.partial(_paint_correlation, condition, distance),
             )
         for column, (slug, title, caption, label) in _BY_DISCRIMINATOR.items():
             found = {name: bands_by_discriminator(columns, column) for name, columns in runs.items()}
@@ -96,10 +97,10 @@ def _paint_losses(bands: Mapping[str, Band], axes: Axes) -> None:
     axes.set_ylim(min(0.0, 1.15 * min(means)), max(0.0, 1.15 * max(means)) or None)
 
 
-def _paint_correlation(condition: Condition, fid: str, axes: Axes) -> None:
+def _paint_correlation(condition: Condition, distance: str, axes: Axes) -> None:
     for name, runs in condition.variants.items():
         files = [(run.training, run.evaluation) for run in runs.values()]
-        points = [losses_at_evaluations(*each, "generator_loss", fid) for each in files]
+        points = [losses_at_evaluations(*each, "generator_loss", distance) for each in files]
         x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
         style = style_of(name, list(condition.variants)) | {"ls": ""}
         axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)

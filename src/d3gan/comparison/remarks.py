@@ -11,16 +11,16 @@ from d3gan.comparison.variants import LASTING_KEYS, VARIANT_KEYS
 from d3gan.evaluation.metric_names import PUBLISHED_FID, metric_label, metrics_of, reasons_of
 
 
-def remarks_on(condition: Condition, fid: str) -> list[str]:
+def remarks_on(condition: Condition, distance: str) -> list[str]:
     """What weakens the comparison under a condition.
 
     Args:
         condition: its runs.
-        fid: what they are compared by; empty: nothing.
+        distance: what they are compared by; empty: nothing.
     """
     runs, texts = condition.runs, []
-    if lacking := [run.name for run in runs if fid and fid not in run.evaluation]:
-        texts.append(f"without {metric_label(fid)}, so not compared: {', '.join(lacking)}")
+    if lacking := [run.name for run in runs if distance and distance not in run.evaluation]:
+        texts.append(f"without {metric_label(distance)}, so not compared: {', '.join(lacking)}")
     for run in runs:
         failures: dict[str, list[tuple[int, str]]] = {}  # metric -> step and reason
         for line in run.evaluations:
@@ -42,9 +42,10 @@ def remarks_on(condition: Condition, fid: str) -> list[str]:
         if len(values) > 1:
             texts.append(f"runs differ in {what}: {', '.join(sorted(values))}")
     distances = {name for run in runs for name in metrics_of(run.evaluation) if is_distance(name)}
-    if others := sorted(distances - {fid, PUBLISHED_FID}):
+    word = distance.partition("_")[0]
+    if others := sorted(name for name in distances - {distance, PUBLISHED_FID} if name.partition("_")[0] == word):
         labels = ", ".join(map(metric_label, others))
-        texts.append(f"not compared, since most runs have {metric_label(fid)}: {labels}")
+        texts.append(f"not compared, since most runs have {metric_label(distance)}: {labels}")
     return [f"{condition.name}: {text}." for text in texts]
 
 

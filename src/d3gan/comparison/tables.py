@@ -13,7 +13,7 @@ from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.results import Cell, Table
 from d3gan.comparison.runs import Run
 from d3gan.comparison.statistics import Interval, PairedRatio, correlation_interval, rank_correlation, ratio_interval
-from d3gan.evaluation.metric_names import metric_label
+from d3gan.evaluation.metric_names import metric_label, shared_word
 
 _INTERVALS = "Means over the seeds with 95 % Student intervals; geometric means for distances, times and rates."
 
@@ -67,78 +67,87 @@ def _pair(each: PairedComparison) -> dict[str, Any]:
 
 
 def _final(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
-    labels = [sorted({metric_label(names[i]) for names in metrics.values() if names[i]}) for i in range(2)]
-    headers = [each[0] if len(each) == 1 else word for each, word in zip(labels, ("FID", "IS"), strict=True)]
+    # A column for each metric, whose heading names extractor and reference where all data sets share them.
+    by_word: dict[str, set[str]] = {}
+    for names in metrics.values():
+        for name in names.all:
+            by_word.setdefault(shared_word([name]), set()).add(metric_label(name))
+    headers = {word: next(iter(labels)) if len(labels) == 1 else word for word, labels in by_word.items()}
+    distance = shared_word(names.distance for names in metrics.values())
     rows = []
     for row, runs in _variants(conditions):
         names, steps = metrics[runs[0].dataset], runs[0].last_step
         row |= {"seeds": len(runs), "iterations": Cell(f"{steps:,}", steps)}
-        for header, name in zip(headers, names, strict=True):
+        of_word = {shared_word([name]): name for name in names.all}
+        for word, header in headers.items():
+            name = of_word.get(word, "")
             curves = [(run, curve_of(run.evaluation, name)) for run in runs]
             # A run whose last evaluation lacks the metric has no final value.
             last = [c.values[-1] for run, c in curves if c.steps and c.steps[-1] == run.evaluations[-1]["step"]]
             row[header] = over_seeds(name, last) if last else None
-        best = [min(values) for run in runs if (values := curve_of(run.evaluation, names.fid).values)]
+        best = [min(values) for run in runs if (values := curve_of(run.evaluation, names.distance).values)]
         seconds = [each for run in runs if run.metrics and (each := float(run.training["seconds"][-1])) > 0]
         rates = [rate for run in runs if (rate := run.images_per_second)]
         flops = float(np.nan_to_num(runs[0].training["flops"][-1])) if runs[0].metrics else 0.0
         rows.append(
             row
             | {
-                "best FID": over_seeds(names.fid, best) if best else None,
+                f"best {distance}": over_seeds(names.distance, best) if best else None,
                 "seconds of training": ratio_interval(seconds) if seconds else None,
                 "images/s": ratio_interval(rates) if rates else None,
                 "arithmetic": Cell(f"{with_prefix(flops)}FLOP", flops),
             }
         )
-    by_dataset = [f" {dataset}: {metric_label(names.fid)}." for dataset, names in metrics.items()]
-    caption = f"At the last evaluation.{''.join(by_dataset) if len(labels[0]) > 1 else ''} {_INTERVALS}"
+    by_dataset = [f" {dataset}: {', '.join(map(metric_label, names.all))}." for dataset, names in metrics.items()]
+    several = any(len(labels) > 1 for labels in by_word.values())
+    caption = f"At the last evaluation.{''.join(by_dataset) if several else ''} {_INTERVALS}"
     return _table("final", "Final metrics", caption, rows)
 
 
 def _equal_cost(paired: Sequence[PairedComparison]) -> Table:
-    rows = []
+    rows, word = [], shared_word(each.metric for each in paired)
     for each in paired:
         for axis in AXES:
             ratio = each.equal.get(axis.name)
             if ratio is not None and axis.name != "images":  # as many iterations are as many images
-                row = _pair(each) | {"at equal": axis.label, "FID ratio": ratio}
+                row = _pair(each) | {"at equal": axis.label, f"{word} ratio": ratio}
                 ps = {"p (t)": ratio.t_test, "p (exact)": ratio.sign_flip}
                 rows.append(row | {name: Cell(p_text(p), p) for name, p in ps.items()})
     caption = (
-        "The variant's FID over its baseline's, seed by seed, at equal iterations, seconds or arithmetic: below 1 "
-        "the variant is better. p: two-sided paired t test on the log ratios, and the exact sign-flip test, which "
+        f"The variant's {word} over its baseline's, seed by seed, at equal iterations, seconds or arithmetic: below "
+        "1 the variant is better. p: two-sided paired t test on the log ratios, and the exact sign-flip test, which "
         "with n seeds cannot fall below 2 / 2^n (0.25 for three)."
     )
-    return _table("paired", "FID at equal cost", caption, rows)
+    return _table("paired", f"{word} at equal cost", caption, rows)
 
 
 def _targets(paired: Sequence[PairedComparison]) -> Table:
-    rows = []
+    rows, word = [], shared_word(each.metric for each in paired)
     for each in paired:
         for target in each.targets:
-            row = _pair(each) | {"FID": Cell(digits(target.value), target.value)}
-            for axis, word in (("iteration", "iterations"), ("seconds", "seconds")):
+            row = _pair(each) | {word: Cell(digits(target.value), target.value)}
+            for axis, unit in (("iteration", "iterations"), ("seconds", "seconds")):
                 reached = target.reached.get(axis, {})
-                row |= {word: reached.get(each.variant), f"baseline's {word}": reached.get(each.baseline)}
-                row[f"ratio of {word}"] = target.ratios.get(axis)
+                row |= {unit: reached.get(each.variant), f"baseline's {unit}": reached.get(each.baseline)}
+                row[f"ratio of {unit}"] = target.ratios.get(axis)
             p = target.ratios["seconds"].t_test if "seconds" in target.ratios else None
             rows.append(row | {"p (t, seconds)": Cell(p_text(p), p)})
     caption = (
-        "Where each variant first reaches a FID; between evaluations log FID is a straight line. The smallest FID of "
-        f"a pair is the best one that all of its runs reach; FIDs at which a run starts are left out. {_INTERVALS}"
+        f"Where each variant first reaches a {word}; between evaluations its logarithm is a straight line. The "
+        f"smallest {word} of a pair is the best one that all of its runs reach; values at which a run starts are "
+        f"left out. {_INTERVALS}"
     )
-    return _table("reach", "Time to a given FID", caption, rows)
+    return _table("reach", f"Time to a given {word}", caption, rows)
 
 
 def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
-    rows = []
+    rows, word = [], shared_word(names.distance for names in metrics.values())
     for row, runs in _variants(conditions):
-        fid, training = metrics[runs[0].dataset].fid, [run.training for run in runs]
-        for word, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
-            points = [losses_at_evaluations(run.training, run.evaluation, loss, fid) for run in runs]
+        distance, training = metrics[runs[0].dataset].distance, [run.training for run in runs]
+        for whose, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
+            points = [losses_at_evaluations(run.training, run.evaluation, loss, distance) for run in runs]
             correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
-            row[f"{word} loss with FID"] = correlation_interval(correlations) if correlations else None
+            row[f"{whose} loss with {word}"] = correlation_interval(correlations) if correlations else None
         weights = [band.values for band in bands_by_discriminator(training, "weight")]
         largest = [max(weight.mean for weight in each) for each in zip(*weights, strict=True)]
         gaps = [gap.mean for gap in band_of(training, "gap").values]
@@ -147,8 +156,8 @@ def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames])
             row[column] = Cell(f"{mean:.2f}", mean) if weights else None
         rows.append(row)
     caption = (
-        "Spearman's correlation of a loss with the FID within a run, mean over the seeds: 1 means that a smaller "
-        "loss comes with better images, 0 that it says nothing about them. Largest weight: of the "
+        f"Spearman's correlation of a loss with the {word} within a run, mean over the seeds: 1 means that a smaller "
+        "loss comes with better samples, 0 that it says nothing about them. Largest weight: of the "
         "discriminators' mean weights in the generator's loss between two logged lines, the largest. Gap: between "
         "the largest and the smallest paired loss, over their mean."
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from d3gan.comparison.formatting import digits, ratio_text, seeds_text
 from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.statistics import Interval
-from d3gan.evaluation.metric_names import metric_label
+from d3gan.evaluation.metric_names import metric_label, shared_word
 
 _MOST_PAIRS = 2
 
@@ -14,7 +14,7 @@ def verdict_of(comparisons: Sequence[PairedComparison]) -> str:
     """A sentence for each of the first two pairs, over all their conditions; or what is missing for a verdict.
 
     Of a pair that differs only in the number of discriminators it says whether they pay: by the time to the hardest
-    FID, else by the FID at equal seconds.
+    target, else by the distance at equal seconds.
 
     Args:
         comparisons: those of the most important pairs first.
@@ -70,6 +70,7 @@ def _answer(same: Sequence[PairedComparison]) -> str:
 def _of_one(paired: PairedComparison) -> str:
     """A pair under its only condition."""
     variant, baseline, label = paired.variant, paired.baseline, metric_label(paired.metric)
+    word = shared_word([paired.metric])
     where, seeds = paired.condition.name, seeds_text(len(paired.seeds))
     equal, parts = paired.equal.get("iteration"), []
     if ratio := paired.time_ratio:
@@ -79,12 +80,12 @@ def _of_one(paired: PairedComparison) -> str:
         )
         if equal:
             doubt = "" if equal.interval.low is None else _undecided(equal.interval)
-            parts.append(f"at equal iterations its FID is {ratio_text(equal)} times {baseline}'s{doubt}")
+            parts.append(f"at equal iterations its {word} is {ratio_text(equal)} times {baseline}'s{doubt}")
     elif equal:
         parts.append(
             f"{variant}'s {label} is {ratio_text(equal)} times {baseline}'s at equal iterations "
-            f"({where}, {seeds}{_undecided(equal.interval)}), and no FID is reached by all runs that none of them "
-            "starts with"
+            f"({where}, {seeds}{_undecided(equal.interval)}), and no {word} is reached by all runs that none of "
+            "them starts with"
         )
     return "; ".join(parts) + "."
 
@@ -97,11 +98,11 @@ def _undecided(interval: Interval) -> str:
 
 def _short(paired: PairedComparison) -> str:
     """A pair under one of several conditions."""
-    parts = []
+    parts, metric = [], shared_word([paired.metric])
     if ratio := paired.time_ratio:
         word = {-1: "faster", 0: "undecided", 1: "slower"}[direction(ratio.interval)]
-        parts.append(f"time to FID {digits(paired.targets[0].value)} {ratio_text(ratio)} ({word})")
+        parts.append(f"time to {metric} {digits(paired.targets[0].value)} {ratio_text(ratio)} ({word})")
     if ratio := paired.equal.get("iteration"):
         word = {-1: "better", 0: "undecided", 1: "worse"}[direction(ratio.interval)]
-        parts.append(f"FID at equal iterations {ratio_text(ratio)} ({word})")
+        parts.append(f"{metric} at equal iterations {ratio_text(ratio)} ({word})")
     return ", ".join(parts) or "no common metric"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from d3gan.config.datasets import POINT_SETS, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -77,6 +78,32 @@ def _has(config: "TrainConfig", name: str) -> bool:
 
 _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
+        lambda config: config.makes_points != (config.resolved_network == "mlp"),
+        "network = {config.network}, dataset = {config.dataset}: mlp is for points in the plane ("
+        + ", ".join(POINT_SETS)
+        + "), the others for images; set network = auto",
+    ),
+    (
+        lambda config: not config.makes_points and (config.radius != "" or config.deviation != ""),
+        "radius, deviation: only " + " and ".join(POINT_SETS) + " have them, not {config.dataset}; leave them out",
+    ),
+    (
+        lambda config: config.makes_points and config.precision == "bf16",
+        "precision = bf16, dataset = {config.dataset}: its 8 bits are coarser than the deviation of a mode; set "
+        "precision = float32",
+    ),
+    (
+        lambda config: config.makes_points and config.protocol == "published",
+        "protocol = published, dataset = {config.dataset}: it measures images; set protocol = standard",
+    ),
+    (
+        lambda config: (
+            config.metrics != "auto" and not set(config.resolved_metrics) <= set(metrics_that_apply(config.dataset))
+        ),
+        "metrics = {config.metrics}, dataset = {config.dataset}: fid, is, kid and prdc measure images, and modes "
+        "needs data whose modes are known (ring8, grid25, stacked-mnist); set metrics = auto",
+    ),
+    (
         lambda config: config.recipe.loss == "d2gan" and config.recipe.discriminators != 2,
         "loss = d2gan, discriminators = {recipe.discriminators}: its two discriminators have losses of their own; "
         "set discriminators = 2",
@@ -115,14 +142,14 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
         lambda config: (
             config.recipe.loss == "wasserstein"
-            and config.discriminator_norm != "spectral"
+            and config.resolved_norm != "spectral"
             and not _slope_is_penalized(config)
         ),
         "loss = wasserstein: without a bound on the discriminators' slope it has no minimum; set "
         "discriminator_norm = spectral, or discriminator_norm = none and penalty = gp",
     ),
     (
-        lambda config: config.discriminator_norm == "batch" and _slope_is_penalized(config),
+        lambda config: config.resolved_norm == "batch" and _slope_is_penalized(config),
         "penalty = {config.penalty}, discriminator_norm = batch: BatchNorm makes a logit depend on the whole batch, "
         "so the gradient of one image means nothing; set discriminator_norm = none or spectral",
     ),

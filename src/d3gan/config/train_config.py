@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from d3gan.config.combinations import PenaltyKey, parse_penalties, penalty_text, refuse_meaningless
+from d3gan.config.datasets import METRICS, POINT_SETS, metrics_that_apply
 from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Weighting
 from d3gan.config.shared_flags import (
     DataDir,
@@ -26,13 +27,12 @@ from d3gan.config.shared_flags import (
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
 
-# The metrics that an evaluation can compute.
-METRICS = ("fid", "is", "kid", "prdc")
 # Text that an .ini file would not give back: control characters, halves of characters (undecodable bytes of a file
 # name), comments.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
 # A number of the discriminators; empty: as the generator's.
 _AsGenerators = Annotated[float | Literal[""], arg(metavar="FLOAT")]
+_OfDataSet = Annotated[float | Literal[""], arg(metavar="FLOAT")]
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
 
 
@@ -53,6 +53,10 @@ class TrainConfig:
     dataset: str = key("mnist", resume="free", per_process=True)
     """Name of a data set (`d3gan data list`), or the path of a folder or .zip of images."""
     data_dir: DataDir = key("", resume="free", per_process=True)
+    radius: _OfDataSet = key("", allowed=(0.000001, 1_000_000.0))
+    """ring8: radius of the circle; grid25: half its side. Empty: 1 and 4."""
+    deviation: _OfDataSet = key("", allowed=(0.000001, 1_000_000.0))
+    """ring8, grid25: standard deviation of each mode. Empty: 0.01 and 0.05."""
     out: str = key("", resume="free")
     """Run directory. Default: runs/DATASET-MODEL-bBATCH-sSEED. If it holds this run already, training resumes it."""
     image_size: int = key(32, allowed=frozenset({16, 32, 64, 128, 256}))
@@ -63,10 +67,12 @@ class TrainConfig:
     """Gradient-accumulation steps per process; about 6 % more compute."""
     nz: int = key(100, allowed=(1, 1_000_000))
     """Numbers in a latent vector."""
+    network: Literal["auto", "dcgan", "mlp"] = "auto"
+    """Layers of the networks: dcgan for images, mlp for points in the plane. auto: as the data needs."""
     ngf: int = key(64, allowed=(1, 10_000))
-    """Width of the generator: channels of its last hidden layer."""
+    """Width of the generator: channels (mlp: units) of its last hidden layer."""
     ndf: int = key(64, allowed=(1, 10_000))
-    """Width of each discriminator: channels of its first layer."""
+    """Width of each discriminator: channels (mlp: maxout units) of its first layer."""
     nc: int = key(3, allowed=frozenset({1, 3}))
     """Image channels: 1 (grey) or 3 (colour; grey data sets become three equal channels)."""
     lr: float = key(0.0002, allowed=(0.0, None))
@@ -119,8 +125,9 @@ class TrainConfig:
     """Regularisers of the discriminators, each NAME, NAME:WEIGHT or NAME:WEIGHT:EVERY (steps): gp, r1, r2, lecam."""
     lecam_start: int = key(1000, allowed=(0, None))
     """Steps before penalty = lecam begins."""
-    discriminator_norm: Literal["batch", "spectral", "none"] = "batch"
-    """Normalisation of the discriminators: BatchNorm, spectral normalisation of the weights, or none."""
+    discriminator_norm: Literal["auto", "batch", "spectral", "none"] = "auto"
+    """Normalisation of the discriminators: BatchNorm, spectral normalisation of the weights, or none. auto: batch
+    for dcgan, none for mlp."""
     activation: Activation | Literal["model"] = "model"
     """The generator's activation."""
     schedule: Schedule | Literal["model"] = "model"
@@ -159,8 +166,9 @@ class TrainConfig:
     """Steps between evaluations of the generator, in addition to one at the end. 0: never evaluate."""
     num_samples: int = key(10_000, allowed=(2, 10_000_000), resume="free")
     """Fake images per evaluation."""
-    metrics: str = key("fid,is", resume="free", list_of=METRICS)
-    """Metrics to compute: any of fid, is, kid and prdc (precision, recall, density, coverage)."""
+    metrics: str = key("auto", resume="free", list_of=("auto", *METRICS))
+    """Metrics to compute: any of fid, is, kid, prdc (precision, recall, density, coverage), and modes (modes found,
+    high-quality share, reverse KL) where the data's modes are known. auto: modes there, else fid,is."""
     reference: str = key("train", resume="free")
     """Real images to evaluate against: a split of the data set (train, test), NAME:SPLIT, a folder, .zip or .npz."""
     features: Features = key("auto", resume="free")
@@ -186,7 +194,8 @@ class TrainConfig:
             )
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device = {self.device!r}: must be auto, cpu, cuda, cuda:N or mps")
-        check_metrics(self.metrics)
+        if self.metrics != "auto":
+            check_metrics(self.metrics)
         object.__setattr__(self, "penalty", penalty_text(self.penalties))  # one text for what means the same
         refuse_meaningless(self)
 
@@ -195,6 +204,38 @@ class TrainConfig:
         """The model's recipe, with what this config overrides in it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
         return dataclasses.replace(MODELS[self.model], **{k: v for k, v in values.items() if v != "model"})
+
+    @property
+    def makes_points(self) -> bool:
+        """Whether the samples are points in the plane, not images."""
+        return self.dataset in POINT_SETS
+
+    @property
+    def resolved_network(self) -> Literal["dcgan", "mlp"]:
+        """``network``, or what the data needs."""
+        if self.network != "auto":
+            return self.network
+        return "mlp" if self.makes_points else "dcgan"
+
+    @property
+    def resolved_norm(self) -> Literal["batch", "spectral", "none"]:
+        """``discriminator_norm``, or the network's usual one."""
+        if self.discriminator_norm != "auto":
+            return self.discriminator_norm
+        return "none" if self.resolved_network == "mlp" else "batch"
+
+    @property
+    def resolved_precision(self) -> str:
+        """``precision``; of points ``auto`` is float32, since bf16 has too few digits for where they lie."""
+        return "float32" if self.precision == "auto" and self.makes_points else self.precision
+
+    @property
+    def resolved_metrics(self) -> tuple[str, ...]:
+        """The metrics to compute."""
+        if self.metrics != "auto":
+            return check_metrics(self.metrics)
+        apply = metrics_that_apply(self.dataset)
+        return ("modes",) if "modes" in apply else ("fid", "is")
 
     @property
     def penalties(self) -> tuple[PenaltyKey, ...]:
@@ -260,5 +301,5 @@ def check_metrics(text: str) -> tuple[str, ...]:
             known = f"{nearest(word, METRICS)}; allowed: {','.join(METRICS)}"
             raise ConfigError(f"metrics = {text}: {word!r} is unknown{known}")
     if not words:
-        raise ConfigError("metrics is empty; allowed: fid,is,kid,prdc, or some of them")
+        raise ConfigError(f"metrics is empty; allowed: {','.join(METRICS)}, or some of them")
     return tuple(metric for metric in METRICS if metric in words)

@@ -21,7 +21,7 @@ class Batches:
     stay memory-mapped and each batch is read from there.
 
     Args:
-        images: (M, C, S, S) uint8.
+        images: (M, C, S, S) uint8, or points (M, 2) float.
         batch_size: images per batch of this process.
         channels: channels of the batches; grey images (C = 1) are repeated.
         seed: decides the order.
@@ -37,7 +37,7 @@ class Batches:
 
     def __init__(
         self,
-        images: npt.NDArray[np.uint8],
+        images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
         batch_size: int,
         channels: int,
         seed: int,
@@ -68,7 +68,7 @@ class Batches:
         return self._images.nbytes < RESIDENT_SHARE * free
 
     def at(self, step: int) -> Tensor:
-        """This process's batch (N, channels, S, S) in [-1, 1] of step ``step`` (from 0), on the device."""
+        """This process's batch of step ``step`` (from 0): (N, channels, S, S) in [-1, 1] or (N, 2), on the device."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
@@ -82,6 +82,8 @@ class Batches:
         else:
             batch = torch.from_numpy(self._images[indices.numpy()])
             batch = _pinned(batch).to(self._device, non_blocking=True)
+        if batch.is_floating_point():
+            return batch.to(self._dtype)
         return from_uint8(batch, self._dtype).expand(-1, self._channels, -1, -1)
 
 

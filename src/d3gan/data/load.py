@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from d3gan.data.files import locked, replace_file
 from d3gan.data.folders import Collection, decoded_images, open_collection
 from d3gan.data.locate import data_folder, resolve_dataset
+from d3gan.data.points import Mixture
 from d3gan.data.prepared_cache import prepared_images, prepared_path
 from d3gan.data.preprocess import PREPARATION, ImageArray, ordered_map, prepare_block
 from d3gan.data.published.catalog import Dataset, Split
@@ -30,15 +34,27 @@ class ImageSet:
         name: ``mnist``, or the folder's or zip's name without ending.
         split: ``train``, ``test``, ``extra`` (SVHN), ``unlabeled`` (STL-10); ``all`` for folders and zips.
         images: Read-only memory map, (N, C, S, S) uint8, 0..255. C is 1 if the source is grey or 1 channel was asked
-            for (colour then becomes ITU-R 601 luminance), else 3.
+            for (colour then becomes ITU-R 601 luminance), else 3. Of a set of points: (N, 2) float32.
         checksum: SHA-256 hex of all that decides these pixels: the source's content, the size, the number of
             channels and the version of the preparation. Equal for copies of the same files.
+        mixture: That points were drawn from; None: these are images.
     """
 
     name: str
     split: str
-    images: ImageArray = field(repr=False)
+    images: npt.NDArray[Any] = field(repr=False)
     checksum: str
+    mixture: Mixture | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the images are called in messages."""
+        return "images" if self.mixture is None else "points"
+
+
+def points_of(mixture: Mixture, split: str = "train") -> ImageSet:
+    """The points of a mixture, which are to a run what images are."""
+    return ImageSet(mixture.name, split, mixture.draw(split), mixture.checksum(split), mixture)
 
 
 def load_images(

@@ -1,5 +1,6 @@
 """``d3gan evaluate``: a run's generator, or a folder of images, measured against real images."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import torch
 
+from d3gan.config.datasets import metrics_that_apply
 from d3gan.config.ini import load_config
-from d3gan.config.train_config import check_metrics
+from d3gan.config.train_config import TrainConfig, check_metrics
+from d3gan.data.points import Mixture, mixture_of
 from d3gan.distributed.group import Group
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import ConfigError
@@ -20,7 +23,7 @@ from d3gan.evaluation.published_fid import published_fid
 from d3gan.evaluation.real_images import ImageFinder, native_size
 from d3gan.evaluation.reference import write_reference
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.directory import RunDirectory, find_run, home_of
 from d3gan.runs.generator_file import load_generator, read_facts
 
@@ -42,6 +45,7 @@ class FakeImages:
     description: dict[str, Any]
     """For the record: whose images, which weights, which latents."""
     image_size: int
+    """Side in pixels; 0 for points."""
     channels: int
     data_dir: str | None
     """Folder of the data files: --data-dir, else the run's."""
@@ -49,10 +53,12 @@ class FakeImages:
     """The run's data set; empty without a run."""
     batch_size: int = 0
     """The run's; 0 where it is not known."""
-    generator: Generator | None = None
+    generator: GeneratorNetwork | None = None
     """Makes the images; None where they are files."""
     seed: int = 0
     """Decides the generator's latents."""
+    mixture: Mixture | None = None
+    """That the run's points were drawn from; None: they are images."""
 
 
 def measure(options: Evaluate) -> dict[str, Any] | None:
@@ -75,9 +81,9 @@ def measure(options: Evaluate) -> dict[str, Any] | None:
 def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str, Any] | None:
     with group.raise_on_all_ranks():
         fakes = _images_of_run(options, device) if options.run else _images_of_files(options)
-    spec = EvaluationSpec(check_metrics(options.metrics), fakes.count, options.bootstrap)
+        spec = EvaluationSpec(_metrics(options.metrics, fakes.dataset), fakes.count, options.bootstrap)
     finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir)
-    extractor, reference = set_up_evaluation(
+    instruments = set_up_evaluation(
         spec,
         finder,
         device,
@@ -86,7 +92,9 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
         inception_weights=options.inception_weights,
         reference=options.reference,
         protocol=options.protocol,
+        mixture=fakes.mixture,
     )
+    reference, extractor = instruments.reference, instruments.extractor
     published: dict[str, float] = {}
     with group.raise_on_all_ranks():
         if reference is not None and options.save_reference:
@@ -94,11 +102,26 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
             logger.info(f"wrote {options.save_reference}")
         if group.is_main and options.protocol == "published":
             assert fakes.generator is not None  # the options allow it with a run only
+            assert extractor is not None
             real = finder.open("train", "reference")
             fid = published_fid(fakes.generator, real, extractor, fakes.batch_size, fakes.seed)
             published = {PUBLISHED_FID: fid}
-    record = evaluate(fakes.source, spec, reference, extractor, group)
+    record = evaluate(fakes.source, spec, instruments, group)
     return fakes.description | record | published if record is not None else None
+
+
+def _metrics(text: str, dataset: str) -> tuple[str, ...]:
+    """The metrics to compute of samples of a data set; ``auto``: all that apply.
+
+    Raises:
+        ConfigError: one does not apply.
+    """
+    apply = metrics_that_apply(dataset)
+    if text == "auto":
+        return apply
+    if not set(metrics := check_metrics(text)) <= set(apply):
+        raise ConfigError(f"--metrics {text}: of {dataset or 'these images'} there are {','.join(apply)}")
+    return metrics
 
 
 def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
@@ -124,14 +147,27 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
         fake_images(generator, seed),
         options.num_samples or DEFAULT_NUM_SAMPLES,
         description,
-        image_size=generator.image_size,
-        channels=generator.nc,
+        image_size=generator.sample_shape[-1],
+        channels=generator.sample_shape[0],
         data_dir=options.data_dir or (config.data_dir if config else "") or None,
         dataset=config.dataset if config else str(facts.get("dataset", "")),
         batch_size=config.batch_size if config else 0,
         generator=generator,
         seed=seed,
+        mixture=_mixture(options, generator, config, facts),
     )
+
+
+def _mixture(
+    options: Evaluate, generator: GeneratorNetwork, config: TrainConfig | None, facts: dict[str, Any]
+) -> Mixture | None:
+    if not generator.makes_points:
+        return None
+    source = dataclasses.asdict(config) if config is not None else facts
+    mixture = mixture_of(str(source.get("dataset")), source.get("radius", ""), source.get("deviation", ""))
+    if mixture is None:
+        raise ConfigError(f"{options.run}: does not say which points it was trained on; give the run's folder")
+    return mixture
 
 
 def _generator_file(options: Evaluate) -> Path:
@@ -171,8 +207,8 @@ def measure_text(record: dict[str, Any]) -> str:
         "step": record.get("step"),
         "generator": f"{record['generator']} weights, in {record['generator_mode']}" if "run" in record else None,
         "samples": f"{record['num_samples']:,}" + (f", seed {record['seed']}" if "run" in record else ""),
-        "reference": record["reference"],
-        "features": record["features"],
+        "reference": record.get("reference"),
+        "features": record.get("features"),
     }
     rows = [(name, str(value)) for name, value in head.items() if value is not None]
     metrics = [(metric_label(name), metric_text(record, name)) for name in metrics_of(record)]

@@ -23,10 +23,11 @@ from d3gan.evaluation.metrics.errors import frechet_error, interval, kernel_erro
 from d3gan.evaluation.metrics.fid import frechet_distance
 from d3gan.evaluation.metrics.kid import kernel_distance
 from d3gan.evaluation.metrics.prdc import neighbors
+from d3gan.evaluation.modes import count_modes, mode_metrics
 from d3gan.evaluation.reference import Reference
-from d3gan.evaluation.setup import EvaluationSpec
+from d3gan.evaluation.setup import EvaluationSpec, Instruments
 from d3gan.images import to_uint8
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.progress_bar import progress_bar
 from d3gan.randomness import draw_latents, stream
 from d3gan.sampling.generate import raw_sample
@@ -35,10 +36,10 @@ from d3gan.sampling.generate import raw_sample
 LATENT_CHUNK = 250
 
 
-def fake_images(generator: Generator, seed: int) -> Source:
+def fake_images(generator: GeneratorNetwork, seed: int) -> Source:
     """A generator's images, made in eval mode; each depends on the seed and its own number alone.
 
-    They are rounded to uint8 and clipped, never stretched; see ``d3gan.images.to_uint8``.
+    They are rounded to uint8 and clipped, never stretched; see ``d3gan.images.to_uint8``. Points stay as they are.
     """
 
     def source(start: int, stop: int) -> torch.Tensor:
@@ -49,8 +50,9 @@ def fake_images(generator: Generator, seed: int) -> Source:
             chunks.append(latents[max(start - first, 0) : stop - first])
         images = raw_sample(generator, torch.cat(chunks))
         if not images.isfinite().all():  # as 8-bit images they would pass for black ones
-            raise ExternalError("the generator's images are not finite numbers: its training has diverged")
-        return gray_to_color(to_uint8(images))
+            what = "points" if generator.makes_points else "images"
+            raise ExternalError(f"the generator's {what} are not finite numbers: its training has diverged")
+        return images if generator.makes_points else gray_to_color(to_uint8(images))
 
     return source
 
@@ -58,8 +60,7 @@ def fake_images(generator: Generator, seed: int) -> Source:
 def evaluate(
     source: Source,
     spec: EvaluationSpec,
-    reference: Reference | None,
-    extractor: Extractor,
+    instruments: Instruments,
     group: Group,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any] | None:
@@ -71,8 +72,7 @@ def evaluate(
     Args:
         source: the fake images.
         spec: what to compute, as ``set_up_evaluation`` has checked it.
-        reference: the real images' statistics on rank 0; ignored elsewhere.
-        extractor: computes the features.
+        instruments: what to measure with, as ``set_up_evaluation`` has chosen it.
         group: the processes that share the work.
         advance: called with the number of images done since the last call.
 
@@ -82,6 +82,34 @@ def evaluate(
     Raises:
         PeerLostError: another process is gone.
     """
+    record: dict[str, Any] = {"num_samples": spec.num_samples}
+    reasons: dict[str, str] = {}
+    if instruments.judge is not None and "modes" in spec.metrics:
+        try:
+            counts = count_modes(source, spec.num_samples, instruments.judge, group, advance)
+            record |= mode_metrics(counts, instruments.judge, spec.replicates)
+        except PeerLostError:
+            raise
+        except ExternalError as error:  # the same one in all processes
+            reasons["modes"] = str(error)
+    if instruments.extractor is not None:
+        by_features = _evaluate_features(source, spec, instruments.extractor, instruments.reference, group, advance)
+        reasons |= by_features.pop(NOT_COMPUTED, {})
+        record |= by_features
+    if not group.is_main:
+        return None
+    return record | ({NOT_COMPUTED: reasons} if reasons else {})
+
+
+def _evaluate_features(
+    source: Source,
+    spec: EvaluationSpec,
+    extractor: Extractor,
+    reference: Reference | None,
+    group: Group,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """The metrics by features, and what they compare; on rank 0."""
     statistics, reasons = None, dict[str, str]()
     with progress_bar("features of fake images", spec.num_samples, unit="images") as advance_bar:
 
@@ -102,18 +130,17 @@ def evaluate(
         except PeerLostError:
             raise
         except ExternalError as error:  # the same one in all processes
-            reasons = dict.fromkeys(spec.metrics, str(error))
+            reasons = dict.fromkeys(spec.by_features, str(error))
     if not group.is_main:
-        return None
+        return {}
     assert reference is not None  # rank 0 has it
     record: dict[str, Any] = {
         "features": extractor.name,
         "reference": reference.description,
         "reference_images": reference.count,
-        "num_samples": spec.num_samples,
     }
     if statistics is not None:
-        for metric in spec.metrics:
+        for metric in spec.by_features:
             try:
                 record |= _METRICS[metric](statistics, reference, extractor, spec)
             except ExternalError as error:

@@ -2,11 +2,11 @@
 
 A metric's name says all that decides whether two values may be compared: the metric, the extractor its features come
 from, and the real images it was measured against; ``fid_inception_train``, ``kid_efficientnet-lite0_test``,
-``is_inception`` (the Inception Score uses no real images).
+``is_inception`` (the Inception Score uses no real images); ``modes_ring8`` (data whose modes are known).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Metric -> how people write it; the order is that of tables.
@@ -18,7 +18,11 @@ METRIC_LABELS = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
+    "modes": "modes",
+    "quality": "high-quality share",
+    "kl": "reverse KL",
 }
+_MODE_METRICS = ("modes_", "quality_", "kl_")
 # Key of a record: metric -> why it could not be computed. Absent where all could.
 NOT_COMPUTED = "not_computed"
 # The published programs' own FID, named as in the log files that came with them.
@@ -27,8 +31,11 @@ _PUBLISHED_LABEL = "FID as published (64 features, one batch)"
 
 
 def metric_name(metric: str, extractor: str, reference: str = "") -> str:
-    """The name of a value in a record: metric, extractor and, for all but the Inception Score, reference."""
-    parts = [metric, extractor] if metric == "is" else [metric, extractor, reference]
+    """The name of a value in a record: metric, extractor and reference; the Inception Score has no reference.
+
+    Of modes the second part is the data whose modes they are, and there is no third.
+    """
+    parts = [metric, extractor, reference] if reference else [metric, extractor]
     # Underscores separate the parts, so none may be inside one.
     return "_".join(re.sub(r"[^\w.]+|_", "-", part).strip("-") or "unnamed" for part in parts)
 
@@ -41,6 +48,12 @@ def metric_label(name: str) -> str:
     if metric not in METRIC_LABELS or not rest:
         return name
     return f"{METRIC_LABELS[metric]} ({', '.join(rest.split('_'))})"
+
+
+def shared_word(names: Iterable[str], otherwise: str = "distance") -> str:
+    """How people write the metric of these names, without what follows in brackets; if they differ, ``otherwise``."""
+    words = {METRIC_LABELS.get(name.partition("_")[0], otherwise) for name in names}
+    return words.pop() if len(words) == 1 else otherwise
 
 
 def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
@@ -56,7 +69,7 @@ def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
 
 def metric_text(record: Mapping[str, Any], name: str) -> str:
     """One metric of a record as text: its value, and its deviation and interval if the record has them."""
-    digits = 5 if name.startswith("kid_") else 2 if name.startswith("fid_") else 3
+    digits = {"kid": 5, "fid": 2, "modes": 0}.get(name.partition("_")[0], 3)
     text = f"{record[name]:.{digits}f}"
     if f"{name}_deviation" in record:
         text += f" ± {record[f'{name}_deviation']:.{digits}f}"
@@ -79,14 +92,19 @@ def reasons_of(record: Mapping[str, Any]) -> dict[str, str]:
 def one_line(record: Mapping[str, Any]) -> str:
     """All metrics of a record in one line, with what they share at its end: ``FID 9.87, IS 8.1 (inception, test)``.
 
-    All metrics of a record have one extractor, and all but the Inception Score one reference. What could not be
-    computed follows with the reason: ``FID not computed: …``.
+    All metrics by features have one extractor, and all but the Inception Score one reference; those of modes have
+    the data. What could not be computed follows with the reason: ``FID not computed: …``.
     """
     metrics = metrics_of(record)
-    names = [name for name in metrics if name != PUBLISHED_FID]
-    shared = max((name.partition("_")[2] for name in names), key=len, default="")
-    parts = [f"{METRIC_LABELS[name.partition('_')[0]]} {metric_text(record, name)}" for name in names]
-    line = [f"{', '.join(parts)} ({', '.join(shared.split('_'))})"] if parts else []
+    groups: dict[bool, list[str]] = {}
+    for name in metrics:
+        if name != PUBLISHED_FID:
+            groups.setdefault(name.startswith(_MODE_METRICS), []).append(name)
+    line = []
+    for names in groups.values():
+        shared = max((name.partition("_")[2] for name in names), key=len)
+        parts = [f"{METRIC_LABELS[name.partition('_')[0]]} {metric_text(record, name)}" for name in names]
+        line.append(f"{', '.join(parts)} ({', '.join(shared.split('_'))})")
     if PUBLISHED_FID in metrics:
         line.append(f"{metric_label(PUBLISHED_FID)} {record[PUBLISHED_FID]:.2f}")
     by_reason: dict[str, list[str]] = {}

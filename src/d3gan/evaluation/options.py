@@ -5,6 +5,7 @@ from typing import Literal
 
 import tyro
 
+from d3gan.config.datasets import METRICS
 from d3gan.config.shared_flags import (
     DataDir,
     Debug,
@@ -14,7 +15,7 @@ from d3gan.config.shared_flags import (
     InceptionWeights,
     Protocol,
 )
-from d3gan.config.train_config import METRICS, check_metrics
+from d3gan.config.train_config import check_metrics
 from d3gan.config.validation import check_values, key
 from d3gan.errors import ConfigError
 
@@ -29,8 +30,9 @@ class Evaluate:
     """Measure these images instead of a generator's: a folder, a .zip, or NAME:SPLIT such as cifar10:train."""
     reference: str = "train"
     """Real images to measure against: train or test of the run's data set, NAME:SPLIT, a folder, .zip or .npz."""
-    metrics: str = key("fid,is,kid,prdc", list_of=METRICS)
-    """Metrics to compute; prdc stands for precision, recall, density and coverage."""
+    metrics: str = key("auto", list_of=("auto", *METRICS))
+    """Metrics to compute; prdc stands for precision, recall, density and coverage. auto: all that apply to the run's
+    data set; modes to those whose modes are known."""
     num_samples: int = key(0, allowed=(0, 10_000_000))
     """Number of fake images. 0: 50,000 for a generator, all of --images."""
     features: Features = "auto"
@@ -54,7 +56,8 @@ class Evaluate:
     def __post_init__(self) -> None:
         """Checks types, ranges, and flags that exclude each other."""
         check_values(self)
-        check_metrics(self.metrics)
+        if self.metrics != "auto":
+            check_metrics(self.metrics)
         if self.num_samples == 1 or self.bootstrap == 1:
             raise ConfigError(
                 "num_samples and bootstrap: must be 0 or at least 2; one image or replicate has no statistics"

@@ -16,7 +16,7 @@ from d3gan.evaluation.feature_statistics import gray_to_color
 from d3gan.evaluation.metrics.fid import Moments, frechet_distance
 from d3gan.evaluation.real_images import RealImages
 from d3gan.images import from_uint8
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.randomness import draw_latents
 from d3gan.sampling.generate import raw_sample
 
@@ -27,7 +27,9 @@ def wrapped_to_uint8(images: Tensor) -> Tensor:
     return (images.float() * 255).to(torch.int64).to(torch.uint8)
 
 
-def published_fid(generator: Generator, real: RealImages, extractor: Extractor, batch_size: int, seed: int) -> float:
+def published_fid(
+    generator: GeneratorNetwork, real: RealImages, extractor: Extractor, batch_size: int, seed: int
+) -> float:
     """The Fréchet distance of 64 features between one batch of real and one of fake images.
 
     Args:

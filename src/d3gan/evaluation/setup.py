@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import torch
 
+from d3gan.config.datasets import FEATURE_METRICS
+from d3gan.data.points import Mixture
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.choose import choose_extractor
 from d3gan.evaluation.feature_statistics import SPLITS
 from d3gan.evaluation.metrics.prdc import NEAREST
+from d3gan.evaluation.modes import MixtureJudge, ModeJudge
 from d3gan.evaluation.published_fid import require_inception
 from d3gan.evaluation.real_images import ImageFinder
 from d3gan.evaluation.reference import Reference, find_reference
@@ -23,11 +26,26 @@ class EvaluationSpec:
     """What an evaluation is to compute."""
 
     metrics: tuple[str, ...]
-    """Some of fid, is, kid, prdc."""
+    """Some of fid, is, kid, prdc, modes."""
     num_samples: int
     """Number of fake images."""
     replicates: int = 0
     """Bootstrap replicates of each interval; 0: no intervals."""
+
+    @property
+    def by_features(self) -> tuple[str, ...]:
+        """The metrics that need an extractor and real images."""
+        return tuple(metric for metric in self.metrics if metric in FEATURE_METRICS)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What an evaluation measures with; None what its metrics do not need."""
+
+    extractor: Extractor | None = None
+    reference: Reference | None = None
+    """Of the real images; on rank 0 alone."""
+    judge: ModeJudge | None = None
 
 
 def set_up_evaluation(
@@ -40,8 +58,9 @@ def set_up_evaluation(
     inception_weights: str,
     reference: str,
     protocol: str,
-) -> tuple[Extractor, Reference | None]:
-    """Chooses the extractor, finds the reference, and checks that they can give what is asked for.
+    mixture: Mixture | None = None,
+) -> Instruments:
+    """Chooses the extractor and what judges modes, finds the reference, and checks that they give what is asked for.
 
     All processes of the group must call it. Rank 0 warns of a FID from few images.
 
@@ -54,14 +73,15 @@ def set_up_evaluation(
         inception_weights: see ``choose_extractor``.
         reference: see ``find_reference``.
         protocol: ``standard``, or ``published``, which needs Inception.
-
-    Returns:
-        The extractor; the reference on rank 0, None elsewhere.
+        mixture: that the training points were drawn from; None: they are images.
 
     Raises:
         ConfigError: the settings do not fit together.
         ExternalError: weights or images are not available.
     """
+    judge = MixtureJudge(mixture) if mixture is not None else None
+    if not spec.by_features:
+        return Instruments(judge=judge)
     with group.raise_on_all_ranks():
         extractor = choose_extractor(
             features,
@@ -79,7 +99,7 @@ def set_up_evaluation(
     with group.raise_on_all_ranks():
         if real is not None:
             _check_reference(spec, real, extractor)
-    return extractor, real
+    return Instruments(extractor, real, judge)
 
 
 def _check_spec(spec: EvaluationSpec, extractor: Extractor) -> None:

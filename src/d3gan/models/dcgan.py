@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from d3gan.models.base import GeneratorNetwork
 from d3gan.models.widths import innermost_size, stage_multipliers
 
 Penalize = Callable[[list[nn.Module], tuple[Tensor, Tensor]], Tensor]
@@ -25,12 +26,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Generator(nn.Module):
+class Generator(GeneratorNetwork):
     """Maps latents (N, nz) float to images (N, nc, S, S) float in [-1, 1]."""
 
     def __init__(self, image_size: int = 32, nz: int = 100, ngf: int = 64, nc: int = 3, activation: str = "relu"):
         super().__init__()
-        self.nz, self.nc, self.image_size = nz, nc, image_size
+        self.nz, self.sample_shape = nz, (nc, image_size, image_size)
         self.architecture = dict(image_size=image_size, nz=nz, ngf=ngf, nc=nc, activation=activation)
         widths = [ngf * m for m in reversed(stage_multipliers(image_size))]
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
@@ -78,7 +79,7 @@ class Discriminator(nn.Module):
 class Discriminators(nn.Module):
     """K discriminators of one architecture, called together."""
 
-    def __init__(self, members: Iterable[Discriminator]):
+    def __init__(self, members: Iterable[nn.Module]):
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -141,7 +142,7 @@ def _frozen(network: nn.Module) -> dict[str, Tensor]:
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:
-    """Draws a network's first weights: convolutions N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0.
+    """Draws a network's first weights: of layers N(0, 0.02), of BatchNorm N(1, 0.02), biases 0.
 
     DCGAN paper, section 4, and the published programs.
 
@@ -150,10 +151,10 @@ def initialize(network: nn.Module, rng: torch.Generator) -> None:
         rng: the CPU generator to draw from.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)

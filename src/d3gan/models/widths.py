@@ -1,10 +1,15 @@
-"""The DCGAN's widths by resolution. Imports no torch: the cost of a run is known before a network is built."""
+"""Widths of the networks' layers. Imports no torch: the cost of a run is known before a network is built."""
 
 import math
 
+DIMENSIONS = 2
+"""Numbers of a point, which the mlp networks make and judge."""
+PIECES = 5
+"""Linear pieces of a maxout unit of the mlp discriminator (Goodfellow et al., arXiv:1302.4389)."""
+
 
 def stage_multipliers(image_size: int) -> list[int]:
-    """Width multipliers from the image inwards, one for each halving of the resolution.
+    """The DCGAN's width multipliers from the image inwards, one for each halving of the resolution.
 
     Every stage inwards doubles the width, up to 8 times. Up to 32 pixels the innermost map is 2 x 2, as published;
     from 64 pixels on it is 4 x 4, as in the DCGAN paper.

@@ -44,11 +44,11 @@ _CHAPTERS = (
     Chapter(
         "Quality through training",
         "How good the images are as training proceeds, counted in iterations, images, seconds and FLOPs.",
-        frozenset(METRIC_LABELS),
+        frozenset({*METRIC_LABELS, "high", "reverse"}),
     ),
     Chapter(
         "Time to a given quality",
-        "How long each model takes to reach a given FID.",
+        "How long each model takes to reach a given quality.",
         frozenset({"time", "reach", "reached", "iteration", "iterations", "cost", "equal", "paired"}),
     ),
     Chapter(

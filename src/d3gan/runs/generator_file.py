@@ -13,14 +13,15 @@ from safetensors.torch import save
 from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError, ExternalError, first_line
 from d3gan.files import replace_file
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.models.matmul_convolution import use_matmul
+from d3gan.models.networks import make_generator
 from d3gan.runs.directory import find_run
 
 FORMAT = 1
 
 
-def save_generator(generator: Generator, path: Path, facts: dict[str, Any]) -> None:
+def save_generator(generator: GeneratorNetwork, path: Path, facts: dict[str, Any]) -> None:
     """Writes the weights, float32, with architecture and facts (model, dataset, step, …) as text in the header.
 
     Raises:
@@ -36,7 +37,7 @@ def save_generator(generator: Generator, path: Path, facts: dict[str, Any]) -> N
         file.write(save(tensors, {"d3gan": json.dumps(header)}))
 
 
-def load_generator(run: str | Path, device: str = "cpu") -> Generator:
+def load_generator(run: str | Path, device: str = "cpu") -> GeneratorNetwork:
     """Reads a run's generator, in eval mode: BatchNorm uses its running statistics.
 
     Args:
@@ -44,7 +45,8 @@ def load_generator(run: str | Path, device: str = "cpu") -> Generator:
         device: auto, cpu, cuda, cuda:N or mps.
 
     Returns:
-        A module that maps latents (N, nz) to images (N, nc, S, S) in [-1, 1]; its ``nz`` says how long a latent is.
+        A module that maps latents (N, nz) to images (N, nc, S, S) in [-1, 1], or to points (N, 2); its ``nz`` says
+        how long a latent is, its ``sample_shape`` what it makes.
 
     Raises:
         ConfigError: no run there, or no generator in it yet.
@@ -52,7 +54,7 @@ def load_generator(run: str | Path, device: str = "cpu") -> Generator:
     """
     target = resolve_device(device)
     with _opened(run) as (file, header):
-        generator = Generator(**header["architecture"])
+        generator = make_generator(header["architecture"])
         generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     # As it was trained: then it makes the same images to the last bit.
     if target.type == "cpu":

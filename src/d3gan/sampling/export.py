@@ -9,7 +9,7 @@ import torch
 
 from d3gan.errors import ConfigError
 from d3gan.files import replace_file
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.directory import home_of
 from d3gan.runs.generator_file import load_generator, read_facts, save_generator
 
@@ -40,7 +40,7 @@ def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Pat
     return path
 
 
-def _onnx_bytes(generator: Generator) -> bytes:
+def _onnx_bytes(generator: GeneratorNetwork) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

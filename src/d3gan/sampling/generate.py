@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from d3gan.images import to_uint8
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.randomness import draw_latents
 
 # Images per call of the generator: few enough for any device, enough to keep it busy.
 CHUNK = 256
 
 
-def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor | None = None) -> Tensor:
+def sample(generator: GeneratorNetwork, num: int = 64, seed: int = 0, latents: Tensor | None = None) -> Tensor:
     """Makes images with a generator, a chunk at a time.
 
     Args:
@@ -21,18 +21,19 @@ def sample(generator: Generator, num: int = 64, seed: int = 0, latents: Tensor |
         latents: (N, nz) to use instead.
 
     Returns:
-        (N, nc, S, S) uint8, on the CPU.
+        (N, nc, S, S) uint8, or points (N, 2) float32, on the CPU.
     """
     if latents is None:
         latents = draw_latents(num, generator.nz, seed, "samples", device="cpu")
-    size = generator.image_size
-    images = torch.empty((len(latents), generator.nc, size, size), dtype=torch.uint8)
+    dtype = torch.float32 if generator.makes_points else torch.uint8
+    samples = torch.empty((len(latents), *generator.sample_shape), dtype=dtype)
     for i in range(0, len(latents), CHUNK):
-        images[i : i + CHUNK] = to_uint8(raw_sample(generator, latents[i : i + CHUNK]))
-    return images
+        raw = raw_sample(generator, latents[i : i + CHUNK])
+        samples[i : i + CHUNK] = raw if generator.makes_points else to_uint8(raw)
+    return samples
 
 
-def raw_sample(generator: Generator, latents: Tensor) -> Tensor:
+def raw_sample(generator: GeneratorNetwork, latents: Tensor) -> Tensor:
     """Makes images in one call of the generator, without converting them.
 
     Args:

@@ -73,7 +73,7 @@ def measure_scaling(options: Scale) -> Path | None:
                 raise ConfigError(f"--workers {options.workers}: only {group.world_size} processes were started")
             if group.is_main:
                 refuse_unwritable(Path(options.out))  # before minutes go into measuring
-            precision = resolve_precision(config.precision, device)
+            precision = resolve_precision(config.resolved_precision, device)
             image_set = images_of(config)
             images, largest = len(image_set.images), max(w.workers * w.batch_size for w in workloads_of(options))
             if largest > images:

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from d3gan.errors import ConfigError, TrainingDivergedError
 from d3gan.images import image_grid, save_png
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.runs.generator_file import save_generator
 from d3gan.sampling.generate import sample
+from d3gan.sampling.point_picture import POINTS, half_side, plane, point_picture
 from d3gan.training.state import Training
 
 logger = logging.getLogger("d3gan")
@@ -58,9 +61,11 @@ def _save_generators(training: Training, step: int) -> None:
         _save_generator(training, "ema", training.average.generator, training.run.averaged_generator, step)
 
 
-def _save_generator(training: Training, weights: str, generator: Generator, path: Path, step: int) -> None:
+def _save_generator(training: Training, weights: str, generator: GeneratorNetwork, path: Path, step: int) -> None:
     config, name = training.config, training.image_set.name
     facts = {"model": config.model, "dataset": name, "step": step, "seed": config.seed, "weights": weights}
+    if mixture := training.image_set.mixture:
+        facts |= {"radius": mixture.radius, "deviation": mixture.deviation}
     save_generator(generator, path, facts)
 
 
@@ -116,8 +121,24 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
 
 
 def save_samples(training: Training, step: int) -> None:
-    """Writes the sample grid of a step, always from the same latents; rank 0 does."""
+    """Writes the sample grid of a step, or the picture of its points, always from the same latents; rank 0 does."""
     if not training.group.is_main:
         return
-    images = sample(training.gan.generator, SAMPLES, training.config.seed)
-    save_png(image_grid(images.numpy()), training.run.sample(step), {"step": str(step)})
+    gan, mixture = training.gan, training.image_set.mixture
+    if mixture is None:
+        picture = image_grid(sample(gan.generator, SAMPLES, training.config.seed).numpy())
+    else:
+        points, half = sample(gan.generator, POINTS, training.config.seed), half_side(mixture.centers)
+        picture = point_picture(points.numpy(), half, mixture.centers, _logits_in_the_plane(training, half))
+    save_png(picture, training.run.sample(step), {"step": str(step)})
+
+
+def _logits_in_the_plane(training: Training, half: float) -> npt.NDArray[np.float32] | None:
+    """What every discriminator says of the points of a picture; None with BatchNorm, whose answers depend on them."""
+    if training.config.resolved_norm == "batch":
+        return None
+    gan = training.gan
+    parameter = next(gan.discriminators.parameters())
+    with torch.no_grad(), gan.autocast():
+        logits = gan.discriminators.frozen_logits(torch.from_numpy(plane(half)).to(parameter))
+    return logits.float().cpu().numpy()

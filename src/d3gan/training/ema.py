@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from d3gan.config.train_config import TrainConfig
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 
 
 def decay_of(config: TrainConfig, images_per_step: int) -> Callable[[int], float]:
@@ -44,12 +44,12 @@ class MovingAverage:
         decay: step (from 1) -> the share of the old average that the step keeps, 0 <= share < 1.
     """
 
-    def __init__(self, generator: Generator, decay: Callable[[int], float]):
+    def __init__(self, generator: GeneratorNetwork, decay: Callable[[int], float]):
         self.generator = copy.deepcopy(generator).requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, generator: Generator, step: int) -> None:
+    def update(self, generator: GeneratorNetwork, step: int) -> None:
         """Adds the generator's weights after ``step`` steps (from 1); nothing waits for the device."""
         weight = 1.0 - self._decay(step)
         for average, current in zip(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from d3gan.config.train_config import TrainConfig, check_metrics
+from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet
 from d3gan.distributed.group import Group
 from d3gan.errors import ExternalError
@@ -20,7 +20,7 @@ from d3gan.evaluation.published_fid import published_fid
 from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import disk_errors
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.jsonl import read_lines
 
 logger = logging.getLogger("d3gan")
@@ -49,8 +49,8 @@ class PeriodicEvaluator:
 
     def __init__(self, config: TrainConfig, image_set: ImageSet, device: torch.device, group: Group):
         self._config, self._image_set, self._group = config, image_set, group
-        self._spec = EvaluationSpec(check_metrics(config.metrics), config.num_samples)
-        self._extractor, self._reference = set_up_evaluation(
+        self._spec = EvaluationSpec(config.resolved_metrics, config.num_samples)
+        self._instruments = set_up_evaluation(
             self._spec,
             ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None),
             device,
@@ -59,6 +59,7 @@ class PeriodicEvaluator:
             inception_weights=config.inception_weights,
             reference=config.reference,
             protocol=config.protocol,
+            mixture=image_set.mixture,
         )
 
     def is_due(self, path: Path, step: int, last_step: int) -> bool:
@@ -70,7 +71,7 @@ class PeriodicEvaluator:
 
     def evaluate(
         self,
-        generator: Generator,
+        generator: GeneratorNetwork,
         step: int,
         training_seconds: float,
         weights: str,
@@ -96,7 +97,7 @@ class PeriodicEvaluator:
 
         fakes = fake_images(generator, config.seed)
         try:
-            record = evaluate(fakes, self._spec, self._reference, self._extractor, self._group, advance=check_stopped)
+            record = evaluate(fakes, self._spec, self._instruments, self._group, advance=check_stopped)
         except _Stopped:
             return None
         if record is None:
@@ -108,17 +109,16 @@ class PeriodicEvaluator:
             "generator": weights,
         }
         if config.protocol == "published":
-            real = RealImages("train", self._image_set)
+            real, extractor = RealImages("train", self._image_set), self._instruments.extractor
+            assert extractor is not None  # the config has metrics by features
             try:
-                record[PUBLISHED_FID] = published_fid(
-                    generator, real, self._extractor, config.batch_size, config.seed
-                )
+                record[PUBLISHED_FID] = published_fid(generator, real, extractor, config.batch_size, config.seed)
             except ExternalError as error:
                 record.setdefault(NOT_COMPUTED, {})[PUBLISHED_FID] = str(error)
         return line | record | {"evaluation_seconds": round(time.perf_counter() - begin, 3)}
 
     def write(self, path: Path, line: dict[str, Any]) -> bool:
-        """Adds a line to evaluations.jsonl; returns whether its FID is the lowest of its kind so far.
+        """Adds a line to evaluations.jsonl; returns whether it is the best of its kind so far: see ``_badness``.
 
         The line is not compared with lines of another extractor, reference, number of samples or kind of weights.
 
@@ -131,26 +131,35 @@ class PeriodicEvaluator:
             file.flush()
             os.fsync(file.fileno())
         _warn_of_collapse(line, earlier)
-        fid = next((name for name in line if name.startswith("fid_") and name != PUBLISHED_FID), None)
-        if fid is None:
+        badness = _badness(line)
+        if not badness:
             return False
         kind = ("num_samples", "reference", "generator")
         return all(
-            line[fid] < other[fid]
+            tuple(badness.values()) < tuple(_badness(other).values())
             for other in earlier
-            if fid in other and all(other.get(key) == line[key] for key in kind)
+            if _badness(other).keys() == badness.keys() and all(other.get(key) == line.get(key) for key in kind)
         )
 
 
+def _badness(line: dict[str, Any]) -> dict[str, float]:
+    """What makes one evaluation worse than another: FID; else modes not found, then the divergence."""
+    fid = {name: line[name] for name in line if name.startswith("fid_") and name != PUBLISHED_FID}
+    if fid:
+        return fid
+    modes = {name: -line[name] for name in line if name.startswith("modes_")}
+    return modes | {name: line[name] for name in line if name.startswith("kl_") and not name.endswith("_interval")}
+
+
 def _warn_of_collapse(line: dict[str, Any], earlier: list[dict[str, Any]]) -> None:
-    """Warns when recall or coverage falls below half of its best earlier value: images of some kinds are gone."""
-    for name in (name for name in line if name.startswith(("recall", "coverage"))):
+    """Warns when recall, coverage or the modes found fall below half of the best earlier value: kinds are gone."""
+    for name in (name for name in line if name.startswith(("recall", "coverage", "modes"))):
         values = [each[name] for each in earlier if isinstance(each.get(name), float)]
         if not values or not isinstance(line[name], float):
             continue
         half = max(values) / 2
         if line[name] < half and half >= _LEAST and values[-1] >= half:
             logger.warning(
-                f"step {line['step']}: {metric_label(name)} fell to {line[name]:.2f} from {max(values):.2f} at best: "
-                "the generator makes fewer kinds of images; an earlier checkpoint may be better"
+                f"step {line['step']}: {metric_label(name)} fell to {line[name]:.3g} from {max(values):.3g} at best: "
+                "the generator makes fewer kinds of samples; an earlier checkpoint may be better"
             )

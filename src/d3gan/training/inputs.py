@@ -18,7 +18,7 @@ class StepInputs:
 
     Args:
         config: of the run.
-        images: (M, C, S, S) uint8: the training images.
+        images: (M, C, S, S) uint8, or points (M, 2) float32: the training set.
         group: the processes, which share out the images and latents of each step.
         device: where to put the inputs.
         dtype: floating type of both.
@@ -30,7 +30,7 @@ class StepInputs:
     def __init__(
         self,
         config: TrainConfig,
-        images: npt.NDArray[np.uint8],
+        images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
         group: Group,
         device: torch.device,
         dtype: torch.dtype,

@@ -85,7 +85,7 @@ def _train(
 ) -> TrainResult:
     # What to compute with.
     with group.raise_on_all_ranks():
-        precision = resolve_precision(config.precision, device)
+        precision = resolve_precision(config.resolved_precision, device)
         acceleration = resolve_acceleration(config, device, group.world_size)
         if device.type == "cpu":
             keep_memory()
@@ -123,9 +123,8 @@ def _train(
                 keep_lines_up_to(run.metrics, metrics_log.logged_step)
                 keep_lines_up_to(run.evaluations, step)
             _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
-        logger.info(
-            f"training {config.model} on {image_set.name}: {len(image_set.images):,} images, {device}, {precision}"
-        )
+        many = f"{len(image_set.images):,} {image_set.unit}"
+        logger.info(f"training {config.model} on {image_set.name}: {many}, {device}, {precision}")
         logger.info(_batch_description(config, group, processes))
         logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} per epoch; run directory {run.path}")
 

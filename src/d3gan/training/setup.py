@@ -8,12 +8,15 @@ import torch
 from torch import nn
 
 from d3gan.config.train_config import TrainConfig
-from d3gan.data.load import ImageSet, load_images
+from d3gan.data.load import ImageSet, load_images, points_of
+from d3gan.data.points import mixture_of
 from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
+from d3gan.models import dcgan, mlp
+from d3gan.models.base import GeneratorNetwork
+from d3gan.models.dcgan import Discriminators, initialize
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.randomness import stream
@@ -25,6 +28,8 @@ from d3gan.training.weighting import WEIGHTINGS, Weighting
 
 def images_of(config: TrainConfig) -> ImageSet:
     """The training images that a config names, fetched and prepared where need be; errors as ``load_images``."""
+    if mixture := mixture_of(config.dataset, config.radius, config.deviation):
+        return points_of(mixture)
     return load_images(
         config.dataset,
         image_size=config.image_size,
@@ -53,16 +58,16 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if config.sync_batchnorm and device.type != "cuda":
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
     recipe = config.recipe
-    generator = Generator(config.image_size, config.nz, config.ngf, config.nc, recipe.activation)
+    generator = _generator(config)
     initialize(generator, stream(config.seed, "generator"))
-    K, batch_norm = recipe.discriminators, config.discriminator_norm == "batch"
-    members = [Discriminator(config.image_size, config.ndf, config.nc, batch_norm) for _ in range(K)]
+    K = recipe.discriminators
+    members = [_discriminator(config) for _ in range(K)]
     for k, discriminator in enumerate(members):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
         for network in (generator, *members):
             use_matmul(network)
-    if config.discriminator_norm == "spectral":
+    if config.resolved_norm == "spectral":
         for k, discriminator in enumerate(members):
             add_spectral_norm(discriminator, stream(config.seed, "spectral norm", k))
     dtype = network_dtype(precision)
@@ -92,19 +97,34 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         group,
     )
     if group.world_size > 1:
-        _lay_out_gradients(gan, config, device, dtype)
+        _lay_out_gradients(gan, device, dtype)
     return gan
 
 
-def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
+def _generator(config: TrainConfig) -> GeneratorNetwork:
+    """The generator of the config's network."""
+    if config.resolved_network == "mlp":
+        return mlp.Generator(config.nz, config.ngf)
+    return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
+
+
+def _discriminator(config: TrainConfig) -> nn.Module:
+    """One discriminator of the config's network."""
+    batch_norm = config.resolved_norm == "batch"
+    if config.resolved_network == "mlp":
+        return mlp.Discriminator(config.ndf, batch_norm)
+    return dcgan.Discriminator(config.image_size, config.ndf, config.nc, batch_norm)
+
+
+def _lay_out_gradients(gan: GAN, device: torch.device, dtype: torch.dtype) -> None:
     """Runs one backward pass of each network and drops its gradients.
 
     After its first backward pass, DistributedDataParallel lays out gradients in the order in which they came. Where
     a gradient lies decides in which order an all-reduce adds up the parts of three and more processes. Without this
     pass, the first step after a resume would differ in its last bits from that of a run that was never stopped.
     """
-    latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
-    images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
+    latents = torch.zeros(2, gan.generator.nz, device=device, dtype=dtype)
+    images = torch.zeros(2, *gan.generator.sample_shape, device=device, dtype=dtype)
     for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
         buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():

@@ -6,7 +6,7 @@ from typing import Any
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet
 from d3gan.distributed.group import Group
-from d3gan.models.dcgan import Generator
+from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.directory import RunDirectory
 from d3gan.training.ema import MovingAverage
 from d3gan.training.metrics import MetricsLog
@@ -35,7 +35,7 @@ class Training:
         """Batches per step, of all processes: a run keeps this number, however they are distributed."""
         return self.group.world_size * self.config.grad_accum_steps
 
-    def evaluated_generator(self) -> tuple[str, Generator]:
+    def evaluated_generator(self) -> tuple[str, GeneratorNetwork]:
         """The weights that the config wants evaluated, raw or ema, and the generator that has them."""
         if self.average is None or self.config.generator == "raw":
             return "raw", self.gan.generator

@@ -15,7 +15,8 @@ from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
 from d3gan.distributed.group import Group
-from d3gan.models.dcgan import Discriminators, Generator
+from d3gan.models.base import GeneratorNetwork
+from d3gan.models.dcgan import Discriminators
 from d3gan.training.losses import Loss
 from d3gan.training.penalties import Penalties
 from d3gan.training.weighting import Weighting
@@ -25,7 +26,7 @@ from d3gan.training.weighting import Weighting
 class GAN:
     """What a step works on: the networks, their optimizers, and the rules between them."""
 
-    generator: Generator
+    generator: GeneratorNetwork
     discriminators: Discriminators
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer

@@ -1,0 +1,25 @@
+"""What every generator of this package has, whatever its layers."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class GeneratorNetwork(nn.Module):
+    """Maps latents (N, nz) float to samples (N, *sample_shape) float: images in [-1, 1], or points."""
+
+    nz: int
+    """Numbers in a latent vector."""
+    sample_shape: tuple[int, ...]
+    """(nc, S, S) of an image, (2,) of a point in the plane."""
+    architecture: dict[str, Any]
+    """What ``d3gan.models.networks.make_generator`` makes this network of, as JSON holds it."""
+
+    @property
+    def makes_points(self) -> bool:
+        """Whether a sample is a point, not an image."""
+        return len(self.sample_shape) == 1
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Samples for latents (N, nz)."""
+        raise NotImplementedError
