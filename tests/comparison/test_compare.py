@@ -351,7 +351,7 @@ def test_data_sets_may_be_measured_against_other_references(paths: list[Path], t
     assert found["photos, batch size 64"]["equal"]["iteration"]["interval"]["mean"] == pytest.approx(2**-2.5)
     final = {(row["data set"], row["variant"]): row for row in table(comparison, "final")}
     assert final["photos", "d3gan"]["FID"] == "3.12"
-    assert "photos: FID (inception, all)." in next(t for t in comparison.tables if t.name == "final").caption
+    assert "photos: FID (inception, all)" in next(t for t in comparison.tables if t.name == "final").caption
     assert not any("not compared" in remark for remark in comparison.remarks)
 
 

@@ -105,6 +105,41 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         {"set one of them to 0": {"ema_half_life": 0}},
     ),
     (
+        {"network": "mlp"},
+        ("network = mlp", "dataset = mnist"),
+        {"set network = auto": {"network": "auto"}},
+    ),
+    (
+        {"dataset": "ring8", "network": "dcgan"},
+        ("network = dcgan", "dataset = ring8"),
+        {"set network = auto": {"network": "auto"}},
+    ),
+    (
+        {"radius": 2.0},
+        ("radius, deviation", "mnist"),
+        {"leave radius and deviation out": {"radius": ""}},
+    ),
+    (
+        {"dataset": "ring8", "precision": "bf16"},
+        ("precision = bf16", "dataset = ring8"),
+        {"set precision = float32": {"precision": "float32"}},
+    ),
+    (
+        {"dataset": "grid25", "protocol": "published"},
+        ("protocol = published", "dataset = grid25"),
+        {"set protocol = standard": {"protocol": "standard"}},
+    ),
+    (
+        {"dataset": "grid25", "metrics": "fid,modes"},
+        ("metrics = fid,modes", "dataset = grid25"),
+        {"set metrics = auto": {"metrics": "auto"}},
+    ),
+    (
+        {"metrics": "modes"},
+        ("metrics = modes", "dataset = mnist"),
+        {"set metrics = auto": {"metrics": "auto"}},
+    ),
+    (
         {"generator": "ema"},
         ("generator = ema", "moving average"),
         {"set ema too, such as ema = 0.999": {"ema": 0.999}, "or ema_half_life": {"ema_half_life": 500}},
@@ -150,7 +185,9 @@ def step(config: TrainConfig) -> None:
     """A step of small networks changes every network, and nothing becomes NaN."""
     sizes = {"image_size": 16, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": 4}
     config, device = TrainConfig(**(vars(config) | sizes)), torch.device("cpu")
-    images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
+    rng = np.random.default_rng(0)
+    shape, dtype = ((8, 2), np.float32) if config.makes_points else ((8, 3, 16, 16), np.uint8)
+    images: Any = rng.integers(0, 256, shape).astype(dtype)
     real_images, latents, context = StepInputs(config, images, Group(), device, torch.float32).at(0)
     gan = build_gan(config, device, "float32")
     before = [p.clone() for p in gan.generator.parameters()]

@@ -67,4 +67,4 @@ def test_every_name_has_a_case() -> None:
         {each.recipe.loss for each in configs} == {*LOSSES, "d2gan"} == {m.loss for m in MODELS.values()} | {*LOSSES}
     )
     assert {p.name for each in configs for p in each.penalties} == {*GRADIENT_PENALTIES, "lecam"}
-    assert {each.discriminator_norm for each in configs} == {"batch", "none", "spectral"}
+    assert {each.resolved_norm for each in configs} == {"batch", "none", "spectral"}

@@ -24,6 +24,7 @@ from d3gan.evaluation.metrics.fid import Moments, frechet_distance
 from d3gan.evaluation.published_fid import published_fid, wrapped_to_uint8
 from d3gan.evaluation.real_images import ImageFinder
 from d3gan.images import from_uint8
+from d3gan.models.base import GeneratorNetwork
 from d3gan.randomness import draw_latents
 from d3gan.runs.generator_file import load_generator
 from tests.evaluation.networks import formula_weights
@@ -42,12 +43,12 @@ def test_a_fake_depends_on_the_seed_and_its_number_alone(run: Path) -> None:
     assert not torch.equal(fake_images(load_generator(run), 4)(0, 10), whole[:10])
 
 
-class Fixed(nn.Module):
+class Fixed(GeneratorNetwork):
     """Returns the same image always, and records its mode at each call."""
 
     def __init__(self, image: Tensor):
         super().__init__()
-        self.nz, self.nc, self.image_size = 2, image.shape[0], image.shape[1]
+        self.nz, self.sample_shape = 2, tuple(image.shape)
         self.image = nn.Parameter(image)
         self.modes: list[bool] = []
 
@@ -59,24 +60,24 @@ class Fixed(nn.Module):
 def test_images_are_rounded_and_clipped_and_never_stretched() -> None:
     values = torch.tensor([[-1.5, -1.0, -0.2, 0.0], [0.0039, 0.3, 0.9, 2.0]])[None].repeat(1, 2, 1)
     generator = Fixed(values)
-    images = fake_images(generator, 0)(0, 1)  # type: ignore[arg-type]
+    images = fake_images(generator, 0)(0, 1)
     assert images[0, 0, :2].tolist() == [[0, 0, 102, 128], [128, 166, 242, 255]]
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])
     dim = Fixed(0.1 * torch.rand(3, 4, 4))
-    assert int(fake_images(dim, 0)(0, 1).max()) <= 141  # type: ignore[arg-type]
+    assert int(fake_images(dim, 0)(0, 1).max()) <= 141
 
 
 def test_the_generator_is_asked_in_eval_mode_and_left_as_it_was() -> None:
     generator = Fixed(torch.zeros(3, 4, 4)).train()
-    fake_images(generator, 0)(0, 300)  # type: ignore[arg-type]
+    fake_images(generator, 0)(0, 300)
     assert set(generator.modes) == {False}
     assert generator.training
 
 
 def test_images_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ExternalError, match="not finite"):
-        fake_images(Fixed(torch.full((3, 4, 4), torch.nan)), 0)(0, 2)  # type: ignore[arg-type]
+        fake_images(Fixed(torch.full((3, 4, 4), torch.nan)), 0)(0, 2)
 
 
 @pytest.mark.parametrize("count", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])

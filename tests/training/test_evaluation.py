@@ -242,7 +242,7 @@ def test_each_fall_of_coverage_is_reported_once(tmp_path: Path, said: list[str])
         }
         evaluation.PeriodicEvaluator.write(None, path, line)  # type: ignore[arg-type]  # it looks at nothing else
     assert [text.partition(":")[0] for text in said] == ["step 4", "step 7"]
-    assert "fell to 0.39 from 0.80 at best" in said[0]
+    assert "fell to 0.39 from 0.8 at best" in said[0]
 
 
 def test_progress_and_events_show_the_metrics(

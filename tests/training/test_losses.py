@@ -11,7 +11,7 @@ from torch.nn import functional
 from d3gan.config.recipes import MODELS, SOURCES, Recipe
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import choices, field_types
-from d3gan.models.dcgan import ACTIVATIONS
+from d3gan.models.base import ACTIVATIONS
 from d3gan.training.losses import LOSSES, PAIRINGS, fake_loss, make_loss, own, real_loss, swapped
 from d3gan.training.weighting import WEIGHTINGS
 

@@ -23,6 +23,7 @@ NO_VARIANT = {
     "dataset": "has a flag of its own; give --datasets",
     "batch_size": "has a flag of its own; give --batch-sizes",
     "seed": "has a flag of its own; give --seeds",
+    **dict.fromkeys(("radius", "deviation"), "decides the data, and which metrics there are; give it for all runs"),
     "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
     **dict.fromkeys(("epochs", "max_steps"), _LENGTH),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), _FILES),

@@ -85,7 +85,10 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     ),
     (
         lambda config: not config.makes_points and (config.radius != "" or config.deviation != ""),
-        "radius, deviation: only " + " and ".join(POINT_SETS) + " have them, not {config.dataset}; leave them out",
+        "radius, deviation: only "
+        + " and ".join(POINT_SETS)
+        + " have them, dataset = {config.dataset} does not; leave "
+        "radius and deviation out",
     ),
     (
         lambda config: config.makes_points and config.precision == "bf16",

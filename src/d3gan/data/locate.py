@@ -5,6 +5,7 @@ from pathlib import Path
 
 import platformdirs
 
+from d3gan.config.datasets import POINT_SETS
 from d3gan.data.published.catalog import Dataset, dataset_names, find_dataset
 from d3gan.errors import ConfigError, nearest
 
@@ -32,7 +33,7 @@ def resolve_dataset(dataset: str | Path | Dataset) -> Dataset | Path:
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return path
     problem = "a file, but no .zip" if path.is_file() else "neither a known name nor an existing path"
-    names = dataset_names()
+    names = (*dataset_names(), *POINT_SETS)
     raise ConfigError(
         f"dataset = {dataset}: is {problem}{nearest(str(dataset).lower(), names)}; allowed: {', '.join(names)}, "
         "or the path of a folder or .zip of PNG, JPEG or WebP images"

@@ -1,8 +1,15 @@
 """What every generator of this package has, whatever its layers."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "mish": lambda: nn.Mish(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
+}
 
 
 class GeneratorNetwork(nn.Module):

@@ -13,17 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from d3gan.models.base import GeneratorNetwork
+from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
 from d3gan.models.widths import innermost_size, stage_multipliers
 
 Penalize = Callable[[list[nn.Module], tuple[Tensor, Tensor]], Tensor]
 """Discriminators, and their real and fake logits (K, N) each -> penalties (K,)."""
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": lambda: nn.ReLU(inplace=True),
-    "mish": lambda: nn.Mish(inplace=True),
-    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
-}
 
 
 class Generator(GeneratorNetwork):

@@ -1,7 +1,7 @@
 """Networks for points in the plane: fully connected, the discriminator with maxout units.
 
 Layers and first weights as in PacGAN's program for 2-D mixtures (Lin, Khetan, Fanti, Oh, arXiv:1712.04086, after
-VEEGAN, arXiv:1705.07761), where the widths are 400 and 200.
+VEEGAN, arXiv:1705.07761), where the widths are 400 and 200 and the generator's activation is ReLU.
 """
 
 from typing import cast
@@ -9,20 +9,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from d3gan.models.base import GeneratorNetwork
+from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
 from d3gan.models.widths import DIMENSIONS, PIECES
 
 
 class Generator(GeneratorNetwork):
     """Maps latents (N, nz) float to points (N, 2) float: four hidden layers of ``width`` units."""
 
-    def __init__(self, nz: int = 2, width: int = 400):
+    def __init__(self, nz: int = 2, width: int = 400, activation: str = "relu"):
         super().__init__()
         self.nz, self.sample_shape = nz, (DIMENSIONS,)
-        self.architecture = dict(network="mlp", nz=nz, width=width)
+        self.architecture = dict(network="mlp", nz=nz, width=width, activation=activation)
         layers: list[nn.Module] = []
         for inputs in (nz, width, width, width):
-            layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+            layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width)]
+            layers += [ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, DIMENSIONS))
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from d3gan.comparison.animation import write_animations
 from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.plots_training import scaling_drawings
 from d3gan.comparison.runs import read_runs
+from d3gan.config.datasets import POINT_SETS
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.locate import resolve_dataset
 from d3gan.errors import ConfigError
@@ -86,7 +87,8 @@ def _checked_configs(options: Compare) -> list[TrainConfig]:
     if options.scaling:
         scaling_drawings(options.scaling)
     for dataset in options.datasets or (options.dataset,):
-        resolve_dataset(dataset)
+        if dataset not in POINT_SETS:  # which need no files
+            resolve_dataset(dataset)
     if options.runs and options.against:
         others = read_runs([Path(run) for run in options.runs], options.shared)
         options.check_against([*options.variants, *(run.variant for run in others)])

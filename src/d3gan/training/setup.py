@@ -104,7 +104,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
 def _generator(config: TrainConfig) -> GeneratorNetwork:
     """The generator of the config's network."""
     if config.resolved_network == "mlp":
-        return mlp.Generator(config.nz, config.ngf)
+        return mlp.Generator(config.nz, config.ngf, config.recipe.activation)
     return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
 
 
