@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
 from d3gan.data.points import Mixture
@@ -118,7 +119,9 @@ def mode_metrics(counts: ModeCounts, judge: ModeJudge, replicates: int = 0) -> d
     if counts.good is not None:
         share = metrics[name["quality"]] = float(counts.good.sum() / total)
         if replicates:
-            metrics[f"{name['quality']}_interval"] = interval(share, (share * (1 - share) / total) ** 0.5)
+            # Wilson's: it has a width at 0 and 1 too.
+            low, high = binomtest(int(counts.good.sum()), total).proportion_ci(method="wilson")
+            metrics[f"{name['quality']}_interval"] = [float(low), float(high)]
     divergence = metrics[name["kl"]] = reverse_kl(counts.all, judge.shares)
     if replicates:
         seed = int(torch.randint(2**31, (), generator=stream(0, "bootstrap", 2)))

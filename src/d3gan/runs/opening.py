@@ -51,7 +51,7 @@ def refuse_other_runs(config: TrainConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
     source = Path(config.dataset).expanduser()
-    if source.is_dir() and run.path.resolve().is_relative_to(source.resolve()):
+    if not config.makes_points and source.is_dir() and run.path.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
     if not run.is_ours():
         if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
