@@ -81,7 +81,8 @@ def _scale_y(axes: Axes, smallest: float, largest: float, *, distance: bool) -> 
     """
     if not distance or smallest <= 0:
         room = 0.15 * (largest - smallest) or 0.1 * abs(largest) or 1.0
-        axes.set_ylim(smallest - 2 * room, largest + room)
+        lowest = smallest - 2 * room
+        axes.set_ylim(max(0.0, lowest) if smallest >= 0 else lowest, largest + room)  # shares and counts end at 0
     elif largest > _LARGEST_RATIO_LINEAR * smallest:
         axes.set_ylim(smallest / 1.6, largest * 1.25)
         log_y_axis(axes)

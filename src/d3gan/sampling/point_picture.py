@@ -57,7 +57,7 @@ def point_picture(
             x, y = plane(half).T.reshape(2, GRID, GRID)
             fields = logits.astype(np.float64).reshape(-1, GRID, GRID)
             real = (1 / (1 + np.exp(-np.clip(fields, -30, 30)))).mean(axis=0)
-            axes.contourf(x, y, real, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.45)
+            axes.contourf(x, y, real, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.35)
             for k, field in enumerate(fields):
                 if field.min() < 0 < field.max():
                     axes.contour(x, y, field, levels=[0.0], colors=[_LINES[k % len(_LINES)]], linewidths=1.2)
