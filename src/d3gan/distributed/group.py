@@ -143,8 +143,10 @@ class Group:
             messages: rank of the other process, and the tensor for it.
 
         Returns:
-            What the other process sent, one for each message.
+            What the other process sent, one for each message; a single process gets its own back.
         """
+        if self.world_size == 1:
+            return [tensor for _, tensor in messages]
         received = [torch.empty_like(tensor) for _, tensor in messages]
         operations = []
         for (rank, tensor), buffer in zip(messages, received, strict=True):
