@@ -43,6 +43,19 @@ def test_md_gan_exchanges_the_generators_alone_and_swaps() -> None:
     assert bytes_per_step(sizes, config, 1, 468) == 0
 
 
+def test_the_numbers_of_the_docs() -> None:
+    """The table of docs/distributed.md: MNIST, 128 images in each process."""
+    for model, K, workers, megabytes in (
+        ("dcgan", 1, 2, 22.9),
+        ("d3gan", 2, 2, 33.9),
+        ("d3gan", 8, 8, 100.2),
+        ("md-gan", 2, 2, 12.0),
+        ("md-gan", 8, 8, 12.4),
+    ):
+        config, sizes = sizes_of(model=model, discriminators=K)
+        assert round(bytes_per_step(sizes, config, workers, 60000 // (128 * workers)) / 1e6, 1) == megabytes
+
+
 @pytest.mark.parametrize(("K", "workers", "leaving"), [(4, 2, 2 * 2 / 3), (4, 4, 1.0), (3, 3, 2 / 3)])
 def test_discriminators_of_one_process_swap_for_nothing(K: int, workers: int, leaving: float) -> None:
     config = TrainConfig(model="md-gan", discriminators=K, batch_size=12, ndf=2, ngf=2)
