@@ -27,6 +27,8 @@ from d3gan.training.step import StepContext, train_step
         {"model": "d3gan-mean", "d_steps": 3},
         {"model": "gman", "image_size": 16, "grad_accum_steps": 2, "d_steps": 2},
         {"model": "dropout-gan", "image_size": 16},
+        {"model": "md-gan", "image_size": 16, "batch_size": 8},
+        {"model": "md-gan", "image_size": 16, "batch_size": 8, "discriminators": 4, "d_steps": 2},
         {"weighting": "bandit", "image_size": 16, "grad_accum_steps": 2},
         {"loss": "relativistic", "pairing": "own", "discriminator_norm": "spectral", "image_size": 16},
     ],
@@ -39,7 +41,7 @@ def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
         latents = torch.zeros(images, config.nz, dtype=torch.float64)
-        step_in_parts(config.grad_accum_steps)(gan, real_images, latents, context)
+        step_in_parts(config.grad_accum_steps, gan.workers is not None)(gan, real_images, latents, context)
     assert flops_per_image(config) == counter.get_total_flops() / images
 
 

@@ -94,6 +94,22 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         ("cuda_graph = on", "weighting = mgd"),
         {"set cuda_graph = off": {"cuda_graph": "off"}},
     ),
+    *(
+        (
+            {"model": "md-gan"} | keys,
+            ("sharded = on", name),
+            {advice: changes},
+        )
+        for keys, name, advice, changes in (
+            ({"weighting": "argmax"}, "weighting = argmax", "set weighting = mean or sum", {"weighting": "sum"}),
+            ({"loss": "d2gan", "weighting": "sum"}, "loss = d2gan", "set sharded = off", {"sharded": "off"}),
+            (NONE | {"penalty": "lecam,gp"}, "penalty = lecam", "leave lecam out", {"penalty": "gp"}),
+            ({"grad_accum_steps": 2}, "grad_accum_steps = 2", "set grad_accum_steps = 1", {"grad_accum_steps": 1}),
+            ({"lr_scaling": "linear"}, "lr_scaling = linear", "set lr_scaling = none", {"lr_scaling": "none"}),
+            ({"sync_batchnorm": True}, "sync_batchnorm = True", "set sync_batchnorm = F", {"sync_batchnorm": False}),
+            ({"cuda_graph": "on"}, "cuda_graph = on", "set cuda_graph = off", {"cuda_graph": "off"}),
+        )
+    ),
     (
         {"ema": 0.9, "ema_half_life": 500},
         ("ema = 0.9", "ema_half_life = 500"),
@@ -191,7 +207,7 @@ def step(config: TrainConfig) -> None:
     real_images, latents, context = StepInputs(config, images, Group(), device, torch.float32).at(0)
     gan = build_gan(config, device, "float32")
     before = [p.clone() for p in gan.generator.parameters()]
-    result = step_in_parts(1)(gan, real_images, latents, context)
+    result = step_in_parts(1, gan.workers is not None)(gan, real_images, latents, context)
     assert torch.isfinite(result.losses).all()
     assert torch.isfinite(result.generator_loss)
     assert any(not p.equal(old) for p, old in zip(gan.generator.parameters(), before, strict=True))

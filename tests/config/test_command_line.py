@@ -87,3 +87,5 @@ def test_what_decides_a_step_binds_a_resumed_run() -> None:
     # With a rate that falls to 0 at the end, the number of epochs decides every step.
     assert TrainConfig(model="d3gan").free_keys == FREE_KEYS | {"epochs"}
     assert TrainConfig(model="dcgan").free_keys == FREE_KEYS
+    # Two processes have half the batch each, in which one has both discriminators' parts.
+    assert TrainConfig(model="md-gan").free_keys == FREE_KEYS | {"epochs", "batch_size"}

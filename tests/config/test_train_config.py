@@ -49,7 +49,7 @@ def test_a_config_of_the_original_programs_keys_alone_is_read(tmp_path: Path) ->
 
 configs = st.builds(
     TrainConfig,
-    model=st.sampled_from(sorted(MODELS.keys() - {"d2gan"})),  # which has two discriminators and no other pairing
+    model=st.sampled_from(sorted(MODELS.keys() - {"d2gan", "md-gan"})),  # which do not go with every other key
     dataset=st.sampled_from(["mnist", "some folder/of images", "a%b.zip", "stl"]),
     out=st.sampled_from(["", "runs/x", "a=b", "[x]"]),
     batch_size=st.integers(2, 10**6),

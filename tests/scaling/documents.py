@@ -44,6 +44,7 @@ def row(
         "compute_seconds": spread(compute),
         "communication_seconds": spread(waiting),
         "epoch_seconds": spread(math.ceil(images / (batch_size * workers)) * step),
+        "exchanged_bytes": sum(GRADIENTS[model].values()) if workers > 1 else 0,
         "utilization": None if utilization is None else spread(utilization * compute / step),
         "memory_bytes": 10**9,
     }

@@ -83,6 +83,27 @@ def test_one_process_needs_no_launcher(config: Path, pictures: Path, tmp_path: P
     assert json.loads((tmp_path / "scaling.json").read_text())["all_reduce"] is None
 
 
+def test_md_gan_is_measured_where_its_discriminators_can_be_shared(
+    config: Path, pictures: Path, tmp_path: Path
+) -> None:
+    words = [f"--config={config}", f"--dataset={pictures}", f"--out={tmp_path}", "--workers=1,2", "--rounds=1"]
+    done = scale([*words, "--seconds=0.1", "--models=d3gan,md-gan", "--device=cpu"])
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "scaling.json").read_text())
+    one, two, alone, together = document["rows"]
+    assert one["exchanged_bytes"] == alone["exchanged_bytes"] == 0
+    sizes = document["gradients"]["md-gan"]
+    assert sizes["generator_bytes"] < together["exchanged_bytes"]
+    assert two["exchanged_bytes"] == sum(document["gradients"]["d3gan"].values())
+    assert "MB/step" in table(document)
+    options = Scale(workers="1,2,4", models="md-gan,dcgan", batch_sizes="3,8")
+    assert [(w.model, w.workers, w.batch_size) for w in workloads_of(options) if w.model == "md-gan"] == [
+        ("md-gan", 2, 3),
+        ("md-gan", 1, 8),
+        ("md-gan", 2, 8),
+    ]
+
+
 def test_strong_scaling_shares_the_batch_out() -> None:
     options = Scale(workers="1,2,4", mode="strong", batch_sizes="6,8", models="d3gan")
     assert [(w.workers, w.batch_size) for w in workloads_of(options)] == [(1, 6), (2, 3), (1, 8), (2, 4), (4, 2)]

@@ -84,7 +84,7 @@ OTHER_VALUES: dict[str, object] = {
     "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
     "bandit_alpha": 0.5, "bandit_kappa": 5.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
     "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "diagnostics": "off",
-    "activation": "mish",
+    "activation": "mish", "sharded": "on", "swap_every": 2,
     "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,
     "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,

@@ -34,7 +34,8 @@ def flops_per_image(config: TrainConfig) -> float:
     A forward pass costs F, the gradients of the weights F again, and those of the input F, which the first layer of a
     network does not need. The step: the generator forward and backward; K discriminators forward and backward on a
     real and a fake image; those discriminators that the rule calls forward, and backward to their input alone. With
-    ``grad_accum_steps`` above 1, the generator makes its images twice.
+    ``grad_accum_steps`` above 1, the generator makes its images twice. Of K discriminators with a shard each, every
+    image goes to one.
 
     Args:
         config: of the run.
@@ -43,7 +44,9 @@ def flops_per_image(config: TrainConfig) -> float:
         Operations, such as 0.88e9 for D3GAN at 32 x 32 with width 64.
     """
     G, D, recipe = _network(config, generator=True), _network(config, generator=False), config.recipe
-    K, rule, in_parts = recipe.discriminators, recipe.weighting, config.grad_accum_steps > 1
+    # Each image of an MD-GAN is judged by one of its discriminators.
+    K = 1 if recipe.sharded == "on" else recipe.discriminators
+    rule, in_parts = recipe.weighting, config.grad_accum_steps > 1
     called = 1 if rule in _ONE_HOT else K
 
     discriminator_step = 2 * K * (D.forward + D.backward)

@@ -172,6 +172,44 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         "off",
     ),
     (
+        lambda config: (
+            config.recipe.sharded == "on"
+            and config.recipe.weighting not in ("mean", "sum")
+            and config.recipe.discriminators > 1
+        ),
+        "sharded = on, weighting = {recipe.weighting}: its discriminators judge different images, so no rule can "
+        "compare them; set weighting = mean or sum",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and config.recipe.loss == "d2gan",
+        "sharded = on, loss = d2gan: its two discriminators belong together and judge the same images; set "
+        "sharded = off",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and _has(config, "lecam"),
+        "sharded = on, penalty = lecam: its anchors would stay behind when discriminators change places; leave "
+        "lecam out",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and config.grad_accum_steps > 1,
+        "sharded = on, grad_accum_steps = {config.grad_accum_steps}: a process with several discriminators divides "
+        "its batch among them already; set grad_accum_steps = 1",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and config.lr_scaling == "linear",
+        "sharded = on, lr_scaling = linear: more processes make no discriminator's batch larger; set lr_scaling = "
+        "none",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and config.sync_batchnorm,
+        "sharded = on, sync_batchnorm = True: each discriminator judges one batch, and the generator normalises each "
+        "on its own; set sync_batchnorm = False",
+    ),
+    (
+        lambda config: config.recipe.sharded == "on" and config.cuda_graph == "on",
+        "sharded = on, cuda_graph = on: a recorded step cannot swap discriminators; set cuda_graph = off",
+    ),
+    (
         lambda config: config.ema > 0 and config.ema_half_life > 0,
         "ema = {config.ema}, ema_half_life = {config.ema_half_life}: two decays of one average; set one of them to 0",
     ),

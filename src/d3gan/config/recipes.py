@@ -8,6 +8,7 @@ Weighting = Literal["argmax", "argmin", "mean", "sum", "random", "softmax", "hyp
 Loss = Literal["bce", "hinge", "least-squares", "wasserstein", "relativistic", "d2gan"]
 Activation = Literal["relu", "mish", "leaky_relu"]
 Schedule = Literal["constant", "linear", "cosine"]
+Sharded = Literal["on", "off"]
 Model = Literal[
     "d3gan",
     "d3gan-mean",
@@ -22,6 +23,7 @@ Model = Literal[
     "hgan-mean",
     "dropout-gan",
     "dropout-gan-mean",
+    "md-gan",
 ]
 
 
@@ -35,6 +37,7 @@ class Recipe:
     loss: Loss
     activation: Activation
     schedule: Schedule
+    sharded: Sharded = "off"
 
 
 # Published programs (2023): DCGAN trains with ReLU and a learning rate that falls linearly to 0, D3GAN with Mish and
@@ -56,6 +59,7 @@ MODELS: dict[Model, Recipe] = {
     "hgan-mean": Recipe(8, "own", "mean", "bce", "relu", "constant"),
     "dropout-gan": Recipe(5, "own", "dropout", "bce", "relu", "constant"),
     "dropout-gan-mean": Recipe(5, "own", "mean", "bce", "relu", "constant"),
+    "md-gan": Recipe(2, "own", "mean", "bce", "relu", "constant", sharded="on"),
 }
 
 # What each model is compared with first: one discriminator less, or the mean over as many.
@@ -71,6 +75,7 @@ BASELINES: dict[Model, tuple[Model, ...]] = {
     "hgan-mean": ("dcgan-controlled",),
     "dropout-gan": ("dropout-gan-mean",),
     "dropout-gan-mean": ("dcgan-controlled",),
+    "md-gan": ("dcgan-controlled", "d3gan-controlled-mean"),
 }
 
 SOURCES: dict[Model, str] = {
@@ -87,4 +92,5 @@ SOURCES: dict[Model, str] = {
     "hgan-mean": "twin of hgan: the mean of 8 discriminators",
     "dropout-gan": "Mordido et al., arXiv:1807.11346, rate 0.5",
     "dropout-gan-mean": "twin of dropout-gan: no discriminator is left out",
+    "md-gan": "Hardy et al., arXiv:1811.03850: each discriminator has a shard of the images of its own",
 }

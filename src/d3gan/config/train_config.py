@@ -14,7 +14,7 @@ from tyro.conf import arg
 
 from d3gan.config.combinations import PenaltyKey, parse_penalties, penalty_text, refuse_meaningless
 from d3gan.config.datasets import METRICS, POINT_SETS, metrics_that_apply
-from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Weighting
+from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Sharded, Weighting
 from d3gan.config.shared_flags import (
     DataDir,
     Device,
@@ -61,8 +61,9 @@ class TrainConfig:
     """Run directory. Default: runs/DATASET-MODEL-bBATCH-sSEED. If it holds this run already, training resumes it."""
     image_size: int = key(32, allowed=frozenset({16, 32, 64, 128, 256}))
     """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
-    batch_size: int = key(128, allowed=(2, 1_000_000))  # BatchNorm over one image would compare it with itself
-    """Real images that go through a network at once, per process."""
+    # At least 2: BatchNorm over one image would compare it with itself.
+    batch_size: int = key(128, allowed=(2, 1_000_000), resume="free if sharded")
+    """Real images that go through a network at once, per process; sharded = on divides them among discriminators."""
     grad_accum_steps: int = key(1, allowed=(1, 1_000_000), resume="free")  # see d3gan.training.checkpointing.resume
     """Gradient-accumulation steps per process; about 6 % more compute."""
     nz: int = key(100, allowed=(1, 1_000_000))
@@ -132,6 +133,10 @@ class TrainConfig:
     """The generator's activation."""
     schedule: Schedule | Literal["model"] = "model"
     """Learning rate over the run: constant, or falling to 0 at the end of the last epoch, as a line or a cosine."""
+    sharded: Sharded | Literal["model"] = "model"
+    """on: each discriminator has a process, or a part of one, and a shard of the images to itself (MD-GAN)."""
+    swap_every: int = key(1, allowed=(0, None))
+    """sharded = on: epochs after which discriminators change places at random, in pairs. 0: never."""
     checkpoint: int = key(200, allowed=(1, None), resume="free")
     """Steps between checkpoints; the last two are kept."""
     log_every: int = key(50, allowed=(1, None), resume="free")
@@ -264,8 +269,9 @@ class TrainConfig:
     @property
     def free_keys(self) -> frozenset[str]:
         """The keys that may have another value when this run is resumed."""
-        constant = self.recipe.schedule == "constant"
-        return FREE_KEYS | (keys_with(TrainConfig, resume="free if schedule is constant") if constant else set())
+        constant, sharded = self.recipe.schedule == "constant", self.recipe.sharded == "on"
+        free = FREE_KEYS | (keys_with(TrainConfig, resume="free if schedule is constant") if constant else set())
+        return free | (keys_with(TrainConfig, resume="free if sharded") if sharded else set())
 
     @property
     def run_directory(self) -> Path:

@@ -15,7 +15,7 @@ from d3gan.errors import ConfigError, nearest
 T = TypeVar("T")
 Range = tuple[float, float | None] | frozenset[int]
 """Smallest and largest allowed value (None: any), or all the allowed values."""
-Resume = Literal["same", "free", "free if schedule is constant"]
+Resume = Literal["same", "free", "free if schedule is constant", "free if sharded"]
 """Whether a resumed run may have another value than before."""
 
 

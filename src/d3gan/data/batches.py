@@ -1,5 +1,7 @@
 """Shuffled batches of real images, as a function of the step."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,6 +32,9 @@ class Batches:
         rank: this process's number. The processes divide each epoch's images: a step takes world_size times
             batch_size of them, this process gets the rank-th part, and no two processes get the same image.
         world_size: number of processes.
+        shards: K, a multiple of world_size: the images are divided at random into K parts of one size, whatever
+            the number of processes; a remainder is left out. Each process has K / world_size of them in order, and
+            its batch is as many parts, each from one shard. 0: all processes take from all images.
 
     Raises:
         ConfigError: there are fewer images than one step takes.
@@ -45,6 +50,7 @@ class Batches:
         dtype: torch.dtype = torch.float32,
         rank: int = 0,
         world_size: int = 1,
+        shards: int = 0,
     ):
         step_size = batch_size * world_size
         if len(images) < step_size:
@@ -52,9 +58,9 @@ class Batches:
             raise ConfigError(
                 f"batch_size = {batch_size}{together}: must be at most {len(images)}, the number of training images"
             )
-        self.steps_per_epoch = len(images) // step_size
+        self.steps_per_epoch = len(images) // step_size  # also with K shards, each of which gives a K-th part of both
         self._images = images
-        self._step_size, self._rank = step_size, rank
+        self._rank, self._world_size, self._shards = rank, world_size, shards
         self._batch_size, self._channels, self._seed = batch_size, channels, seed
         self._device, self._dtype = device, dtype
         self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
@@ -71,12 +77,11 @@ class Batches:
         """This process's batch of step ``step`` (from 0): (N, channels, S, S) in [-1, 1] or (N, 2), on the device."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
+            order = self._shards_in_order(epoch) if self._shards else self._images_in_order(epoch)
             # Pinned, so that the host does not wait for the copy.
             self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
             self._epoch = epoch
-        first = step_in_epoch * self._step_size + self._rank * self._batch_size
-        indices = self._order[first : first + self._batch_size]
+        indices = self._order[step_in_epoch]
         if self._resident is not None:
             batch = self._resident.index_select(0, indices)
         else:
@@ -85,6 +90,23 @@ class Batches:
         if batch.is_floating_point():
             return batch.to(self._dtype)
         return from_uint8(batch, self._dtype).expand(-1, self._channels, -1, -1)
+
+    def _images_in_order(self, epoch: int) -> Tensor:
+        """The indices of this process's images in the order of an epoch, (steps, batch_size) int64."""
+        shape = self.steps_per_epoch, self._world_size, self._batch_size
+        order = torch.randperm(len(self._images), generator=stream(self._seed, "order", epoch))
+        return order[: math.prod(shape)].view(shape)[:, self._rank].contiguous()
+
+    def _shards_in_order(self, epoch: int) -> Tensor:
+        """The same, from this process's shards."""
+        images, own = len(self._images) // self._shards, self._shards // self._world_size
+        shards = torch.randperm(len(self._images), generator=stream(self._seed, "shards")).split(images)
+        shape = self.steps_per_epoch, self._batch_size // own
+        parts = []
+        for k in range(self._rank * own, (self._rank + 1) * own):
+            order = torch.randperm(images, generator=stream(self._seed, "order", epoch, k))
+            parts.append(shards[k][order[: math.prod(shape)]].view(shape))
+        return torch.cat(parts, dim=1)
 
 
 def _pinned(tensor: Tensor) -> Tensor:

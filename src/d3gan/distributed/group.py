@@ -122,6 +122,41 @@ class Group:
         torch.distributed.gather(tensor.contiguous(), gathered, group_dst=0, group=self.processes)
         return gathered or []
 
+    def gather_objects(self, mine: Anything) -> list[Anything]:
+        """Brings every process's object to rank 0; all processes must call it.
+
+        Returns:
+            The objects in order of rank, on rank 0; an empty list elsewhere.
+        """
+        if self.world_size == 1:
+            return [mine]
+        gathered: list[Any] | None = [None] * self.world_size if self.is_main else None
+        torch.distributed.gather_object(mine, gathered, group_dst=0, group=self.processes)
+        return gathered or []
+
+    def exchange(self, messages: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Sends tensors to other processes, and gets one of the same shape and type for each.
+
+        Two processes that exchange several tensors must name them in the same order.
+
+        Args:
+            messages: rank of the other process, and the tensor for it.
+
+        Returns:
+            What the other process sent, one for each message; a single process gets its own back.
+        """
+        if self.world_size == 1:
+            return [tensor for _, tensor in messages]
+        received = [torch.empty_like(tensor) for _, tensor in messages]
+        operations = []
+        for (rank, tensor), buffer in zip(messages, received, strict=True):
+            for what, content in ((torch.distributed.isend, tensor), (torch.distributed.irecv, buffer)):
+                operations.append(torch.distributed.P2POp(what, content, group=self.processes, group_peer=rank))
+        if operations:
+            for request in torch.distributed.batch_isend_irecv(operations):
+                request.wait()
+        return received
+
     @contextmanager
     def raise_on_all_ranks(self) -> Iterator[None]:
         """Makes an error of one process an error of all: none is left waiting for one that has given up.

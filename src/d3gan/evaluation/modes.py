@@ -117,7 +117,7 @@ def mode_metrics(counts: ModeCounts, judge: ModeJudge, replicates: int = 0) -> d
         name["modes"]: float(np.count_nonzero(counts.all if counts.good is None else counts.good))
     }
     if counts.good is not None:
-        share = metrics[name["quality"]] = float(counts.good.sum() / total)
+        metrics[name["quality"]] = float(counts.good.sum() / total)
         if replicates:
             # Wilson's: it has a width at 0 and 1 too.
             low, high = binomtest(int(counts.good.sum()), total).proportion_ci(method="wilson")

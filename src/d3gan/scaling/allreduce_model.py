@@ -57,6 +57,10 @@ class CostModel:
             return 2 * math.ceil(math.log2(workers)) * self.alpha + 2 * size / self.beta
         return 2 * (workers - 1) * (self.alpha + size / (workers * self.beta))
 
+    def message_seconds(self, size: float) -> float:
+        """Seconds of a message of ``size`` bytes from one process to another."""
+        return self.alpha + size / self.beta
+
 
 @dataclass(frozen=True)
 class Fit:

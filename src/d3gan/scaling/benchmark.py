@@ -18,7 +18,7 @@ from d3gan.scaling.utilization import Utilization
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
-from d3gan.training.step import GAN, running_statistics
+from d3gan.training.step import GAN
 from d3gan.training.stopwatch import Stopwatch
 
 WARM_UP = 3  # steps: the first ones choose algorithms and allocate memory
@@ -61,7 +61,7 @@ class TrainingBenchmark:
         self._config, self._group, self._device = config, group, device
         self._inputs, self._step = StepInputs(config, image_set.images, group, device, network_dtype(precision)), 0
         self.gan = build_gan(config, device, precision, group)
-        self._train_step = step_in_parts(config.grad_accum_steps)
+        self._train_step = step_in_parts(config.grad_accum_steps, self.gan.workers is not None)
         # The same networks without the wrappers that exchange gradients with other processes.
         self._alone = dataclasses.replace(
             self.gan, ddp_generator=self.gan.generator, ddp_discriminators=self.gan.discriminators, group=Group()
@@ -109,17 +109,6 @@ class TrainingBenchmark:
             self._group.to_stop()  # as the training loop does
         whole, data = stopwatch.lap()
         return whole / steps, data / steps
-
-    def message_bytes(self) -> dict[str, int]:
-        """Bytes that a step exchanges: the gradients of each network, and losses with BatchNorm statistics."""
-        networks = {"generator": self.gan.generator, "discriminator": self.gan.discriminators}
-        sizes = {
-            f"{name}_bytes": sum(p.numel() * p.element_size() for p in network.parameters())
-            for name, network in networks.items()
-        }
-        statistics = running_statistics(self.gan.generator)
-        numbers = sum(s.numel() for s in statistics) + 2 * len(self.gan.discriminators) + 1
-        return sizes | {"exchange_bytes": numbers * statistics[0].element_size()}
 
 
 def _memory(device: torch.device) -> int:

@@ -23,6 +23,8 @@ from d3gan.files import refuse_unwritable, write_text
 from d3gan.scaling.benchmark import Measurement, TrainingBenchmark, all_reduce_seconds
 from d3gan.scaling.options import Scale
 from d3gan.scaling.projection import projection_record
+from d3gan.scaling.traffic import bytes_per_step, message_bytes
+from d3gan.training.md_gan import workers_of
 from d3gan.training.setup import images_of
 
 logger = logging.getLogger("d3gan")
@@ -41,15 +43,30 @@ class Workload(NamedTuple):
 
 
 def workloads_of(options: Scale) -> list[Workload]:
-    """All workloads to measure; strong scaling leaves out batch sizes that the processes cannot share evenly."""
+    """All workloads to measure.
+
+    Strong scaling leaves out batch sizes that the processes cannot share evenly; MD-GANs are left out where the
+    processes cannot share their discriminators, or these the batch.
+    """
     workloads = []
     for model in options.model_names:
         for size in options.sizes_of(options.train_config):
             for workers in options.numbers:
                 per_process, rest = (size, 0) if options.mode == "weak" else divmod(size, workers)
                 if per_process >= 2 and not rest:
-                    workloads.append(Workload(model, workers, per_process))
+                    workload = Workload(model, workers, per_process)
+                    try:
+                        workers_of(config_of(options, workload), Group(0, workers))
+                    except ConfigError:
+                        continue
+                    workloads.append(workload)
     return workloads
+
+
+def config_of(options: Scale, workload: Workload) -> TrainConfig:
+    """What a workload trains; ConfigError if the model does not go with the other keys."""
+    over: dict[str, Any] = {"model": workload.model, "batch_size": workload.batch_size}
+    return dataclasses.replace(options.train_config, **over)
 
 
 def measure_scaling(options: Scale) -> Path | None:
@@ -134,12 +151,11 @@ class _Measurements:
         self._group.heartbeat(f"{model}, {workers} processes, batch size {batch_size}, {when}")
         subgroup = self._subgroups[workers]
         if subgroup is not None:
-            over: dict[str, Any] = {"model": model, "batch_size": batch_size}
-            config = dataclasses.replace(self._options.train_config, **over)
+            config = config_of(self._options, workload)
             benchmark = TrainingBenchmark(config, subgroup, self._device, self._precision, self._image_set)
             measurement = benchmark.measure(self._options.seconds)
             self._rounds[workload].append(measurement)
-            self._gradients[model] = benchmark.message_bytes()
+            self._gradients[model] = message_bytes(benchmark.gan)
             rate = workers * batch_size * config.grad_accum_steps * config.d_steps / measurement.step_seconds
             share = measurement.communication_seconds / measurement.step_seconds
             logger.info(
@@ -150,9 +166,10 @@ class _Measurements:
 
     def record(self) -> dict[str, Any]:
         """What scaling.json holds of the measurements."""
-        config = self._options.train_config
+        images = len(self._image_set.images)
         rows = [
-            _row(workload, rounds, config, len(self._image_set.images)) for workload, rounds in self._rounds.items()
+            _row(workload, rounds, config_of(self._options, workload), images, self._gradients[workload.model])
+            for workload, rounds in self._rounds.items()
         ]
         sweeps = [
             {
@@ -168,7 +185,9 @@ class _Measurements:
         return {"rows": rows, "gradients": self._gradients, "all_reduce": {"sweeps": sweeps} if sweeps else None}
 
 
-def _row(workload: Workload, rounds: Sequence[Measurement], config: TrainConfig, images: int) -> dict[str, Any]:
+def _row(
+    workload: Workload, rounds: Sequence[Measurement], config: TrainConfig, images: int, sizes: dict[str, int]
+) -> dict[str, Any]:
     images_per_step = workload.workers * workload.batch_size * config.grad_accum_steps * config.d_steps
     shares = [m.utilization for m in rounds if m.utilization is not None]
     computing = [max(0.0, m.step_seconds - m.data_seconds - m.communication_seconds) for m in rounds]
@@ -182,6 +201,7 @@ def _row(workload: Workload, rounds: Sequence[Measurement], config: TrainConfig,
         "data_seconds": _median_and_range([m.data_seconds for m in rounds]),
         "compute_seconds": _median_and_range(computing),
         "communication_seconds": _median_and_range([m.communication_seconds for m in rounds]),
+        "exchanged_bytes": round(bytes_per_step(sizes, config, workload.workers, images // images_per_step)),
         "epoch_seconds": _median_and_range([images // images_per_step * m.step_seconds for m in rounds]),
         "utilization": _median_and_range(shares) if shares else None,
         "memory_bytes": max(m.memory_bytes for m in rounds),
@@ -213,6 +233,7 @@ def _conditions(
         "dataset": image_set.name,
         "dataset_images": len(image_set.images),
         "image_size": options.train_config.image_size,
+        "swap_every": options.train_config.swap_every,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "command": ["d3gan", *sys.argv[1:]],
@@ -224,7 +245,9 @@ def table(document: dict[str, Any]) -> str:
     """The document's rows as lines of text; efficiency is the throughput per process over that of one process."""
     key = "batch_size" if document["mode"] == "weak" else "global_batch_size"
     alone = {(row["model"], row[key]): row for row in document["rows"] if row["workers"] == 1}
-    lines = ["model              processes  batch   images/s  efficiency  data  compute  communication  busy"]
+    lines = [
+        "model              processes  batch   images/s  efficiency  data  compute  communication  MB/step  busy"
+    ]
     for row in document["rows"]:
         rate, step = row["images_per_second"]["median"], row["step_seconds"]["median"]
         one = alone.get((row["model"], row[key]))
@@ -233,6 +256,6 @@ def table(document: dict[str, Any]) -> str:
         busy = f"{row['utilization']['median']:.0%}" if row["utilization"] else "-"
         lines.append(
             f"{row['model']:<18} {row['workers']:>9} {row[key]:>6} {rate:>10,.0f} {efficiency:>11} "
-            f"{parts[0]:>5} {parts[1]:>8} {parts[2]:>14} {busy:>5}"
+            f"{parts[0]:>5} {parts[1]:>8} {parts[2]:>14} {row['exchanged_bytes'] / 1e6:>8.1f} {busy:>5}"
         )
     return "\n".join(lines)

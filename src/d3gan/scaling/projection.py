@@ -6,7 +6,7 @@ hide. That part, 1 - overlap, is the measured over the modelled communication on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,17 +88,18 @@ def project(
     require_projectable(document["mode"], [row["workers"] for row in rows], upto)
     model = model or fit_held_out(measured_points(document)).model
     sizes, last = document["gradients"][model_name], rows[-1]
-    modelled = _communication(model, sizes, last["workers"])
+    swaps = _swaps_per_step(document, sizes, last["global_batch_size"] // last["workers"])
+    modelled = _communication(model, sizes, last["workers"], swaps)
     ratio = _median(last, "communication_seconds") / modelled if modelled > 0 else math.inf
     overlap = min(max(1 - ratio, 0.0), 1.0)
     powers = {2**power for power in range(upto.bit_length()) if 2**power <= upto}
     workers = sorted(powers | {row["workers"] for row in rows})
 
     def curve(algorithm: Algorithm) -> Curve:
-        exposed = [_communication(model, sizes, count, algorithm) * (1 - overlap) for count in workers]
+        exposed = [_communication(model, sizes, count, swaps, algorithm) * (1 - overlap) for count in workers]
         return _curve(rows, workers, exposed, batch_size)
 
-    validation = _validate_step(model, sizes, rows, overlap)
+    validation = _validate_step(model, sizes, rows, overlap, swaps)
     return Projection(
         model_name, batch_size, last["workers"], workers, curve("ring"), curve("tree"), overlap, ratio, validation
     )
@@ -108,12 +109,32 @@ def _median(row: dict[str, Any], name: str) -> float:
     return float(row[name]["median"])
 
 
-def _communication(model: CostModel, sizes: dict[str, int], workers: int, algorithm: Algorithm = "ring") -> float:
-    """Seconds per step of its all-reduces without overlap: two gradients, and losses with BatchNorm statistics."""
-    return sum(
-        model.seconds(sizes[name], workers, algorithm)
-        for name in ("generator_bytes", "discriminator_bytes", "exchange_bytes")
-    )
+def _swaps_per_step(document: dict[str, Any], sizes: dict[str, int], images: int) -> Callable[[int], float]:
+    """Number of workers -> how often an MD-GAN's discriminators change places, per step of so many images each.
+
+    More workers take fewer steps per epoch, and so swap more often. An epoch without a whole step counts as one step.
+    """
+    every = document.get("swap_every", 0) if "swap_bytes" in sizes else 0
+    return lambda workers: 1 / (every * max(1, document["dataset_images"] // (images * workers))) if every else 0.0
+
+
+def _communication(
+    model: CostModel,
+    sizes: dict[str, int],
+    workers: int,
+    swaps: Callable[[int], float],
+    algorithm: Algorithm = "ring",
+) -> float:
+    """Seconds per step of its messages without overlap.
+
+    Its all-reduces are gradients, and losses with BatchNorm statistics; an MD-GAN, which has one discriminator per
+    worker, exchanges no gradients of discriminators, and their places from time to time.
+    """
+    names = ("generator_bytes", "discriminator_bytes", "exchange_bytes")
+    reduced = sum(model.seconds(sizes[name], workers, algorithm) for name in names if sizes[name])
+    if workers < 2 or "swap_bytes" not in sizes:
+        return reduced
+    return reduced + swaps(workers) * model.message_seconds(sizes["swap_bytes"])
 
 
 def _curve(rows: list[dict[str, Any]], workers: list[int], exposed: list[float], batch_size: int) -> Curve:
@@ -128,13 +149,17 @@ def _curve(rows: list[dict[str, Any]], workers: list[int], exposed: list[float],
 
 
 def _validate_step(
-    model: CostModel, sizes: dict[str, int], rows: list[dict[str, Any]], overlap: float
+    model: CostModel,
+    sizes: dict[str, int],
+    rows: list[dict[str, Any]],
+    overlap: float,
+    swaps: Callable[[int], float],
 ) -> StepValidation | None:
     """Predicts communication on the second-largest number of workers, if above 1, with the largest one's overlap."""
     if len(rows) < 2 or rows[-2]["workers"] < 2:
         return None
     row = rows[-2]
-    predicted = _communication(model, sizes, row["workers"]) * (1 - overlap)
+    predicted = _communication(model, sizes, row["workers"], swaps) * (1 - overlap)
     measured, step = _median(row, "communication_seconds"), _median(row, "step_seconds")
     return StepValidation(row["workers"], predicted, measured, step, abs(predicted - measured) / step)
 
@@ -155,6 +180,11 @@ def assumptions(document: dict[str, Any], fitted: Fit, projections: Sequence[Pro
         f"{count} workers: {', '.join(f'{p.model} {p.overlap:.0%}' for p in projections)}.",
         f"Fit: relative error {_percent(fitted.error.median)} (median), {_percent(fitted.error.largest)} (largest); "
         f"message sizes held out of it: {_percent(held_out.median)} and {_percent(held_out.largest)}.",
+    ]
+    sentences += [
+        f"{p.model}: one discriminator per worker; they change places every {document['swap_every']} epochs."
+        for p in projections
+        if "swap_bytes" in document["gradients"][p.model]
     ]
     return sentences + _warnings(document, fitted, projections)
 

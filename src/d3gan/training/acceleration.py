@@ -52,7 +52,7 @@ def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bo
     if compile:
         for network in (gan.generator, *gan.discriminators.members):
             network.compile()
-    step = functools.partial(step_in_parts(grad_accum_steps), gan)
+    step = functools.partial(step_in_parts(grad_accum_steps, gan.workers is not None), gan)
     return GraphedStep(gan, step, record_cuda_graph) if cuda_graph else step
 
 

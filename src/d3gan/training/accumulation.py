@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from d3gan.distributed.data_parallel import without_sync
+from d3gan.training.md_gan import md_gan_step
 from d3gan.training.step import (
     GAN,
     StepContext,
@@ -28,12 +29,18 @@ from d3gan.training.step import (
 )
 
 
-def step_in_parts(grad_accum_steps: int) -> Callable[..., StepResult]:
+def step_in_parts(grad_accum_steps: int, sharded: bool = False) -> Callable[..., StepResult]:
     """The training step for a number A of batches per update: ``train_step`` itself for one.
 
     A batches of one process update the networks as one batch in each of A processes would: each has BatchNorm
     statistics of its own, and the losses and gradients are means over the batches.
+
+    Args:
+        grad_accum_steps: A.
+        sharded: whether the networks are an MD-GAN's, whose step is another one.
     """
+    if sharded:
+        return md_gan_step
     if grad_accum_steps == 1:
         return train_step
 

@@ -16,6 +16,7 @@ from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_chec
 from d3gan.runs.generator_file import save_generator
 from d3gan.sampling.generate import sample
 from d3gan.sampling.point_picture import POINTS, half_side, plane, point_picture
+from d3gan.training.md_gan_state import gather_states, own_states
 from d3gan.training.state import Training
 
 logger = logging.getLogger("d3gan")
@@ -37,14 +38,19 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
         ExternalError: the disk is full or read-only.
     """
     state: dict[str, Any] = {name: part.state_dict() for name, part in training.parts().items()}
-    for name, part in state.items():
-        finite = [tensor.isfinite().all() for tensor in _float_tensors(part)]
-        if finite and not torch.stack(finite).all():
-            raise TrainingDivergedError(f"step {step}: a number in the state of the {name} is not finite")
+    bad = next((name for name, part in state.items() if not _is_finite(part)), None)
+    if training.gan.workers is not None:
+        # What is one process's own is all processes' to know, so that all stop.
+        bad = next((name for name in training.group.all_gather(bad) if name is not None), None)
+    if bad is not None:
+        raise TrainingDivergedError(f"step {step}: a number in the state of the {bad} is not finite")
+    if training.gan.workers is not None:
+        state |= gather_states(training.gan)
     state |= {
         "metrics_log": training.metrics_log.state(step),
         "data": training.image_set.checksum,
         "batches_per_step": training.batches_per_step,
+        "global_batch_size": training.global_batch_size,
     }
     if not training.group.is_main:
         return
@@ -67,6 +73,11 @@ def _save_generator(training: Training, weights: str, generator: GeneratorNetwor
     if mixture := training.image_set.mixture:
         facts |= {"radius": mixture.radius, "deviation": mixture.deviation}
     save_generator(generator, path, facts)
+
+
+def _is_finite(state: Any) -> bool:
+    finite = [tensor.isfinite().all() for tensor in _float_tensors(state)]
+    return not finite or bool(torch.stack(finite).all())
 
 
 def _float_tensors(state: Any) -> Iterator[torch.Tensor]:
@@ -96,6 +107,8 @@ def resume(training: Training) -> int:
     state = training.group.broadcast(latest[1] if latest is not None else None)
     if state is None:
         return 0
+    if training.gan.workers is not None:
+        state |= own_states(training.gan, state)
     for name, part in training.parts().items():
         part.load_state_dict(state[name])
     training.metrics_log.load_state(state["metrics_log"])
@@ -117,6 +130,13 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
             f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} "
             f"processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
             f"choose --grad-accum-steps so that the product of the two is {before}, or choose another --out"
+        )
+    if training.gan.workers is not None and state["global_batch_size"] != training.global_batch_size:
+        raise ConfigError(
+            f"{path}: was trained with {state['global_batch_size']} images per update, here are "
+            f"{training.global_batch_size} ({training.group.world_size} processes, batch_size = "
+            f"{training.config.batch_size}); choose --batch-size so that the product of the two is "
+            f"{state['global_batch_size']}, or choose another --out"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d3gan.training.md_gan import among_all, gans_of_workers
 from d3gan.training.step import GAN, generate_without_graph, own_buffers
 
 logger = logging.getLogger("d3gan")
@@ -39,16 +40,31 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) ->
         ``gradient_norms`` (K), mean norm of the gradient of each fake image's loss l_k with respect to the image:
         what the generator could learn from discriminator k;
         ``agreement``, mean correlation of two discriminators' logits over the fake images: 1 if they judge alike;
-        None with one discriminator. A number that is not finite is None.
+        None with one discriminator, and for an MD-GAN, whose discriminators judge their own batches alone. A number
+        that is not finite is None.
     """
-    batches = zip(real_images.split(batch_size), latents.split(batch_size), strict=True)
-    measured = [_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES]) for reals, z in batches]
-    means = gan.group.mean([torch.stack(each).mean(dim=0) for each in zip(*measured, strict=True)])
+    if gan.workers is None:
+        means = gan.group.mean(_means(gan, real_images, latents, batch_size))
+    else:
+        parts = zip(real_images.chunk(len(gan.workers)), latents.chunk(len(gan.workers)), strict=True)
+        of_workers = [
+            _means(worker, *part, batch_size // len(gan.workers))
+            for worker, part in zip(gans_of_workers(gan), parts, strict=True)
+        ]
+        means = gan.group.mean([among_all(gan, each) for each in zip(*of_workers, strict=True)])
     found: dict[str, Any] = {
         name: [_finite(number) for number in values.tolist()]
         for name, values in zip(("real_signs", "separation", "gradient_norms", "agreement"), means, strict=True)
     }
-    return found | {"agreement": found["agreement"][0] if len(gan.discriminators) > 1 else None}
+    compares = gan.workers is None and len(gan.discriminators) > 1
+    return found | {"agreement": found["agreement"][0] if compares else None}
+
+
+def _means(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) -> list[Tensor]:
+    """What ``_measure`` finds, means over the batches."""
+    batches = zip(real_images.split(batch_size), latents.split(batch_size), strict=True)
+    measured = [_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES]) for reals, z in batches]
+    return [torch.stack(each).mean(dim=0) for each in zip(*measured, strict=True)]
 
 
 def _measure(gan: GAN, real_images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.data.batches import Batches
 from d3gan.distributed.group import Group
 from d3gan.randomness import draw_latents, stream
+from d3gan.training.md_gan import swap_partners, workers_of
 from d3gan.training.step import StepContext
 from d3gan.training.weighting import WEIGHTINGS
 
@@ -24,7 +25,8 @@ class StepInputs:
         dtype: floating type of both.
 
     Raises:
-        ConfigError: fewer images than one step takes.
+        ConfigError: fewer images than one step takes, or, with shards, batches or discriminators that cannot be
+            divided.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class StepInputs:
         dtype: torch.dtype,
     ):
         self._config, self._group, self._device, self._dtype = config, group, device, dtype
-        ranks = group.rank, group.world_size
+        shards = config.recipe.discriminators if workers_of(config, group) is not None else 0
+        ranks = group.rank, group.world_size, shards
         self._batches = Batches(images, config.images_per_step, config.nc, config.seed, device, dtype, *ranks)
 
     @property
@@ -47,33 +50,43 @@ class StepInputs:
     def at(self, step: int) -> tuple[Tensor, Tensor, StepContext]:
         """Real images (A d N, C, S, S) in [-1, 1], latents (A d N, nz) and context of a step, on the device.
 
-        A is ``grad_accum_steps``, d ``d_steps`` and N ``batch_size``; steps count from 0.
+        A is ``grad_accum_steps``, d ``d_steps`` and N ``batch_size``; steps count from 0. With shards, A is the
+        number of this process's discriminators, and N the A-th part of ``batch_size``.
         """
-        latents = latents_of_step(self._config, step, self._group.rank, self._device)
+        latents = latents_of_step(self._config, step, self._group.rank, self._device, self._group.world_size)
         return self._batches.at(step), latents.to(self._dtype), self._context(step)
 
     def _context(self, step: int) -> StepContext:
         """The random numbers that the config's rules ask for, and no others."""
-        config, uniforms, mixing = self._config, None, None
+        config, uniforms, mixing, partners = self._config, None, None, None
         if WEIGHTINGS[config.recipe.weighting].draws:
             # The same in all processes: a function of seed and step alone.
             rng = stream(config.seed, "weighting", step)
             uniforms = torch.rand(config.recipe.discriminators + 1, generator=rng).to(self._device)
         if any(penalty.name == "gp" for penalty in config.penalties):
-            batches = _batches_of_rank(config, self._group.rank)
+            batches, size = _batches_of_rank(config, self._group.rank, self._group.world_size)
             streams = [stream(config.seed, "mixing", step, batch, device=self._device) for batch in batches]
-            size = config.batch_size
             mixing = torch.cat([torch.rand(size, generator=rng, device=self._device) for rng in streams])
-        return StepContext(step, uniforms, mixing)
+        if config.recipe.sharded == "on" and config.swap_every and step > 0:
+            swap, rest = divmod(step, config.swap_every * self.steps_per_epoch)
+            if rest == 0:
+                partners = swap_partners(config.recipe.discriminators, stream(config.seed, "swap", swap))
+        return StepContext(step, uniforms, mixing, partners)
 
 
-def _batches_of_rank(config: TrainConfig, rank: int) -> range:
-    """The numbers of a process's batches among all of a step."""
-    own = config.grad_accum_steps * config.d_steps
-    return range(rank * own, (rank + 1) * own)
+def _batches_of_rank(config: TrainConfig, rank: int, world_size: int) -> tuple[range, int]:
+    """The numbers of a process's batches among all of a step, and the images in each."""
+    parts, size = config.grad_accum_steps, config.batch_size
+    if config.recipe.sharded == "on":
+        parts = config.recipe.discriminators // world_size
+        size = config.batch_size // parts
+    own = parts * config.d_steps
+    return range(rank * own, (rank + 1) * own), size
 
 
-def latents_of_step(config: TrainConfig, step: int, rank: int, device: torch.device) -> torch.Tensor:
+def latents_of_step(
+    config: TrainConfig, step: int, rank: int, device: torch.device, world_size: int = 1
+) -> torch.Tensor:
     """A process's latents of a training step, (grad_accum_steps x d_steps x batch_size, nz) float32.
 
     Each batch of the step, of all processes, draws from a stream of its own: who processes it makes no difference.
@@ -83,9 +96,9 @@ def latents_of_step(config: TrainConfig, step: int, rank: int, device: torch.dev
         step: from 0.
         rank: of the process.
         device: where to draw.
+        world_size: number of processes, among which shards are divided.
     """
+    batches, size = _batches_of_rank(config, rank, world_size)
     # A single process with a single batch draws what it drew before there were others.
-    places = [(step, batch) if batch else (step,) for batch in _batches_of_rank(config, rank)]
-    return torch.cat(
-        [draw_latents(config.batch_size, config.nz, config.seed, "latents", *p, device=device) for p in places]
-    )
+    places = [(step, batch) if batch else (step,) for batch in batches]
+    return torch.cat([draw_latents(size, config.nz, config.seed, "latents", *p, device=device) for p in places])

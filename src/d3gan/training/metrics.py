@@ -47,7 +47,7 @@ class MetricsLog:
         self._path, self._device, self._group = path, device, group or Group()
         self._images_per_step, self._global_batch_size = images_per_step, global_batch_size
         self._steps_per_epoch = steps_per_epoch
-        self._K = len(gan.discriminators)
+        self._K = gan.weighting.K
         self._lists = ("weights", "real_losses", "fake_losses", *(("penalties",) if gan.penalties else ()))
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []

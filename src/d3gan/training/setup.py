@@ -21,6 +21,7 @@ from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
+from d3gan.training.md_gan import workers_of
 from d3gan.training.penalties import Penalties, Penalty
 from d3gan.training.step import GAN
 from d3gan.training.weighting import WEIGHTINGS, Weighting
@@ -52,7 +53,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         group: the processes that train together; all of them must call it.
 
     Raises:
-        ConfigError: the device has no synchronised BatchNorm.
+        ConfigError: the device has no synchronised BatchNorm, or the processes cannot divide the discriminators.
     """
     group = group or Group()
     if config.sync_batchnorm and device.type != "cuda":
@@ -61,14 +62,16 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     generator = _generator(config)
     initialize(generator, stream(config.seed, "generator"))
     K = recipe.discriminators
-    members = [_discriminator(config) for _ in range(K)]
-    for k, discriminator in enumerate(members):
+    workers = workers_of(config, group)
+    numbers = range(K) if workers is None else workers
+    members = [_discriminator(config) for _ in numbers]
+    for k, discriminator in zip(numbers, members, strict=True):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
         for network in (generator, *members):
             use_matmul(network)
     if config.resolved_norm == "spectral":
-        for k, discriminator in enumerate(members):
+        for k, discriminator in zip(numbers, members, strict=True):
             add_spectral_norm(discriminator, stream(config.seed, "spectral norm", k))
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
@@ -93,8 +96,9 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         config.d_steps,
         functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"),
         wrap(generator, group),
-        wrap(discriminators, group),
+        wrap(discriminators, group) if workers is None else discriminators,
         group,
+        workers,
     )
     if group.world_size > 1:
         _lay_out_gradients(gan, device, dtype)

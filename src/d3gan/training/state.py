@@ -33,7 +33,14 @@ class Training:
     @property
     def batches_per_step(self) -> int:
         """Batches per step, of all processes: a run keeps this number, however they are distributed."""
+        if self.gan.workers is not None:
+            return self.gan.weighting.K
         return self.group.world_size * self.config.grad_accum_steps
+
+    @property
+    def global_batch_size(self) -> int:
+        """Real images per update, of all processes."""
+        return self.group.world_size * self.config.batch_size * self.config.grad_accum_steps
 
     def evaluated_generator(self) -> tuple[str, GeneratorNetwork]:
         """The weights that the config wants evaluated, raw or ema, and the generator that has them."""

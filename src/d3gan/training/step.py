@@ -48,6 +48,9 @@ class GAN:
     """The discriminators in DistributedDataParallel, or themselves."""
     group: Group = field(default_factory=Group)
     """The processes that train together."""
+    workers: range | None = None
+    """MD-GAN: the numbers, among all K, of this process's discriminators; ``discriminators`` holds only these. None:
+    each process has all discriminators."""
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything that a step may change, apart from the optimizers, by its name in a checkpoint."""
@@ -76,6 +79,8 @@ class StepContext:
     """(K + 1,) in [0, 1), equal in all processes; for a rule over discriminators that draws."""
     mixing: Tensor | None = None
     """One number in [0, 1) for each real image; for the gradient penalty."""
+    partners: tuple[int, ...] | None = None
+    """MD-GAN: before this step discriminator k changes places with partners[k]; None: all stay."""
 
 
 @dataclass(frozen=True)
