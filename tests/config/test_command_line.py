@@ -87,3 +87,7 @@ def test_what_decides_a_step_binds_a_resumed_run() -> None:
     # With a rate that falls to 0 at the end, the number of epochs decides every step.
     assert TrainConfig(model="d3gan").free_keys == FREE_KEYS | {"epochs"}
     assert TrainConfig(model="dcgan").free_keys == FREE_KEYS
+    # So it does with weights that follow the run.
+    for model in ("microbatchgan", "duelgan"):
+        assert TrainConfig(model=model).free_keys == FREE_KEYS
+    assert TrainConfig(model="duelgan", duel_beta=0.0).free_keys == FREE_KEYS | {"epochs"}

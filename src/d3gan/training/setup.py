@@ -16,10 +16,13 @@ from d3gan.errors import ConfigError
 from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.spectral_norm import add_spectral_norm
+from d3gan.models.views import RandomProjection, add_dropout, keep_probability
+from d3gan.models.widths import discriminator_width, projection
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
 from d3gan.training.penalties import Penalties, Penalty
 from d3gan.training.step import GAN
+from d3gan.training.terms import Terms
 from d3gan.training.weighting import WEIGHTINGS, Weighting
 
 
@@ -55,8 +58,8 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     recipe = config.recipe
     generator = Generator(config.image_size, config.nz, config.ngf, config.nc, recipe.activation)
     initialize(generator, stream(config.seed, "generator"))
-    K, batch_norm = recipe.discriminators, config.discriminator_norm == "batch"
-    members = [Discriminator(config.image_size, config.ndf, config.nc, batch_norm) for _ in range(K)]
+    K = recipe.discriminators
+    members = [_discriminator(config, k) for k in range(K)]
     for k, discriminator in enumerate(members):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
@@ -65,11 +68,13 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if config.discriminator_norm == "spectral":
         for k, discriminator in enumerate(members):
             add_spectral_norm(discriminator, stream(config.seed, "spectral norm", k))
+    views = [_with_view(config, member, k) for k, member in enumerate(members)]
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
     # up to rounding.
     generator.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    discriminators = Discriminators(members).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminators = Discriminators(views, sliced="slice" in config.view_names)
+    discriminators.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.sync_batchnorm and group.world_size > 1:  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(generator, group.processes)
         nn.SyncBatchNorm.convert_sync_batchnorm(discriminators, group.processes)
@@ -85,6 +90,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         PAIRINGS[recipe.pairing],
         weighting,
         penalties,
+        Terms(recipe.microbatch_alpha, recipe.duel_beta, recipe.duel_alpha),
         config.d_steps,
         functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"),
         wrap(generator, group),
@@ -96,6 +102,26 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     return gan
 
 
+def _discriminator(config: TrainConfig, k: int) -> Discriminator:
+    """Discriminator k for what it sees, before it has weights."""
+    size, ndf, nc = config.image_size, config.ndf, config.nc
+    if "width" in config.view_names:
+        ndf = discriminator_width(ndf, k, config.recipe.discriminators)
+    if "projection" in config.view_names:
+        size, nc = projection(size).image_size, 1
+    return Discriminator(size, ndf, nc, batch_norm=config.discriminator_norm == "batch")
+
+
+def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
+    """Discriminator k with its dropout, behind its projection."""
+    if "dropout" in config.view_names:
+        add_dropout(network, keep_probability(k, config.recipe.discriminators))
+    if "projection" in config.view_names:
+        rng = stream(config.seed, "projection", k)
+        network = nn.Sequential(RandomProjection(config.image_size, config.nc, rng), network)
+    return network
+
+
 def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Runs one backward pass of each network and drops its gradients.
 
@@ -104,7 +130,8 @@ def _lay_out_gradients(gan: GAN, config: TrainConfig, device: torch.device, dtyp
     pass, the first step after a resume would differ in its last bits from that of a run that was never stopped.
     """
     latents = torch.zeros(2, config.nz, device=device, dtype=dtype)
-    images = torch.zeros(2, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
+    count = 2 * len(gan.discriminators) if gan.discriminators.sliced else 2
+    images = torch.zeros(count, config.nc, config.image_size, config.image_size, device=device, dtype=dtype)
     for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
         buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
