@@ -67,18 +67,23 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 SLICES: dict[str, Any] = {"views": "slice", "batch_size": 6}
 OF_VIEWS: dict[str, dict[str, Any]] = {
-    "slice": SLICES,
-    "slice, softmax, penalties": SLICES
+    "view: slice": SLICES,
+    "view: slice, softmax, penalties": SLICES
     | {"weighting": "softmax", "discriminator_norm": "spectral", "penalty": "gp:1,r1:0.5,lecam"},
-    "slice, relativistic, bandit": SLICES | {"loss": "relativistic", "pairing": "own", "weighting": "bandit"},
-    "projection": {"views": "projection"},
-    "projection, gp": {"views": "projection", "penalty": "gp:1", "discriminator_norm": "none"},
-    "width": {"views": "width", "weighting": "mean"},
-    "width, one": {"views": "width"},
-    "dropout": {"views": "dropout", "weighting": "mean"},
-    "dropout, softmax": {"views": "dropout", "weighting": "softmax", "softmax_lambda": 5.0},
-    "dropout, bandit, two d_steps": {"views": "dropout", "weighting": "bandit", "d_steps": 2},
-    "dropout, mgd, gp": {"views": "dropout", "weighting": "mgd", "penalty": "gp:1", "discriminator_norm": "spectral"},
+    "view: slice, relativistic, bandit": SLICES | {"loss": "relativistic", "pairing": "own", "weighting": "bandit"},
+    "view: projection": {"views": "projection"},
+    "view: projection, gp": {"views": "projection", "penalty": "gp:1", "discriminator_norm": "none"},
+    "view: width": {"views": "width", "weighting": "mean"},
+    "view: width, one": {"views": "width"},
+    "view: dropout": {"views": "dropout", "weighting": "mean"},
+    "view: dropout, softmax": {"views": "dropout", "weighting": "softmax", "softmax_lambda": 5.0},
+    "view: dropout, bandit, two d_steps": {"views": "dropout", "weighting": "bandit", "d_steps": 2},
+    "view: dropout, mgd, gp": {
+        "views": "dropout",
+        "weighting": "mgd",
+        "penalty": "gp:1",
+        "discriminator_norm": "spectral",
+    },
     "all views": {"views": "slice,projection,width,dropout", "batch_size": 6, "weighting": "random"},
 }
 OF_TERMS: dict[str, dict[str, Any]] = {
