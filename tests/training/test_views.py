@@ -1,17 +1,25 @@
 """Steps of discriminators that differ, and of terms between them, against a plain computation; each one by itself."""
 
 import copy
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from d3gan import TrainConfig
+import d3gan
+from d3gan import TrainConfig, train
+from d3gan.cli import main
+from d3gan.distributed.group import Group
 from d3gan.randomness import stream
 from d3gan.training.diagnostics import diagnose
+from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext, generator_phase, train_step
 from d3gan.training.terms import draw_mixtures, duel, parabola
@@ -19,6 +27,7 @@ from d3gan.training.weighting import WEIGHTINGS
 from tests.training.test_family import Adam, images_of, minus_log_sigmoid
 from tests.training.test_step import batch_norm
 
+Tiny = Callable[..., TrainConfig]
 N = 6
 SEED = 11
 
@@ -184,6 +193,49 @@ def test_with_one_discriminator_slices_and_widths_change_no_bit(views: str) -> N
     for first, second in zip(*(gan.modules().values() for gan in gans), strict=True):
         for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
             assert torch.equal(a, b)
+
+
+# --- Runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_batch_of_each_step_has_its_own_draws() -> None:
+    config = small_config(model="duelgan", views="dropout", d_steps=2, grad_accum_steps=2, epochs=3)
+    pixels = np.zeros((config.images_per_step * 5, 1, 16, 16), np.uint8)
+    inputs = StepInputs(config, pixels, Group(), torch.device("cpu"), torch.float64)
+    contexts = [inputs.at(step)[2] for step in (0, 1, 14)]
+    seeds = [seed for context in contexts for seed in context.mask_seeds]
+    assert len(seeds) == len(set(seeds)) == 3 * 4
+    mixtures = torch.cat([context.mixtures for context in contexts if context.mixtures is not None])
+    assert mixtures.shape == (3 * 4, 3, N)
+    assert len(set(map(str, mixtures.tolist()))) == 3 * 4
+    progress = [context.progress.item() for context in contexts if context.progress is not None]
+    assert progress == pytest.approx([0, 1 / 15, 14 / 15])  # of 3 epochs with 5 steps each
+    parts = contexts[0].split(2)[1].split(2)[1]
+    assert parts.mask_seeds == contexts[0].mask_seeds[3:]
+    assert parts.mixtures is not None
+    assert torch.equal(parts.mixtures, mixtures[3:4])
+    again = StepInputs(config, pixels, Group(), torch.device("cpu"), torch.float64).at(14)[2]
+    assert again.mask_seeds == contexts[2].mask_seeds
+
+
+def test_nothing_is_drawn_for_views_and_terms_that_are_off() -> None:
+    config = small_config(model="d3gan", views="slice,projection,width")
+    pixels = np.zeros((N, 1, 16, 16), np.uint8)
+    context = StepInputs(config, pixels, Group(), torch.device("cpu"), torch.float64).at(0)[2]
+    assert context == StepContext(0)
+
+
+@pytest.mark.parametrize("model", ["gman", "hgan-mean", "microbatchgan", "duelgan"])
+def test_a_run_is_evaluated_sampled_and_exported(model: str, tiny: Tiny, network: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = dict(evaluate_every=2, num_samples=20, features=str(network), metrics="fid")
+    run = train(tiny(model=model, batch_size=8, max_steps=2, log_every=1, **changes)).run
+    assert (run / "evaluations.jsonl").read_text()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(("penalties" in line) == (model in ("microbatchgan", "duelgan")) for line in lines)
+    assert d3gan.sample(d3gan.load_generator(run), num=3).shape == (3, 3, 16, 16)
+    words = ["evaluate", str(run), "--num-samples=20", f"--features={network}", "--metrics=fid"]
+    assert main(words) == 0
+    assert main(["export", str(run), f"--out={tmp_path / 'g.safetensors'}"]) == 0
 
 
 # --- Dropout --------------------------------------------------------------------------------------------------------
