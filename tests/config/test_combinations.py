@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from d3gan.config.combinations import _MEANINGLESS, PENALTIES, PenaltyKey, parse_penalties
+from d3gan.config.combinations import _MEANINGLESS, PENALTIES, VIEWS, PenaltyKey, parse_penalties, parse_views
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text, load_config
+from d3gan.config.recipes import MODELS
 from d3gan.config.train_config import TrainConfig
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
@@ -108,7 +109,57 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
             ({"lr_scaling": "linear"}, "lr_scaling = linear", "set lr_scaling = none", {"lr_scaling": "none"}),
             ({"sync_batchnorm": True}, "sync_batchnorm = True", "set sync_batchnorm = F", {"sync_batchnorm": False}),
             ({"cuda_graph": "on"}, "cuda_graph = on", "set cuda_graph = off", {"cuda_graph": "off"}),
+            ({"views": "width"}, "views = width", "set views = same", {"views": "same"}),
+            ({"duel_beta": 0.1}, "duel_beta = 0.1", "and duel_beta = 0", {"duel_beta": 0.0}),
         )
+    ),
+    (
+        {"views": "slice,width", "discriminators": 3},
+        ("batch_size = 128, views = slice,width", "discriminators = 3"),
+        {"set batch_size to a multiple of discriminators": {"batch_size": 129}},
+    ),
+    (
+        {"model": "gman", "batch_size": 4},
+        ("batch_size = 4, views = slice,dropout", "discriminators = 4"),
+        {"set batch_size to 2 x 4 or a larger multiple": {"batch_size": 8}},
+    ),
+    (
+        {"views": "dropout", "cuda_graph": "on"},
+        ("cuda_graph = on", "views = dropout"),
+        {"leave dropout out": {"views": "same"}, "or set cuda_graph = off": {"cuda_graph": "off"}},
+    ),
+    (
+        {"model": "microbatchgan", "views": "width"},
+        ("microbatch_alpha = 0.5", "views = width"),
+        {"set views = slice": {"views": "slice"}, "or microbatch_alpha = 0": {"microbatch_alpha": 0.0}},
+    ),
+    (
+        {"model": "microbatchgan", "discriminators": 1},
+        ("microbatch_alpha = 0.5", "discriminators = 1"),
+        {
+            "set discriminators = 2 or more": {"discriminators": 2},
+            "or microbatch_alpha = 0": {"microbatch_alpha": 0.0},
+        },
+    ),
+    (
+        {"model": "microbatchgan", "loss": "hinge"},
+        ("microbatch_alpha = 0.5", "loss = hinge"),
+        {"set loss = bce": {"loss": "bce"}, "or microbatch_alpha = 0": {"microbatch_alpha": 0.0}},
+    ),
+    (
+        {"model": "dcgan", "duel_beta": 0.1},
+        ("duel_beta = 0.1", "discriminators = 1"),
+        {"set discriminators = 2 or more": {"discriminators": 3}, "or duel_beta = 0": {"duel_beta": 0.0}},
+    ),
+    (
+        {"model": "duelgan", "loss": "relativistic"},
+        ("duel_beta = 0.5", "loss = relativistic"),
+        {"set loss = bce": {"loss": "bce"}, "or duel_beta = 0": {"duel_beta": 0.0}},
+    ),
+    (
+        {"model": "duelgan", "views": "slice,width"},
+        ("duel_beta = 0.5", "views = slice,width"),
+        {"leave slice out": {"views": "width"}, "or set duel_beta = 0": {"duel_beta": 0.0}},
     ),
     (
         {"ema": 0.9, "ema_half_life": 500},
@@ -199,10 +250,11 @@ def test_several_contradictions_are_solved_one_after_the_other() -> None:
 
 def step(config: TrainConfig) -> None:
     """A step of small networks changes every network, and nothing becomes NaN."""
-    sizes = {"image_size": 16, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": 4}
+    batch_size = 2 * max(2, config.recipe.discriminators)  # so that each sees a slice of two
+    sizes = {"image_size": 16, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": batch_size}
     config, device = TrainConfig(**(vars(config) | sizes)), torch.device("cpu")
     rng = np.random.default_rng(0)
-    shape, dtype = ((8, 2), np.float32) if config.makes_points else ((8, 3, 16, 16), np.uint8)
+    shape, dtype = ((batch_size, 2), np.float32) if config.makes_points else ((batch_size, 3, 16, 16), np.uint8)
     images: Any = rng.integers(0, 256, shape).astype(dtype)
     real_images, latents, context = StepInputs(config, images, Group(), device, torch.float32).at(0)
     gan = build_gan(config, device, "float32")
@@ -211,6 +263,46 @@ def step(config: TrainConfig) -> None:
     assert torch.isfinite(result.losses).all()
     assert torch.isfinite(result.generator_loss)
     assert any(not p.equal(old) for p, old in zip(gan.generator.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "written"),
+    [
+        ("same", (), "same"),
+        (" dropout , slice,", ("slice", "dropout"), "slice,dropout"),
+        ("dropout,width,projection,slice", VIEWS, "slice,projection,width,dropout"),
+    ],
+)
+def test_views_are_read_and_written_in_one_way(
+    text: str, expected: tuple[str, ...], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parse_views(text) == expected
+    config = TrainConfig(views=text.strip())
+    assert (config.view_names, config.views, config.recipe.views) == (expected, written, written)
+    monkeypatch.chdir(tmp_path)
+    for words in (["--views", text], ["--views", *text.replace(",", " ").split()]):
+        assert parse_flags(Train, words, "d3gan train").views == written
+    (tmp_path / "c.ini").write_text(config_text(config))
+    assert load_config(tmp_path / "c.ini") == config
+
+
+def test_a_recipes_views_are_written_in_that_way() -> None:
+    for model, recipe in MODELS.items():
+        assert TrainConfig(model=model, views=recipe.views).recipe.views == recipe.views
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "views is empty; allowed: same alone, or some of slice, projection, width, dropout"),
+        ("slcie", "views = slcie: 'slcie' is unknown (did you mean 'slice'?); allowed: same alone, or some of slice"),
+        ("slice,slice", "views = slice,slice: slice is given twice"),
+        ("width,same", "views = width,same: same means no other view; allowed"),
+        ("model,width", "views = model,width: 'model' is unknown"),
+    ],
+)
+def test_bad_views_are_named_with_what_is_allowed(text: str, said: str) -> None:
+    assert said in refusal({"views": text})
 
 
 @pytest.mark.parametrize(

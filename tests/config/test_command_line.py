@@ -89,3 +89,7 @@ def test_what_decides_a_step_binds_a_resumed_run() -> None:
     assert TrainConfig(model="dcgan").free_keys == FREE_KEYS
     # Two processes have half the batch each, in which one has both discriminators' parts.
     assert TrainConfig(model="md-gan").free_keys == FREE_KEYS | {"epochs", "batch_size"}
+    # So it does with weights that follow the run.
+    for model in ("microbatchgan", "duelgan"):
+        assert TrainConfig(model=model).free_keys == FREE_KEYS
+    assert TrainConfig(model="duelgan", duel_beta=0.0).free_keys == FREE_KEYS | {"epochs"}

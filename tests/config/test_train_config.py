@@ -47,9 +47,15 @@ def test_a_config_of_the_original_programs_keys_alone_is_read(tmp_path: Path) ->
     assert load_config(write(tmp_path / "c.ini", text)) == TrainConfig()
 
 
+# The others do not go with every key.
+FREE_OF_CONDITIONS = sorted(
+    name
+    for name, recipe in MODELS.items()
+    if recipe.loss == "bce" and recipe.sharded == "off" and recipe.duel_beta == 0 and "slice" not in recipe.views
+)
 configs = st.builds(
     TrainConfig,
-    model=st.sampled_from(sorted(MODELS.keys() - {"d2gan", "md-gan"})),  # which do not go with every other key
+    model=st.sampled_from(FREE_OF_CONDITIONS),
     dataset=st.sampled_from(["mnist", "some folder/of images", "a%b.zip", "stl"]),
     out=st.sampled_from(["", "runs/x", "a=b", "[x]"]),
     batch_size=st.integers(2, 10**6),

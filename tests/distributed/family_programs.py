@@ -4,9 +4,12 @@ Each process leaves what it computed in FOLDER/rank-N.pt.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +18,7 @@ from d3gan.distributed.group import Group
 from d3gan.distributed.setup import start
 from d3gan.randomness import stream
 from d3gan.training.accumulation import step_in_parts
+from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext
 
@@ -61,7 +65,44 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "rates": {"lr_d": 0.001, "beta1_d": 0.0, "beta2_d": 0.9},
 }
-CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS}
+SLICES: dict[str, Any] = {"views": "slice", "batch_size": 6}
+OF_VIEWS: dict[str, dict[str, Any]] = {
+    "view: slice": SLICES,
+    "view: slice, softmax, penalties": SLICES
+    | {"weighting": "softmax", "discriminator_norm": "spectral", "penalty": "gp:1,r1:0.5,lecam"},
+    "view: slice, relativistic, bandit": SLICES | {"loss": "relativistic", "pairing": "own", "weighting": "bandit"},
+    "view: projection": {"views": "projection"},
+    "view: projection, gp": {"views": "projection", "penalty": "gp:1", "discriminator_norm": "none"},
+    "view: width": {"views": "width", "weighting": "mean"},
+    "view: width, one": {"views": "width"},
+    "view: dropout": {"views": "dropout", "weighting": "mean"},
+    "view: dropout, softmax": {"views": "dropout", "weighting": "softmax", "softmax_lambda": 5.0},
+    "view: dropout, bandit, two d_steps": {"views": "dropout", "weighting": "bandit", "d_steps": 2},
+    "view: dropout, mgd, gp": {
+        "views": "dropout",
+        "weighting": "mgd",
+        "penalty": "gp:1",
+        "discriminator_norm": "spectral",
+    },
+    "all views": {"views": "slice,projection,width,dropout", "batch_size": 6, "weighting": "random"},
+}
+OF_TERMS: dict[str, dict[str, Any]] = {
+    "microbatch": SLICES | {"weighting": "sum", "microbatch_alpha": 0.5},
+    "microbatch, mgd, spectral, lecam": SLICES
+    | {"weighting": "mgd", "microbatch_alpha": 0.5, "discriminator_norm": "spectral", "penalty": "lecam"},
+    "microbatch, softmax, dropout": SLICES
+    | {"weighting": "softmax", "microbatch_alpha": 0.5, "views": "slice,dropout", "d_steps": 2},
+    "duel": {"weighting": "mean", "duel_beta": 0.5, "duel_alpha": 0.3},
+    "duel of two, dropout": {"discriminators": 2, "duel_beta": 0.5, "duel_alpha": 0.3, "views": "projection,dropout"},
+    "duel, two d_steps, spectral, gp": {
+        "duel_beta": 0.5,
+        "duel_alpha": 0.3,
+        "d_steps": 2,
+        "discriminator_norm": "spectral",
+        "penalty": "gp:1",
+    },
+}
+CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS}
 
 
 def config(changes: dict[str, Any]) -> TrainConfig:
@@ -72,11 +113,26 @@ def config(changes: dict[str, Any]) -> TrainConfig:
 
 def batch(config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Real images, latents and mixing of one rank; rank 1's images are far brighter."""
-    size = BATCH * config.d_steps
+    size = config.batch_size * config.d_steps
     random = stream(0, "test", step, rank)
     real_images = torch.rand(size, 3, 16, 16, generator=random, dtype=torch.float64) * 0.5 + (0.5 if rank else -1.0)
     latents = torch.randn(size, 6, generator=random, dtype=torch.float64)
     return real_images, latents, torch.rand(size, generator=random, dtype=torch.float64)
+
+
+def context(config: TrainConfig, step: int, ranks: Sequence[int], mixing: Tensor) -> StepContext:
+    """With the numbers that the training loop would draw for the batches of these ranks, one after the other."""
+    images = np.zeros((6 * config.images_per_step, 3, 16, 16), np.uint8)
+    contexts = []
+    for rank in ranks:
+        group = SimpleNamespace(rank=rank, world_size=2)
+        inputs = StepInputs(config, images, group, torch.device("cpu"), torch.float64)  # type: ignore[arg-type]
+        contexts.append(inputs.at(step)[2])
+    seeds = tuple(seed for each in contexts for seed in each.mask_seeds)
+    mixtures = (
+        torch.cat([m for each in contexts if (m := each.mixtures) is not None]) if config.recipe.duel_beta else None
+    )
+    return StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds)
 
 
 def uniforms(step: int) -> Tensor:
@@ -107,9 +163,10 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
     gan = build_gan(of_case, torch.device("cpu"), "float64", group)
     weights, losses, penalties = [], [], []
     for step in range(STEPS):
-        shards = [batch(of_case, step, r) for r in ((0, 1) if rank is None else (rank,))]
+        ranks = (0, 1) if rank is None else (rank,)
+        shards = [batch(of_case, step, r) for r in ranks]
         real_images, latents, mixing = (torch.cat(each) for each in zip(*shards, strict=True))
-        result = step_in_parts(parts)(gan, real_images, latents, StepContext(step, uniforms(step), mixing))
+        result = step_in_parts(parts)(gan, real_images, latents, context(of_case, step, ranks, mixing))
         weights.append(result.weights)
         losses.append(result.losses)
         if result.penalties is not None:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from d3gan.config.combinations import VIEWS
 from d3gan.config.recipes import MODELS
 from d3gan.distributed.group import Group
 from d3gan.training.losses import LOSSES
 from d3gan.training.penalties import GRADIENT_PENALTIES
 from d3gan.training.weighting import WEIGHTINGS
-from tests.distributed.family_programs import CASES, OF_RULES, STEPS, config, steps
+from tests.distributed.family_programs import CASES, OF_RULES, STEPS, config, context, steps
 from tests.distributed.processes import ROOT, torchrun
 
 
@@ -68,3 +69,14 @@ def test_every_name_has_a_case() -> None:
     )
     assert {p.name for each in configs for p in each.penalties} == {*GRADIENT_PENALTIES, "lecam"}
     assert {each.resolved_norm for each in configs} == {"batch", "none", "spectral"}
+    assert {view for each in configs for view in each.view_names} == {*VIEWS}
+    assert {each.follows_the_run for each in configs} == {True, False}
+
+
+@pytest.mark.parametrize("name", [name for name, changes in CASES.items() if "dropout" in changes.get("views", "")])
+def test_the_ranks_drop_other_values(name: str) -> None:
+    """Or the comparison would not show that each batch has masks of its own."""
+    of_case = config(CASES[name])
+    size = of_case.images_per_step
+    seeds = [context(of_case, 0, [rank], torch.zeros(size)).mask_seeds for rank in (0, 1)]
+    assert len({*seeds[0], *seeds[1]}) == 2 * of_case.d_steps

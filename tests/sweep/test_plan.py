@@ -83,6 +83,9 @@ OTHER_VALUES: dict[str, object] = {
     "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
     "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
     "bandit_alpha": 0.5, "bandit_kappa": 5.0, "loss": "hinge", "d2gan_alpha": 0.5, "d2gan_beta": 0.5,
+    "views": "projection,width", "duel_alpha": 0.2,
+    # Of these a single discriminator has no use.
+    "microbatch_alpha": "0.5+discriminators=2+views=slice", "duel_beta": "0.5+discriminators=2",
     "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "diagnostics": "off",
     "activation": "mish", "sharded": "on", "swap_every": 2,
     "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,
@@ -125,7 +128,8 @@ def test_each_key_makes_a_variant_or_is_refused_by_name(
     assert code == 0, said.err
     one, other = (line.partition(": ")[0] for line in said.out.splitlines())
     assert one == "mnist-dcgan-b128-s0"
-    assert other.startswith(f"mnist-dcgan+{key}=")
+    assert other.startswith("mnist-dcgan+")
+    assert f"+{key}=" in other
     assert not set(other) & set('<>:"/\\|?*'), "every file system takes it"
 
 
@@ -169,6 +173,37 @@ def test_a_variants_penalties_have_commas_of_their_own(
     assert list(again.variants) == variants
     assert again.baseline == variants[-1]
     assert not set(names(found)[2]) & set('<>:"/\\|?*')
+
+
+@pytest.mark.parametrize("style", ["spaces", "commas"])
+def test_a_variants_views_have_commas_of_their_own(style: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "d3gan+views=dropout, slice+lr=0.5",
+        "dropout-gan",
+        "gman+views=same",
+        "d3gan+penalty=lecam,r2+views=width,projection",
+        "hgan+views=projection",
+    ]
+    given = words if style == "spaces" else [",".join(words)]
+    found = options("--discriminator-norm=none", "--models", *given, "--seeds=0")
+    variants = [
+        "d3gan+views=slice,dropout+lr=0.5",
+        "dropout-gan",
+        "gman+views=same",
+        "d3gan+views=projection,width+penalty=lecam:0.3,r2:0.01",
+        "hgan",
+    ]
+    assert list(found.variants) == variants
+    again = options("--discriminator-norm=none", "--models", ",".join(variants), f"--against={variants[0]}")
+    assert list(again.variants) == variants
+    assert [config.view_names for config in sweep_configs(found)] == [
+        ("slice", "dropout"),
+        (),
+        (),
+        ("projection", "width"),
+        ("projection",),
+    ]
 
 
 def test_equal_penalties_are_one_variant() -> None:
@@ -250,7 +285,8 @@ def test_a_model_is_compared_with_its_baseline(model: str) -> None:
     assert len(words) == 2
     pair = [MODELS[word] for word in words]  # type: ignore[index]
     if pair[0].discriminators == pair[1].discriminators:
-        assert dataclasses.replace(pair[1], weighting="mean") == pair[0], "a twin differs in its rule alone"
+        twin = dataclasses.replace(pair[1], weighting="mean", duel_beta=0.0, duel_alpha=0.0)
+        assert twin == pair[0], "a twin differs in its rule or its duel alone"
     else:
         assert pair[0].discriminators == 1
 
@@ -283,7 +319,10 @@ def test_equal_flops_count_what_a_step_accumulates() -> None:
             ["--models", "d3gan+penalty=r1:0.5"],
             r"--models d3gan\+penalty=r1:0.5: penalty = r1:0.5, discriminator_norm",
         ),
-        (["--models", "gman+loss=d2gan"], r"--models gman\+loss=d2gan: loss = d2gan, discriminators = 5: "),
+        (["--models", "gman+loss=d2gan"], r"--models gman\+loss=d2gan: loss = d2gan, discriminators = 4: "),
+        (["--models", "d3gan+views=slice,sliec"], "--models sliec: 'sliec' is unknown"),
+        (["--models", "d3gan+views=same,slice"], r"--models d3gan\+views=same,slice: views = same,slice: same means"),
+        (["--models", "gman", "--batch-sizes", "126"], "batch_size = 126, views = slice,dropout, discriminators = 4"),
         (["--models", "dcgan+device=tpu"], "device = 'tpu': must be auto, cpu, cuda, cuda:N or mps"),
         (["--models", "dcgan+lr=1e+400"], "lr = inf: must be at least 0"),
         (["--datasets", "/a/mnist", "/b/MNIST"], "two runs of the sweep would have this folder"),

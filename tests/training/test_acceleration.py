@@ -30,7 +30,8 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 def context(step: int) -> StepContext:
     random = torch.Generator().manual_seed(50 + step)
     uniforms, mixing = (torch.rand(size, generator=random, dtype=torch.float64) for size in (3, 6))
-    return StepContext(step, uniforms, mixing)
+    mixtures = torch.randint(12, (1, 3, 6), generator=random)
+    return StepContext(step, uniforms, mixing, mixtures, torch.tensor((1 + step) / 10, dtype=torch.float64))
 
 
 def steps(gan: GAN, step: Step, places: range) -> list[list[float]]:
@@ -85,6 +86,8 @@ def test_a_recorded_step_equals_the_plain_one_from_the_first_on() -> None:
         {"weighting": "softmax", "softmax_lambda": "learned"},
         {"weighting": "dropout", "discriminator_norm": "spectral", "penalty": "gp,lecam", "lecam_start": 1},
         {"weighting": "bandit", "discriminator_norm": "none", "penalty": "r1,r2"},
+        {"duel_beta": 0.5, "duel_alpha": 0.3, "views": "projection,width"},
+        {"microbatch_alpha": 0.5, "views": "slice", "batch_size": 6},
     ],
 )
 def test_what_rules_and_penalties_remember_is_recorded_too(changes: dict[str, Any]) -> None:

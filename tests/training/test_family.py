@@ -267,6 +267,18 @@ RUNS: dict[str, dict[str, Any]] = {
         "ema_half_life": 40,
     },
     "bf16": {"discriminator_norm": "spectral", "penalty": "gp,lecam", "lecam_start": 4, "precision": "bf16"},
+    "gman": {"model": "gman", "batch_size": 8},
+    "views": {"views": "slice,projection,width,dropout", "weighting": "softmax"},
+    "microbatchgan": {"model": "microbatchgan", "batch_size": 8},
+    "duelgan": {"model": "duelgan"},
+    "duel in parts": {
+        "model": "duelgan",
+        "views": "dropout",
+        "weighting": "bandit",
+        "grad_accum_steps": 2,
+        "batch_size": 2,
+        "d_steps": 2,
+    },
     "parts": {"discriminator_norm": "spectral", "penalty": "gp", "weighting": "dropout", "grad_accum_steps": 2},
 }
 
@@ -303,7 +315,7 @@ def test_a_run_that_stops_in_the_middle_is_the_same(name: str, tiny: Tiny) -> No
     assert metrics(whole) == metrics(parts)
     first, second = (load_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (whole, parts))
     assert first.keys() == second.keys() >= {"weighting", "penalties"}
-    expected = {"bandit": {"Q"}, "learned": {"v"}, "all": {"Q"}}.get(name, set())
+    expected = {"bandit": {"Q"}, "learned": {"v"}, "all": {"Q"}, "duel in parts": {"Q"}}.get(name, set())
     assert first["weighting"].keys() == expected
     assert ("real_anchor" in first["penalties"]) is ("lecam" in RUNS[name].get("penalty", ""))
     for part in first.keys() - {"metrics_log"}:  # which holds times

@@ -55,7 +55,9 @@ def apply(
     real, fake = images(0), images(1)
     module = Penalties(penalties, len(discriminators), 0).double()
     logits = [torch.stack([each(batch) for each in discriminators]) for batch in (real, fake)]
-    penalties_of_each: Tensor = module(discriminators, (real, fake), (logits[0], logits[1]), mixing, step)
+    penalties_of_each: Tensor = module(
+        discriminators, [(real, fake, mixing)] * len(discriminators), (logits[0], logits[1]), step
+    )
     return penalties_of_each
 
 
@@ -128,7 +130,7 @@ def test_lecam_over_several_steps(start: int) -> None:
     for step in range(6):
         real, fake = (torch.randn(2, N, generator=random, dtype=torch.float64) + shift for shift in (0.5, -0.5))
         real.requires_grad_()
-        found = penalties([nn.Identity()] * 2, (images(0), images(1)), (real, fake), None, step)
+        found = penalties([nn.Identity()] * 2, [(images(0), images(1), None)] * 2, (real, fake), step)
         expected = [
             0.3 * lecam_by_hand(real[k].tolist(), fake[k].tolist(), *anchors[k]) * (step >= start) for k in range(2)
         ]
@@ -233,7 +235,7 @@ def test_a_wide_network_of_matrix_products_has_the_penalty_of_convolutions(dtype
         penalties = Penalties([Penalty("r1", 1.0, 1), Penalty("r2", 1.0, 1)], 1, 0)
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits = torch.stack([network(real)]), torch.stack([network(fake)])
-            (penalty,) = penalties([network], (real, fake), logits, None, 0)
+            (penalty,) = penalties([network], [(real, fake, None)], logits, 0)
         assert penalty.dtype == torch.float32
         gradients.append(torch.autograd.grad(penalty, [p for n, p in network.named_parameters() if "weight" in n]))
     for a, b in zip(*gradients, strict=True):
@@ -262,7 +264,7 @@ def test_the_discriminators_gradient_has_the_penaltys(penalty: str) -> None:
     real_images, latents = batch(0)
     mixing = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
     fakes = gan.generator(latents).detach()
-    objective, measured = discriminator_losses(gan, real_images, fakes, mixing, 0)
+    objective, measured = discriminator_losses(gan, real_images, fakes, StepContext(mixing=mixing))
     objective.backward()
     functions = {"r1": r1, "r2": r2, "gp": gradient_penalty}
     for k, (member, other) in enumerate(zip(gan.discriminators.members, plain.discriminators.members, strict=True)):
@@ -307,7 +309,7 @@ def test_penalties_are_float32_under_bf16(name: str, monkeypatch: pytest.MonkeyP
         fakes = coarse.generator(latents).detach()
     assert fakes.dtype == torch.bfloat16
     penalties = [
-        discriminator_losses(gan, real_images, of_gan, mixing, 0)[1]["penalties"]
+        discriminator_losses(gan, real_images, of_gan, StepContext(mixing=mixing))[1]["penalties"]
         for gan, of_gan in ((coarse, fakes), (fine, fakes.float()))
     ]
     assert penalties[0].dtype == torch.float32

@@ -201,7 +201,10 @@ def on_meta(gan: GAN) -> GAN:
 def step_on_meta(gan: GAN) -> StepResult:
     real_images, latents = (torch.cat([each] * gan.d_steps).to("meta") for each in batch(0, torch.float32))
     uniforms, mixing = torch.rand(gan.weighting.K + 1), torch.rand(len(real_images))
-    return train_step(on_meta(gan), real_images, latents, StepContext(0, uniforms.to("meta"), mixing.to("meta")))
+    mixtures, progress = torch.zeros(gan.d_steps, 3, N, dtype=torch.int64), torch.zeros(())
+    uniforms, mixing, mixtures, progress = (each.to("meta") for each in (uniforms, mixing, mixtures, progress))
+    context = StepContext(0, uniforms, mixing, mixtures, progress)
+    return train_step(on_meta(gan), real_images, latents, context)
 
 
 @pytest.mark.parametrize("weighting", sorted({*WEIGHTINGS} - {"mgd"}))
@@ -221,13 +224,16 @@ def test_the_host_reads_nothing_back(weighting: str, pairing: str) -> None:
         {"loss": "d2gan", "weighting": "sum", "discriminators": 2},
         {"penalty": "gp,r1,r2,lecam", "discriminator_norm": "none"},
         {"d_steps": 2},
+        *({"views": views} for views in ("slice", "projection", "width", "slice,width")),
+        {"views": "slice", "microbatch_alpha": 0.5, "batch_size": 6},
+        {"duel_beta": 0.5, "duel_alpha": 0.3},
     ],
 )
 def test_the_host_reads_nothing_back_with_other_losses_and_penalties(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta device
-    settings: dict[str, Any] = {"discriminators": 3, "pairing": "own"} | changes
+    settings: dict[str, Any] = {"discriminators": 3, "pairing": "own", "batch_size": 6} | changes
     result = step_on_meta(small_gan(settings.pop("discriminators"), "float32", **settings))
     assert result.losses.device.type == "meta"
 

@@ -49,9 +49,13 @@ class Condition:
         return next(iter(self.variants[variant].values())).config.recipe
 
     def differ_in_discriminators_alone(self, *variants: str) -> bool:
-        """Whether two variants have different numbers of discriminators, and else the same recipe and rules."""
+        """Whether two variants have different numbers of discriminators, and else the same losses and rates.
+
+        What only several discriminators have may differ: pairing, weighting and views.
+        """
         a, b = (self.recipe(variant) for variant in variants)
         same = (a.loss, a.activation, a.schedule) == (b.loss, b.activation, b.schedule)
+        same = same and (a.microbatch_alpha, a.duel_beta) == (b.microbatch_alpha, b.duel_beta)
         same = same and a.discriminators != b.discriminators
         # Of the names, what no recipe holds: device=cpu, lr=0.001.
         changes = (variant.split("+")[1:] for variant in variants)

@@ -1,4 +1,4 @@
-"""Combinations of keys that have no meaning, and the penalties that a config names. Imports no torch."""
+"""Combinations of keys that have no meaning, and the penalties and views that a config names. Imports no torch."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # 32 x 32 pixels (R3GAN has the same for both); LeCam's for a hinge loss on CIFAR-10.
 PENALTIES = {"gp": 10.0, "r1": 0.01, "r2": 0.01, "lecam": 0.3}
 GRADIENT_PENALTIES = ("gp", "r1", "r2")
+# In what discriminators may differ, besides their first weights; see d3gan.models.views.
+VIEWS = ("slice", "projection", "width", "dropout")
 
 
 class PenaltyKey(NamedTuple):
@@ -55,6 +57,28 @@ def penalty_text(penalties: Iterable[PenaltyKey]) -> str:
     """The text that names these penalties: NAME:WEIGHT, or NAME:WEIGHT:EVERY above 1."""
     words = ((name, f"{weight!r}", *([str(every)] if every > 1 else [])) for name, weight, every in penalties)
     return ",".join(":".join(word).replace("e+", "e") for word in words)
+
+
+def parse_views(text: str) -> tuple[str, ...]:
+    """The views that a list such as ``dropout, slice`` names, in the order of ``VIEWS``; none for ``same``.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, none is given, or ``same`` is not alone.
+    """
+    words = [part.strip() for part in text.split(",") if part.strip()]
+    if words == ["same"]:
+        return ()
+    allowed = f"allowed: same alone, or some of {', '.join(VIEWS)}"
+    for word in words:
+        if word == "same":
+            raise ConfigError(f"views = {text}: same means no other view; {allowed}")
+        if word not in VIEWS:
+            raise ConfigError(f"views = {text}: {word!r} is unknown{nearest(word, ('same', *VIEWS))}; {allowed}")
+        if words.count(word) > 1:
+            raise ConfigError(f"views = {text}: {word} is given twice; give it once")
+    if not words:
+        raise ConfigError(f"views is empty; {allowed}")
+    return tuple(view for view in VIEWS if view in words)
 
 
 def refuse_meaningless(config: "TrainConfig") -> None:
@@ -186,6 +210,15 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         "sharded = off",
     ),
     (
+        lambda config: (
+            config.recipe.sharded == "on"
+            and (bool(config.view_names) or config.recipe.microbatch_alpha > 0 or config.recipe.duel_beta > 0)
+        ),
+        "sharded = on, views = {recipe.views}, microbatch_alpha = {recipe.microbatch_alpha}, duel_beta = "
+        "{recipe.duel_beta}: discriminators that change places must be alike, and none sees another's images; set "
+        "views = same, microbatch_alpha = 0 and duel_beta = 0",
+    ),
+    (
         lambda config: config.recipe.sharded == "on" and _has(config, "lecam"),
         "sharded = on, penalty = lecam: its anchors would stay behind when discriminators change places; leave "
         "lecam out",
@@ -208,6 +241,52 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
         lambda config: config.recipe.sharded == "on" and config.cuda_graph == "on",
         "sharded = on, cuda_graph = on: a recorded step cannot swap discriminators; set cuda_graph = off",
+    ),
+    (
+        lambda config: "slice" in config.view_names and config.batch_size % config.recipe.discriminators != 0,
+        "batch_size = {config.batch_size}, views = {recipe.views}, discriminators = {recipe.discriminators}: a batch "
+        "is cut into equal slices, one for each discriminator; set batch_size to a multiple of discriminators",
+    ),
+    (
+        lambda config: "slice" in config.view_names and config.batch_size < 2 * config.recipe.discriminators,
+        "batch_size = {config.batch_size}, views = {recipe.views}, discriminators = {recipe.discriminators}: "
+        "BatchNorm needs slices of two images or more; set batch_size to 2 x {recipe.discriminators} or a larger "
+        "multiple",
+    ),
+    (
+        lambda config: config.cuda_graph == "on" and "dropout" in config.view_names,
+        "cuda_graph = on, views = {recipe.views}: a recorded step would drop the same values each time; leave "
+        "dropout out, or set cuda_graph = off",
+    ),
+    (
+        lambda config: config.recipe.microbatch_alpha > 0 and "slice" not in config.view_names,
+        "microbatch_alpha = {recipe.microbatch_alpha}, views = {recipe.views}: its term compares a discriminator's "
+        "slice with the others; set views = slice, or microbatch_alpha = 0",
+    ),
+    (
+        lambda config: config.recipe.microbatch_alpha > 0 and config.recipe.discriminators == 1,
+        "microbatch_alpha = {recipe.microbatch_alpha}, discriminators = 1: there is no other slice to compare with; "
+        "set discriminators = 2 or more, or microbatch_alpha = 0",
+    ),
+    (
+        lambda config: config.recipe.microbatch_alpha > 0 and config.recipe.loss != "bce",
+        "microbatch_alpha = {recipe.microbatch_alpha}, loss = {recipe.loss}: its term is binary cross-entropy; set "
+        "loss = bce, or microbatch_alpha = 0",
+    ),
+    (
+        lambda config: config.recipe.duel_beta > 0 and config.recipe.discriminators == 1,
+        "duel_beta = {recipe.duel_beta}, discriminators = 1: it takes two to duel; set discriminators = 2 or more, "
+        "or duel_beta = 0",
+    ),
+    (
+        lambda config: config.recipe.duel_beta > 0 and config.recipe.loss != "bce",
+        "duel_beta = {recipe.duel_beta}, loss = {recipe.loss}: a duel compares probabilities, and only bce trains "
+        "logits to mean them; set loss = bce, or duel_beta = 0",
+    ),
+    (
+        lambda config: config.recipe.duel_beta > 0 and "slice" in config.view_names,
+        "duel_beta = {recipe.duel_beta}, views = {recipe.views}: a duel shows both discriminators the same images; "
+        "leave slice out, or set duel_beta = 0",
     ),
     (
         lambda config: config.ema > 0 and config.ema_half_life > 0,

@@ -24,6 +24,9 @@ Model = Literal[
     "dropout-gan",
     "dropout-gan-mean",
     "md-gan",
+    "microbatchgan",
+    "duelgan",
+    "duelgan-mean",
 ]
 
 
@@ -37,6 +40,11 @@ class Recipe:
     loss: Loss
     activation: Activation
     schedule: Schedule
+    views: str = "same"
+    """What each discriminator is shown and is: same, or some of slice, projection, width and dropout."""
+    microbatch_alpha: float = 0.0
+    duel_beta: float = 0.0
+    duel_alpha: float = 0.0
     sharded: Sharded = "off"
 
 
@@ -44,7 +52,9 @@ class Recipe:
 # a constant one. The controlled pair removes both confounders: its members differ in the number of discriminators
 # alone (with one discriminator, swapping its loss with itself changes nothing). A -mean twin gives every
 # discriminator the same weight and is otherwise its model: it separates "several discriminators" from "choosing".
-# The numbers of discriminators: GMAN's program has 1, 2 or 5, hGAN's 8 by default, Dropout-GAN's paper up to 10.
+# The numbers of discriminators: hGAN's program has 8 by default, Dropout-GAN's paper up to 10. GMAN's program has 1,
+# 2 or 5, each with a batch of its own; here they divide one batch, so they are 4, which divides 32, 64 and 128. So is
+# microbatchGAN's number, which is ours, as its alpha is. DuelGAN's program has beta 0.5 and alpha 0.3 at most.
 MODELS: dict[Model, Recipe] = {
     "d3gan": Recipe(2, "swapped", "argmax", "bce", "mish", "constant"),
     "d3gan-mean": Recipe(2, "swapped", "mean", "bce", "mish", "constant"),
@@ -53,13 +63,16 @@ MODELS: dict[Model, Recipe] = {
     "d3gan-controlled-mean": Recipe(2, "swapped", "mean", "bce", "relu", "constant"),
     "dcgan-controlled": Recipe(1, "swapped", "argmax", "bce", "relu", "constant"),
     "d2gan": Recipe(2, "own", "sum", "d2gan", "relu", "constant"),
-    "gman": Recipe(5, "own", "softmax", "bce", "relu", "constant"),
-    "gman-mean": Recipe(5, "own", "mean", "bce", "relu", "constant"),
-    "hgan": Recipe(8, "own", "hypervolume", "bce", "relu", "constant"),
-    "hgan-mean": Recipe(8, "own", "mean", "bce", "relu", "constant"),
+    "gman": Recipe(4, "own", "softmax", "bce", "relu", "constant", "slice,dropout"),
+    "gman-mean": Recipe(4, "own", "mean", "bce", "relu", "constant", "slice,dropout"),
+    "hgan": Recipe(8, "own", "hypervolume", "bce", "relu", "constant", "projection"),
+    "hgan-mean": Recipe(8, "own", "mean", "bce", "relu", "constant", "projection"),
     "dropout-gan": Recipe(5, "own", "dropout", "bce", "relu", "constant"),
     "dropout-gan-mean": Recipe(5, "own", "mean", "bce", "relu", "constant"),
     "md-gan": Recipe(2, "own", "mean", "bce", "relu", "constant", sharded="on"),
+    "microbatchgan": Recipe(4, "own", "sum", "bce", "relu", "constant", "slice", microbatch_alpha=0.5),
+    "duelgan": Recipe(2, "own", "mean", "bce", "relu", "constant", duel_beta=0.5, duel_alpha=0.3),
+    "duelgan-mean": Recipe(2, "own", "mean", "bce", "relu", "constant"),
 }
 
 # What each model is compared with first: one discriminator less, or the mean over as many.
@@ -76,6 +89,9 @@ BASELINES: dict[Model, tuple[Model, ...]] = {
     "dropout-gan": ("dropout-gan-mean",),
     "dropout-gan-mean": ("dcgan-controlled",),
     "md-gan": ("dcgan-controlled", "d3gan-controlled-mean"),
+    "microbatchgan": ("dcgan-controlled",),
+    "duelgan": ("duelgan-mean",),
+    "duelgan-mean": ("dcgan-controlled",),
 }
 
 SOURCES: dict[Model, str] = {
@@ -86,11 +102,14 @@ SOURCES: dict[Model, str] = {
     "d3gan-controlled-mean": "twin of d3gan-controlled: the mean of both discriminators",
     "dcgan-controlled": "dcgan with a constant learning rate: the baseline of d3gan-controlled",
     "d2gan": "Nguyen et al., arXiv:1709.03831; alpha 0.2, beta 0.1",
-    "gman": "Durugkar et al., arXiv:1611.01673, lambda 1; every discriminator sees the whole batch",
+    "gman": "Durugkar et al., arXiv:1611.01673, lambda 1; each sees its part of the batch, dropout as in the program",
     "gman-mean": "twin of gman: GMAN with lambda 0",
-    "hgan": "Albuquerque et al., arXiv:1901.08680, slack 1.5; without random projections",
+    "hgan": "Albuquerque et al., arXiv:1901.08680, slack 1.5; each sees a random projection, as in the program",
     "hgan-mean": "twin of hgan: the mean of 8 discriminators",
     "dropout-gan": "Mordido et al., arXiv:1807.11346, rate 0.5",
     "dropout-gan-mean": "twin of dropout-gan: no discriminator is left out",
     "md-gan": "Hardy et al., arXiv:1811.03850: each discriminator has a shard of the images of its own",
+    "microbatchgan": "Mordido et al., arXiv:2001.03376; alpha grows to 0.5 over the run",
+    "duelgan": "Wei et al., arXiv:2101.07524: the duel of the paper, with the program's beta and alpha",
+    "duelgan-mean": "twin of duelgan without the duel: what DuelGAN's program computes, whose duel has no gradient",
 }

@@ -12,7 +12,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from d3gan.config.combinations import PenaltyKey, parse_penalties, penalty_text, refuse_meaningless
+from d3gan.config.combinations import (
+    PenaltyKey,
+    parse_penalties,
+    parse_views,
+    penalty_text,
+    refuse_meaningless,
+)
 from d3gan.config.datasets import METRICS, POINT_SETS, metrics_that_apply
 from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Sharded, Weighting
 from d3gan.config.shared_flags import (
@@ -92,7 +98,7 @@ class TrainConfig:
     """The discriminators' beta2. Empty: as the generator's."""
     d_steps: int = key(1, allowed=(1, 100))
     """Updates of the discriminators per update of the generator, each on real images of its own."""
-    epochs: int = key(10, allowed=(1, None), resume="free if schedule is constant")
+    epochs: int = key(10, allowed=(1, None), resume="free unless it counts")
     """Passes over the training images."""
     max_steps: int = key(0, allowed=(0, None), resume="free")
     """End the run after this many steps. 0: train all epochs."""
@@ -122,6 +128,14 @@ class TrainConfig:
     """loss = d2gan: weight of the first discriminator's reward for real images."""
     d2gan_beta: float = key(0.1, allowed=(0.000001, 1.0))
     """loss = d2gan: weight of the second discriminator's reward for fake images."""
+    views: str = key("model", list_of=())
+    """What discriminators see and are: same for all, or some of slice, projection, width, dropout."""
+    microbatch_alpha: float | Literal["model"] = key("model", allowed=(0.0, None))
+    """views = slice: weight, growing from 0 over the run, of telling own fake images from those of other slices."""
+    duel_beta: float | Literal["model"] = key("model", allowed=(0.0, None))
+    """Weight, at the middle of the run, of DuelGAN's term: discriminators agree on the same images. 0: no duel."""
+    duel_alpha: float | Literal["model"] = key("model", allowed=(0.0, None))
+    """duel_beta above 0: weight in the duel, at the middle of the run, against agreeing on different images."""
     penalty: str = key("", list_of=())
     """Regularisers of the discriminators, each NAME, NAME:WEIGHT or NAME:WEIGHT:EVERY (steps): gp, r1, r2, lecam."""
     lecam_start: int = key(1000, allowed=(0, None))
@@ -201,7 +215,10 @@ class TrainConfig:
             raise ConfigError(f"device = {self.device!r}: must be auto, cpu, cuda, cuda:N or mps")
         if self.metrics != "auto":
             check_metrics(self.metrics)
-        object.__setattr__(self, "penalty", penalty_text(self.penalties))  # one text for what means the same
+        # One text for what means the same.
+        object.__setattr__(self, "penalty", penalty_text(self.penalties))
+        if self.views != "model":
+            object.__setattr__(self, "views", ",".join(parse_views(self.views)) or "same")
         refuse_meaningless(self)
 
     @property
@@ -248,6 +265,16 @@ class TrainConfig:
         return parse_penalties(self.penalty)
 
     @property
+    def view_names(self) -> tuple[str, ...]:
+        """In what the discriminators differ: none for ``views = same``."""
+        return parse_views(self.recipe.views)
+
+    @property
+    def follows_the_run(self) -> bool:
+        """Whether a term's weight depends on the share of the run that is done."""
+        return self.recipe.microbatch_alpha > 0 or self.recipe.duel_beta > 0
+
+    @property
     def discriminator_adam(self) -> tuple[float, float, float]:
         """Learning rate, beta1 and beta2 of the discriminators."""
         return (
@@ -269,8 +296,8 @@ class TrainConfig:
     @property
     def free_keys(self) -> frozenset[str]:
         """The keys that may have another value when this run is resumed."""
-        constant, sharded = self.recipe.schedule == "constant", self.recipe.sharded == "on"
-        free = FREE_KEYS | (keys_with(TrainConfig, resume="free if schedule is constant") if constant else set())
+        counts, sharded = self.recipe.schedule != "constant" or self.follows_the_run, self.recipe.sharded == "on"
+        free = FREE_KEYS | (set() if counts else keys_with(TrainConfig, resume="free unless it counts"))
         return free | (keys_with(TrainConfig, resume="free if sharded") if sharded else set())
 
     @property

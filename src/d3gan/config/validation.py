@@ -15,8 +15,8 @@ from d3gan.errors import ConfigError, nearest
 T = TypeVar("T")
 Range = tuple[float, float | None] | frozenset[int]
 """Smallest and largest allowed value (None: any), or all the allowed values."""
-Resume = Literal["same", "free", "free if schedule is constant", "free if sharded"]
-"""Whether a resumed run may have another value than before."""
+Resume = Literal["same", "free", "free unless it counts", "free if sharded"]
+"""Whether a resumed run may have another value than before; see ``TrainConfig.free_keys``."""
 
 
 def key(

@@ -32,24 +32,25 @@ class Generator(GeneratorNetwork):
 
 
 class Discriminator(nn.Module):
-    """Maps points (N, 2) float to logits (N,): positive means "real"; three hidden layers of maxout units.
+    """Maps points (N, dimensions) float to logits (N,): positive means "real"; three hidden layers of maxout units.
 
     Args:
         width: maxout units of a hidden layer.
         batch_norm: BatchNorm before each maxout; its layers keep no running statistics, as in ``d3gan.models.dcgan``.
+        dimensions: numbers of a point.
     """
 
-    def __init__(self, width: int = 200, batch_norm: bool = False):
+    def __init__(self, width: int = 200, batch_norm: bool = False, dimensions: int = DIMENSIONS):
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs in (DIMENSIONS, width, width):
+        for inputs in (dimensions, width, width):
             layers += [nn.Linear(inputs, width * PIECES, bias=not batch_norm)]
             layers += [nn.BatchNorm1d(width * PIECES, track_running_stats=False)] if batch_norm else []
             layers += [Maxout()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, points: Tensor) -> Tensor:
-        """Logits (N,) for points (N, 2)."""
+        """Logits (N,) for points (N, dimensions)."""
         return cast(Tensor, self.layers(points)).flatten()
 
 

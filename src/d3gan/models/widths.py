@@ -1,6 +1,10 @@
-"""Widths of the networks' layers. Imports no torch: the cost of a run is known before a network is built."""
+"""The sizes of networks: the DCGAN's widths by resolution, and how discriminators that differ do.
+
+Imports no torch: the cost of a run is known before a network is built.
+"""
 
 import math
+from typing import NamedTuple
 
 DIMENSIONS = 2
 """Numbers of a point, which the mlp networks make and judge."""
@@ -28,3 +32,38 @@ def innermost_size(image_size: int) -> int:
     if image_size not in (16, 32, 64, 128, 256):
         raise ValueError(f"image_size = {image_size}: must be 16, 32, 64, 128 or 256")
     return 2 if image_size <= 32 else 4
+
+
+def discriminator_width(ndf: int, k: int, discriminators: int) -> int:
+    """Channels of the first layer of discriminator k of K where they have different sizes: ndf (K - k) / K.
+
+    acGAN's paper (arXiv:1808.00020) has discriminators of different sizes; this rule is ours. The first one has the
+    full width, and none has less than one channel.
+    """
+    return max(1, round(ndf * (discriminators - k) / discriminators))
+
+
+class Projection(NamedTuple):
+    """The sizes of a convolution that maps an image to one channel."""
+
+    kernel: int
+    stride: int
+    padding: int
+    side: int
+    """Of the projected image in pixels."""
+    image_size: int
+    """For which the discriminator of projected images is made."""
+
+
+def projection(image_size: int) -> Projection:
+    """4 x 4 pixels without halving the side; from 64 pixels on 8 x 8, which halves it.
+
+    As in the program of hGAN (arXiv:1901.08680). At 16 and 32 pixels the projected image has one row and one column
+    more than the image, in place of padding on two sides of the first convolution of its discriminator.
+
+    Args:
+        image_size: side of the image in pixels.
+    """
+    if image_size < 64:
+        return Projection(4, 1, 2, image_size + 1, image_size)
+    return Projection(8, 2, 3, image_size // 2, image_size // 2)

@@ -55,10 +55,9 @@ def _accumulated_step(
 ) -> StepResult:
     """``train_step`` on A parts: real images (A d_steps N, C, H, W) and latents (A d_steps N, nz)."""
     A = grad_accum_steps
-    mixing = context.mixing.chunk(A) if context.mixing is not None else [None] * A
     parts = [
-        list(discriminator_batches(gan, *part[:2], StepContext(mixing=part[2])))
-        for part in zip(real_images.chunk(A), latents.chunk(A), mixing, strict=True)
+        list(discriminator_batches(gan, *part))
+        for part in zip(real_images.chunk(A), latents.chunk(A), context.split(A), strict=True)
     ]
 
     # Each part has running statistics of its own, as each process has.
@@ -71,10 +70,10 @@ def _accumulated_step(
             # Spectral norm iterates from the same vectors in each part, as in each process.
             for buffer, before in zip(gan.discriminators.buffers(), vectors, strict=True):
                 buffer.copy_(before)
-            reals, batch, mixing_of_part, _ = part[d_step]
+            reals, batch, own_context, _ = part[d_step]
             fakes = generate_without_graph(gan, batch, buffers[number])
             with _synchronized(gan.ddp_discriminators, number == A - 1):
-                objective, measured = discriminator_losses(gan, reals, fakes, mixing_of_part, context.step)
+                objective, measured = discriminator_losses(gan, reals, fakes, own_context)
                 (objective / A).backward()
             measured_parts.append(measured)
         gan.discriminator_optimizer.step()
@@ -85,35 +84,38 @@ def _accumulated_step(
 
     gan.generator_optimizer.zero_grad()
     selected = gan.weighting.select(measured["losses"], context.uniforms)
-    batches = [part[-1][:2] for part in parts]
+    batches = [part[-1][:3] for part in parts]
     weights, derivatives = weigh(gan, selected, _evidence_of_parts(gan, batches, selected), context)
     losses_of_parts, logits_of_parts = [], []
-    for number, (reals, batch) in enumerate(batches):
+    for number, (reals, batch, own_context) in enumerate(batches):
         with _synchronized(gan.ddp_generator, number == A - 1):
             # The images are made again: with all their graphs they would not fit into memory together.
-            generator_losses, fake_logits = generator_phase(gan, generate(gan, batch), reals, selected)
+            fake_images = generate(gan, batch)
+            generator_losses, fake_logits = generator_phase(gan, fake_images, reals, selected, own_context)
             ((derivatives * generator_losses).sum() / A).backward()
         losses_of_parts.append(generator_losses.detach())
         logits_of_parts.append(fake_logits)
     gan.generator_optimizer.step()
     set_running_statistics(gan.generator, mean_statistics)
-    learn(gan, [batch for _, batch in batches], logits_of_parts)
+    learn(gan, [batch[1:] for batch in batches], logits_of_parts)
     return step_result(measured, weights, _mean(losses_of_parts))
 
 
-def _evidence_of_parts(gan: GAN, batches: list[tuple[Tensor, Tensor]], selected: Tensor | None) -> Tensor:
+def _evidence_of_parts(
+    gan: GAN, batches: list[tuple[Tensor, Tensor, StepContext]], selected: Tensor | None
+) -> Tensor:
     """What the rule reads, mean over the parts; a rule that reads it takes one more pass over them."""
     if gan.weighting.reads == "nothing":
         shape = () if selected is not None else (gan.weighting.K,)
         return torch.zeros(shape, device=batches[0][0].device, dtype=batches[0][0].dtype)
     found = []
-    for reals, latents in batches:
+    for reals, latents, context in batches:
         buffers = own_buffers(gan.generator)
         with torch.set_grad_enabled(gan.weighting.reads == "gradients"):
             with gan.autocast():
                 fake_images = functional_call(gan.generator, buffers, (latents,))
-            generator_losses, _ = generator_phase(gan, fake_images, reals, selected)
-            found.append(evidence(gan, generator_losses, fake_images, reals))
+            generator_losses, _ = generator_phase(gan, fake_images, reals, selected, context)
+            found.append(evidence(gan, generator_losses, fake_images, reals, context))
     return _mean(found)
 
 

@@ -26,6 +26,8 @@ ONE_CRITIC, SATURATED = 0.99, 0.999
 def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) -> dict[str, Any]:
     """Judges real and new fake images by every discriminator; all processes must call it.
 
+    Each judges all of them, also where it is trained on slices, and none drops anything.
+
     Args:
         gan: stays as it is.
         real_images: (B N, C, H, W) in [-1, 1]: B batches; the first 1,024 of each count.
@@ -72,10 +74,10 @@ def _measure(gan: GAN, real_images: Tensor, latents: Tensor) -> tuple[Tensor, Te
     K, N, dtype = len(gan.discriminators), len(latents), real_images.dtype
     fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
     with gan.autocast(), torch.no_grad():
-        real_logits = gan.discriminators.frozen_logits(real_images)
+        real_logits = torch.stack([gan.discriminators.member_logits(k, real_images) for k in range(K)])
     copies = [fake_images.detach().requires_grad_() for _ in range(K)]
     with gan.autocast():
-        judged = [gan.discriminators.frozen_logits(images, torch.tensor(k)) for k, images in enumerate(copies)]
+        judged = [gan.discriminators.member_logits(k, images) for k, images in enumerate(copies)]
     fake_logits = torch.stack(judged)
     gradients = torch.autograd.grad(gan.loss.generator(fake_logits, real_logits).sum(), copies)
     # l_k is a mean over N images.

@@ -1,5 +1,7 @@
 """What goes into a training step: real images and latents, as functions of the step."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,6 +13,7 @@ from d3gan.distributed.group import Group
 from d3gan.randomness import draw_latents, stream
 from d3gan.training.md_gan import swap_partners, workers_of
 from d3gan.training.step import StepContext
+from d3gan.training.terms import draw_mixtures
 from d3gan.training.weighting import WEIGHTINGS
 
 
@@ -57,21 +60,35 @@ class StepInputs:
         return self._batches.at(step), latents.to(self._dtype), self._context(step)
 
     def _context(self, step: int) -> StepContext:
-        """The random numbers that the config's rules ask for, and no others."""
-        config, uniforms, mixing, partners = self._config, None, None, None
+        """What the config's rules, penalties, views and terms ask for, and nothing else."""
+        config, device, context = self._config, self._device, StepContext(step)
+        batches, size = _batches_of_rank(config, self._group.rank, self._group.world_size)
+
+        def streams(purpose: str) -> list[torch.Generator]:
+            return [stream(config.seed, purpose, step, batch, device=device) for batch in batches]
+
         if WEIGHTINGS[config.recipe.weighting].draws:
             # The same in all processes: a function of seed and step alone.
             rng = stream(config.seed, "weighting", step)
-            uniforms = torch.rand(config.recipe.discriminators + 1, generator=rng).to(self._device)
+            uniforms = torch.rand(config.recipe.discriminators + 1, generator=rng).to(device)
+            context = replace(context, uniforms=uniforms)
         if any(penalty.name == "gp" for penalty in config.penalties):
-            batches, size = _batches_of_rank(config, self._group.rank, self._group.world_size)
-            streams = [stream(config.seed, "mixing", step, batch, device=self._device) for batch in batches]
-            mixing = torch.cat([torch.rand(size, generator=rng, device=self._device) for rng in streams])
+            mixing = torch.cat([torch.rand(size, generator=rng, device=device) for rng in streams("mixing")])
+            context = replace(context, mixing=mixing)
         if config.recipe.sharded == "on" and config.swap_every and step > 0:
             swap, rest = divmod(step, config.swap_every * self.steps_per_epoch)
             if rest == 0:
                 partners = swap_partners(config.recipe.discriminators, stream(config.seed, "swap", swap))
-        return StepContext(step, uniforms, mixing, partners)
+                context = replace(context, partners=partners)
+        if config.follows_the_run:
+            done = step / (config.epochs * self.steps_per_epoch)
+            context = replace(context, progress=torch.full((), done, dtype=self._dtype, device=device))
+        if config.recipe.duel_beta:
+            mixtures = torch.stack([draw_mixtures(config.batch_size, rng) for rng in streams("duel")])
+            context = replace(context, mixtures=mixtures)
+        if "dropout" in config.view_names:
+            context = replace(context, mask_seeds=tuple(rng.initial_seed() for rng in streams("dropout")))
+        return context
 
 
 def _batches_of_rank(config: TrainConfig, rank: int, world_size: int) -> tuple[range, int]:

@@ -78,20 +78,19 @@ def md_gan_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCon
     weights = torch.ones(K, device=real_images.device, dtype=real_images.dtype)
     if K > 1:
         weights, _ = gan.weighting(weights, None)
-    mixing = context.mixing.chunk(A) if context.mixing is not None else [None] * A
-    inputs = real_images.chunk(A), latents.chunk(A), mixing
+    inputs = real_images.chunk(A), latents.chunk(A), context.split(A)
 
     gan.generator_optimizer.zero_grad()
     before = [each.clone() for each in running_statistics(gan.generator)]
     statistics, measured, generator_losses = [], [], []
-    for k, worker, images, z, epsilon in zip(gan.workers, gans_of_workers(gan), *inputs, strict=True):
+    for k, worker, images, z, own_context in zip(gan.workers, gans_of_workers(gan), *inputs, strict=True):
         # Each worker starts from the same running statistics, as it would in a process of its own.
         set_running_statistics(gan.generator, before)
-        batches = discriminator_batches(worker, images, z, StepContext(mixing=epsilon))
+        batches = discriminator_batches(worker, images, z, own_context)
         with nullcontext() if k == gan.workers[-1] else without_sync(gan.ddp_generator):
-            for reals, batch, mixed, is_last in batches:
+            for reals, batch, of_batch, is_last in batches:
                 fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
-                losses = update_discriminators(worker, reals, fake_images.detach(), mixed, context.step)
+                losses = update_discriminators(worker, reals, fake_images.detach(), of_batch)
             generator_loss, _ = generator_phase(worker, fake_images, reals, None)
             (W * weights[k] * generator_loss.sum()).backward()  # gradients become means over the W processes
         statistics.append([each.clone() for each in running_statistics(gan.generator)])

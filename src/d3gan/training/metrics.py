@@ -48,7 +48,8 @@ class MetricsLog:
         self._images_per_step, self._global_batch_size = images_per_step, global_batch_size
         self._steps_per_epoch = steps_per_epoch
         self._K = gan.weighting.K
-        self._lists = ("weights", "real_losses", "fake_losses", *(("penalties",) if gan.penalties else ()))
+        penalties = ("penalties",) if gan.penalties or gan.terms else ()
+        self._lists = ("weights", "real_losses", "fake_losses", *penalties)
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
         self._local_rows = 0  # the last rows, which hold this process's generator loss and not yet the mean

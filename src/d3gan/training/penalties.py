@@ -103,22 +103,21 @@ class Penalties(nn.Module):
     def forward(
         self,
         discriminators: Sequence[nn.Module],
-        images: tuple[Tensor, Tensor],
+        batches: Sequence[tuple[Tensor, Tensor, Tensor | None]],
         logits: tuple[Tensor, Tensor],
-        mixing: Tensor | None,
         step: int,
     ) -> Tensor:
         """The sum of the penalties of each discriminator, (K,), with their weights.
 
         Args:
             discriminators: K of them.
-            images: real and fake, (N, C, H, W) each, detached; the real ones in at least float32.
+            batches: what each sees: real and fake images, (N, C, H, W) each, detached, the real ones in at least
+                float32; and mixing, (N,) in [0, 1), if the gradient penalty is among them.
             logits: real and fake, (K, N) each.
-            mixing: (N,) in [0, 1), if the gradient penalty is among them.
             step: from 0; penalties with an interval are added in its multiples.
         """
-        real_images, fake_images = images[0], images[1].to(images[0].dtype)  # the generator's may be bf16
-        total = logits[0].new_zeros(len(discriminators), dtype=real_images.dtype)
+        dtype, device = batches[0][0].dtype, batches[0][0].device
+        total = logits[0].new_zeros(len(discriminators), dtype=dtype)
         for name, weight, every in self._penalties:
             if step % every:
                 continue
@@ -126,8 +125,13 @@ class Penalties(nn.Module):
                 terms = self._lecam(*logits)
             else:
                 penalty = GRADIENT_PENALTIES[name]
-                with torch.autocast(real_images.device.type, enabled=False):
-                    terms = torch.stack([penalty(each, real_images, fake_images, mixing) for each in discriminators])
+                with torch.autocast(device.type, enabled=False):
+                    terms = torch.stack(
+                        [
+                            penalty(each, reals, fakes.to(dtype), mixing)  # the generator's may be bf16
+                            for each, (reals, fakes, mixing) in zip(discriminators, batches, strict=True)
+                        ]
+                    )
             total = total + weight * every * terms
         return total
 

@@ -19,11 +19,14 @@ from d3gan.models.base import GeneratorNetwork
 from d3gan.models.dcgan import Discriminators, initialize
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.spectral_norm import add_spectral_norm
+from d3gan.models.views import PointProjection, RandomProjection, add_dropout, keep_probability
+from d3gan.models.widths import DIMENSIONS, discriminator_width, projection
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
 from d3gan.training.md_gan import workers_of
 from d3gan.training.penalties import Penalties, Penalty
 from d3gan.training.step import GAN
+from d3gan.training.terms import Terms
 from d3gan.training.weighting import WEIGHTINGS, Weighting
 
 
@@ -64,7 +67,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     K = recipe.discriminators
     workers = workers_of(config, group)
     numbers = range(K) if workers is None else workers
-    members = [_discriminator(config) for _ in numbers]
+    members = [_discriminator(config, k) for k in numbers]
     for k, discriminator in zip(numbers, members, strict=True):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
@@ -73,11 +76,13 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if config.resolved_norm == "spectral":
         for k, discriminator in zip(numbers, members, strict=True):
             add_spectral_norm(discriminator, stream(config.seed, "spectral norm", k))
+    views = [_with_view(config, member, k) for k, member in zip(numbers, members, strict=True)]
     dtype = network_dtype(precision)
     # Channels last: the layout that CPU and GPU convolutions prefer (docs/performance.md); the numbers are the same
     # up to rounding.
     generator.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    discriminators = Discriminators(members).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminators = Discriminators(views, sliced="slice" in config.view_names)
+    discriminators.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.sync_batchnorm and group.world_size > 1:  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(generator, group.processes)
         nn.SyncBatchNorm.convert_sync_batchnorm(discriminators, group.processes)
@@ -93,6 +98,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         PAIRINGS[recipe.pairing],
         weighting,
         penalties,
+        Terms(recipe.microbatch_alpha, recipe.duel_beta, recipe.duel_alpha),
         config.d_steps,
         functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"),
         wrap(generator, group),
@@ -112,12 +118,29 @@ def _generator(config: TrainConfig) -> GeneratorNetwork:
     return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
 
 
-def _discriminator(config: TrainConfig) -> nn.Module:
-    """One discriminator of the config's network."""
-    batch_norm = config.resolved_norm == "batch"
+def _discriminator(config: TrainConfig, k: int) -> nn.Module:
+    """Discriminator k of the config's network for what it sees, before it has weights."""
+    size, ndf, nc, batch_norm = config.image_size, config.ndf, config.nc, config.resolved_norm == "batch"
+    projects = "projection" in config.view_names
+    if "width" in config.view_names:
+        ndf = discriminator_width(ndf, k, config.recipe.discriminators)
     if config.resolved_network == "mlp":
-        return mlp.Discriminator(config.ndf, batch_norm)
-    return dcgan.Discriminator(config.image_size, config.ndf, config.nc, batch_norm)
+        return mlp.Discriminator(ndf, batch_norm, dimensions=1 if projects else DIMENSIONS)
+    if projects:
+        size, nc = projection(size).image_size, 1
+    return dcgan.Discriminator(size, ndf, nc, batch_norm)
+
+
+def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
+    """Discriminator k with its dropout, behind its projection."""
+    if "dropout" in config.view_names:
+        add_dropout(network, keep_probability(k, config.recipe.discriminators))
+    if "projection" in config.view_names:
+        rng = stream(config.seed, "projection", k)
+        if config.makes_points:
+            return nn.Sequential(PointProjection(DIMENSIONS, rng), network)
+        return nn.Sequential(RandomProjection(config.image_size, config.nc, rng), network)
+    return network
 
 
 def _lay_out_gradients(gan: GAN, device: torch.device, dtype: torch.dtype) -> None:
@@ -128,7 +151,8 @@ def _lay_out_gradients(gan: GAN, device: torch.device, dtype: torch.dtype) -> No
     pass, the first step after a resume would differ in its last bits from that of a run that was never stopped.
     """
     latents = torch.zeros(2, gan.generator.nz, device=device, dtype=dtype)
-    images = torch.zeros(2, *gan.generator.sample_shape, device=device, dtype=dtype)
+    count = 2 * len(gan.discriminators) if gan.discriminators.sliced else 2
+    images = torch.zeros(count, *gan.generator.sample_shape, device=device, dtype=dtype)
     for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
         buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():

@@ -4,8 +4,8 @@ DCGAN is the case K = 1. docs/algorithm.md has the formulae. ``accumulation.py``
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -17,8 +17,11 @@ from torch.optim import Optimizer
 from d3gan.distributed.group import Group
 from d3gan.models.base import GeneratorNetwork
 from d3gan.models.dcgan import Discriminators
+from d3gan.models.views import dropping
+from d3gan.randomness import stream
 from d3gan.training.losses import Loss
 from d3gan.training.penalties import Penalties
+from d3gan.training.terms import Terms
 from d3gan.training.weighting import Weighting
 
 
@@ -38,6 +41,8 @@ class GAN:
     """How much each discriminator counts in the generator's loss."""
     penalties: Penalties
     """What regularises the discriminators; maybe nothing."""
+    terms: Terms
+    """What compares the discriminators with each other; maybe nothing."""
     d_steps: int
     """Updates of the discriminators per update of the generator."""
     autocast: Callable[[], AbstractContextManager[Any]]
@@ -69,9 +74,15 @@ class GAN:
         }
 
 
+DISCRIMINATOR_PHASE, GENERATOR_PHASE = 0, 1
+
+
 @dataclass(frozen=True)
 class StepContext:
-    """What a step needs besides images and latents: its number, and the random numbers that rules ask for."""
+    """What a step, or some of its batches, need besides images and latents: random numbers and places in the run.
+
+    A key of the config asks for each; the others are left out.
+    """
 
     step: int = 0
     """From 0; penalties with an interval are due in its multiples."""
@@ -79,8 +90,31 @@ class StepContext:
     """(K + 1,) in [0, 1), equal in all processes; for a rule over discriminators that draws."""
     mixing: Tensor | None = None
     """One number in [0, 1) for each real image; for the gradient penalty."""
+    mixtures: Tensor | None = None
+    """(batches, 3, M) int64, see ``d3gan.training.terms.draw_mixtures``; for a duel."""
+    progress: Tensor | None = None
+    """() share of the run that is done, in [0, 1); for terms that follow the run."""
+    mask_seeds: tuple[int, ...] = ()
+    """A seed for each batch; for discriminators with dropout."""
     partners: tuple[int, ...] | None = None
     """MD-GAN: before this step discriminator k changes places with partners[k]; None: all stay."""
+
+    def split(self, count: int) -> list["StepContext"]:
+        """The contexts of ``count`` equal parts of the batches."""
+
+        def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
+            return tensor.chunk(count) if tensor is not None else [None] * count
+
+        seeds = len(self.mask_seeds) // count
+        return [
+            replace(self, mixing=mixing, mixtures=mixtures, mask_seeds=self.mask_seeds[i * seeds : (i + 1) * seeds])
+            for i, (mixing, mixtures) in enumerate(zip(parts(self.mixing), parts(self.mixtures), strict=True))
+        ]
+
+    def rngs(self, phase: int, discriminators: int, device: torch.device) -> list[torch.Generator]:
+        """Where the masks of each discriminator's dropout are drawn from, in a phase of the context's one batch."""
+        (seed,) = self.mask_seeds
+        return [stream(seed, "masks", phase, k, device=device) for k in range(discriminators)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +135,7 @@ class StepResult:
     weights: Tensor
     """(K,) weights of the discriminators in the generator's loss."""
     penalties: Tensor | None = None
-    """(K,) weighted sum of the penalties of each discriminator; None where there are none."""
+    """(K,) weighted sum of each discriminator's penalties and terms; None where there are none."""
 
     @property
     def selected(self) -> Tensor:
@@ -128,24 +162,26 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCont
         context: of this step; None: step 0 without random numbers.
     """
     context = context or StepContext()
-    for reals, batch, mixing, is_last in discriminator_batches(gan, real_images, latents, context):
+    for reals, batch, own_context, is_last in discriminator_batches(gan, real_images, latents, context):
         fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
-        measured = update_discriminators(gan, reals, fake_images.detach(), mixing, context.step)
+        measured = update_discriminators(gan, reals, fake_images.detach(), own_context)
     measured, mean_statistics = average_over_ranks(gan, measured, running_statistics(gan.generator))
 
-    weights, generator_losses, fake_logits = update_generator(gan, fake_images, reals, measured["losses"], context)
+    weights, generator_losses, fake_logits = update_generator(
+        gan, fake_images, reals, measured["losses"], own_context
+    )
     set_running_statistics(gan.generator, mean_statistics)
-    learn(gan, [batch], [fake_logits])
+    learn(gan, [(batch, own_context)], [fake_logits])
     return step_result(measured, weights, generator_losses)
 
 
 def discriminator_batches(
     gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None, bool]]:
-    """Real images, latents and mixing of each discriminator step, and whether it is the last."""
+) -> Iterator[tuple[Tensor, Tensor, StepContext, bool]]:
+    """Real images, latents and context of each discriminator step, and whether it is the last."""
     count = gan.d_steps
-    mixing = context.mixing.chunk(count) if context.mixing is not None else [None] * count
-    for number, batch in enumerate(zip(real_images.chunk(count), latents.chunk(count), mixing, strict=True), start=1):
+    batches = zip(real_images.chunk(count), latents.chunk(count), context.split(count), strict=True)
+    for number, batch in enumerate(batches, start=1):
         yield *batch, number == count
 
 
@@ -168,7 +204,7 @@ def generate_without_graph(gan: GAN, latents: Tensor, buffers: dict[str, Tensor]
 
 
 def update_discriminators(
-    gan: GAN, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None = None, step: int = 0
+    gan: GAN, real_images: Tensor, fake_images: Tensor, context: StepContext | None = None
 ) -> Measured:
     """Updates every discriminator to distinguish real images from fake ones.
 
@@ -176,37 +212,50 @@ def update_discriminators(
         gan: its discriminators and their optimizer are updated in place.
         real_images: (N, C, H, W) in [-1, 1].
         fake_images: (N, C, H, W) in [-1, 1], detached from the generator.
-        mixing: (N,), for the gradient penalty.
-        step: from 0; decides which penalties are due.
+        context: of this batch; None: step 0 without random numbers.
 
     Returns:
         As ``discriminator_losses``, in this process, before the update.
     """
     gan.discriminator_optimizer.zero_grad()
-    objective, measured = discriminator_losses(gan, real_images, fake_images, mixing, step)
+    objective, measured = discriminator_losses(gan, real_images, fake_images, context or StepContext())
     objective.backward()
     gan.discriminator_optimizer.step()
     return measured
 
 
 def discriminator_losses(
-    gan: GAN, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None, step: int
+    gan: GAN, real_images: Tensor, fake_images: Tensor, context: StepContext
 ) -> tuple[Tensor, Measured]:
-    """What the discriminators minimize, (): the sum of their paired losses and penalties; and its parts, detached.
+    """What the discriminators minimize, (): the sum of their losses, penalties and terms; its parts, detached.
 
     Pairing only permutes the terms, so it changes neither the sum nor any gradient: only rules over discriminators
     that read the losses depend on it.
     """
-    penalize = None
-    if gan.penalties:
-        images = real_images, fake_images
-        penalize = lambda members, logits: gan.penalties(members, images, logits, mixing, step)  # noqa: E731
-    with gan.autocast():
-        real_logits, fake_logits, penalties = gan.ddp_discriminators(real_images, fake_images, penalize)
+
+    def penalize(members: list[nn.Module], logits: tuple[Tensor, Tensor]) -> Tensor:
+        seen = gan.discriminators.seen
+        parts: list[Tensor] = []
+        if gan.penalties:
+            mixing = seen(context.mixing) if context.mixing is not None else [None] * len(members)
+            batches = list(zip(seen(real_images), seen(fake_images), mixing, strict=True))
+            parts.append(gan.penalties(members, batches, logits, context.step))
+        if gan.terms:
+            others = gan.discriminators.others(fake_images) if gan.terms.microbatch_alpha else []
+            mixtures = context.mixtures[0] if context.mixtures is not None else None
+            images = real_images, fake_images
+            parts.append(gan.terms.of_discriminators(members, images, others, mixtures, context.progress))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    regularized = bool(gan.penalties) or bool(gan.terms)
+    with gan.autocast(), masked(gan, DISCRIMINATOR_PHASE, context, real_images.device):
+        real_logits, fake_logits, penalties = gan.ddp_discriminators(
+            real_images, fake_images, penalize if regularized else None
+        )
     real_losses, fake_losses = gan.loss.discriminator(real_logits, fake_logits)
     objective = (real_losses + gan.pairing(fake_losses)).sum()
     measured = {"real_losses": real_losses, "fake_losses": fake_losses}
-    if gan.penalties:
+    if regularized:
         objective = objective + penalties.sum()
         measured["penalties"] = penalties
     if gan.penalties.remembers:
@@ -216,6 +265,17 @@ def discriminator_losses(
             "fake_logits": fake_logits.to(dtype).mean(dim=1),
         }
     return objective, {name: value.detach() for name, value in measured.items()}
+
+
+def masked(gan: GAN, phase: int, context: StepContext, device: torch.device) -> AbstractContextManager[None]:
+    """A block in which the discriminators' dropout drops, by masks of this batch, this phase and each discriminator.
+
+    Each block of one phase of a batch draws the same masks, so that it makes no difference how often a rule looks.
+    """
+    if not context.mask_seeds:
+        return nullcontext()
+    members = list(gan.discriminators.members)
+    return dropping(members, context.rngs(phase, len(members), device))
 
 
 def average_over_ranks(gan: GAN, measured: Measured, statistics: list[Tensor]) -> tuple[Measured, list[Tensor]]:
@@ -238,15 +298,15 @@ def update_generator(
         fake_images: (N, C, H, W) in [-1, 1], attached to the generator.
         real_images: (N, C, H, W) in [-1, 1].
         losses: (K,) paired losses of the discriminators before their update, means over the processes.
-        context: of this step.
+        context: of this batch.
 
     Returns:
         The weights (K,), and what ``generator_phase`` returns, detached.
     """
     gan.generator_optimizer.zero_grad()
     selected = gan.weighting.select(losses, context.uniforms)
-    generator_losses, fake_logits = generator_phase(gan, fake_images, real_images, selected)
-    seen = evidence(gan, generator_losses, fake_images, real_images)
+    generator_losses, fake_logits = generator_phase(gan, fake_images, real_images, selected, context)
+    seen = evidence(gan, generator_losses, fake_images, real_images, context)
     weights, derivatives = weigh(gan, selected, seen, context)
     (derivatives * generator_losses).sum().backward()
     gan.generator_optimizer.step()
@@ -254,7 +314,11 @@ def update_generator(
 
 
 def generator_phase(
-    gan: GAN, fake_images: Tensor, real_images: Tensor, selected: Tensor | None
+    gan: GAN,
+    fake_images: Tensor,
+    real_images: Tensor,
+    selected: Tensor | None,
+    context: StepContext | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The generator's loss against each discriminator that the rule calls, whose parameters take no gradient.
 
@@ -263,27 +327,35 @@ def generator_phase(
         fake_images: (N, C, H, W) in [-1, 1].
         real_images: (N, C, H, W) in [-1, 1]; only a relativistic loss looks at them.
         selected: () int64, or None for all.
+        context: of this batch; None: step 0 without random numbers.
 
     Returns:
-        The losses, () or (K,), and the logits of the fake images, (N,) or (K, N), detached.
+        The losses, () or (K,), and the logits of the fake images, (N,) or (K, N), detached; of slices (K, N / K).
     """
-    with gan.autocast():
+    context = context or StepContext()
+    with gan.autocast(), masked(gan, GENERATOR_PHASE, context, fake_images.device):
         fake_logits = gan.discriminators.frozen_logits(fake_images, selected)
         real_logits = None
         if gan.loss.relativistic:
             with torch.no_grad():
                 real_logits = gan.discriminators.frozen_logits(real_images, selected)
-    return gan.loss.generator(fake_logits, real_logits), fake_logits.detach()
+        losses = gan.loss.generator(fake_logits, real_logits)
+        if gan.terms.microbatch_alpha:
+            others = gan.discriminators.frozen_logits(fake_images, selected, others=True)
+            losses = losses + gan.terms.of_generator(others, context.progress)
+    return losses, fake_logits.detach()
 
 
-def evidence(gan: GAN, generator_losses: Tensor, fake_images: Tensor, real_images: Tensor) -> Tensor:
+def evidence(
+    gan: GAN, generator_losses: Tensor, fake_images: Tensor, real_images: Tensor, context: StepContext
+) -> Tensor:
     """What the rule reads of this process's generator phase: see ``Weighting.forward``."""
     if gan.weighting.reads != "gradients":
         return generator_losses.detach()
     parameters, gradients = list(gan.generator.parameters()), []
     for k in range(gan.weighting.K):
         # One at a time: from the losses of all, each gradient would flow back through all K discriminators.
-        loss, _ = generator_phase(gan, fake_images, real_images, torch.tensor(k))
+        loss, _ = generator_phase(gan, fake_images, real_images, torch.tensor(k), context)
         gradients.append(torch.autograd.grad(loss, parameters, retain_graph=True))
     return torch.stack([torch.cat([gradient.flatten() for gradient in each]) for each in gradients])
 
@@ -298,20 +370,20 @@ def weigh(gan: GAN, selected: Tensor | None, evidence: Tensor, context: StepCont
     return weights, derivatives
 
 
-def learn(gan: GAN, latent_batches: Sequence[Tensor], logits_before: Sequence[Tensor]) -> None:
+def learn(gan: GAN, batches: Sequence[tuple[Tensor, StepContext]], logits_before: Sequence[Tensor]) -> None:
     """Tells a rule that learns by how much the generator's update raised each discriminator's mean sigmoid(D_k(x̂)).
 
     Args:
         gan: with the updated generator.
-        latent_batches: (N, nz) each.
+        batches: latents (N, nz) and context of each.
         logits_before: of the images of each batch before the update, (K, N) each.
     """
     if not gan.weighting.learns:
         return
     progress = []
-    for latents, before in zip(latent_batches, logits_before, strict=True):
+    for (latents, context), before in zip(batches, logits_before, strict=True):
         fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
-        with torch.no_grad(), gan.autocast():
+        with torch.no_grad(), gan.autocast(), masked(gan, GENERATOR_PHASE, context, latents.device):
             after = gan.discriminators.frozen_logits(fake_images)
         # In the latents' type: bf16 would round the progress away.
         progress.append((after.to(latents.dtype).sigmoid() - before.to(latents.dtype).sigmoid()).mean(dim=-1))
