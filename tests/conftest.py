@@ -10,6 +10,7 @@ from typing import Any
 # One thread, here and in the processes that tests start, so that all of them compute the same bits.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,8 @@ from d3gan import TrainConfig
 from tests.evaluation.networks import TinyNetwork
 
 IMAGES = 44
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one may take longer than 0.2 s
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
