@@ -19,6 +19,7 @@ from d3gan.models.dcgan import Discriminator, Discriminators, Penalize
 from d3gan.training.acceleration import Step, accelerate
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext
+from d3gan.training.terms import draw_mixtures
 
 DiscriminatorsForward = Callable[[Discriminators, Tensor, Tensor], tuple[Tensor, Tensor]]
 PlainStep = Callable[[Tensor, Tensor], Any]
@@ -91,9 +92,18 @@ def build_variant(variant: Variant, config: TrainConfig, device: torch.device, p
 
 
 def context_of(config: TrainConfig, device: torch.device) -> StepContext:
-    """The same random numbers for each step, whether or not the model's rule asks for any."""
+    """The same random numbers for each step, from the middle of a run, whether or not the model asks for any."""
     rng = torch.Generator().manual_seed(0)
-    return StepContext(uniforms=torch.rand(config.recipe.discriminators + 1, generator=rng).to(device))
+    uniforms, mixtures = (
+        torch.rand(config.recipe.discriminators + 1, generator=rng),
+        draw_mixtures(config.batch_size, rng),
+    )
+    return StepContext(
+        uniforms=uniforms.to(device),
+        mixtures=mixtures[None].to(device),
+        progress=torch.full((), 0.5, device=device),
+        mask_seeds=(0,) if "dropout" in config.view_names else (),
+    )
 
 
 def _not_channels_last(gan: GAN) -> Step:

@@ -21,7 +21,7 @@ class Terms:
     """
 
     microbatch_alpha: float = 0.0
-    """α at the end of the run. It grows from 0 as a line, which is the simplest of the paper's growing weights."""
+    """α at the end of the run. The paper lets it grow; a line from 0 is the simplest way."""
     duel_beta: float = 0.0
     """β at the middle of the run; 0 at both ends."""
     duel_alpha: float = 0.0
@@ -73,8 +73,8 @@ class Terms:
         """The α of microbatchGAN, ().
 
         Discriminator k maximizes α log sigmoid(D_k) of the fake images of other slices, so that it distinguishes its
-        own fakes from theirs; the generator minimizes that, in its non-saturating form (Mordido et al.,
-        arXiv:2001.03376): α mean s(-D_k) and α mean s(D_k).
+        own fakes from theirs; the generator minimizes that, in its non-saturating form: α mean s(-D_k) and
+        α mean s(D_k). After the abstract of Mordido et al., arXiv:2001.03376.
         """
         return self.microbatch_alpha * progress
 
