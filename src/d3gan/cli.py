@@ -206,7 +206,7 @@ def _cost_text(name: str) -> str:
     dataset = find_dataset(config.dataset)
     if dataset is None:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"
-    images = next(split.count for split in dataset.splits if split.name == "train")
+    images = dataset.split("train").count
     step_size = config.images_per_step
     # As in training, the last incomplete step of an epoch is left out.
     steps = config.epochs * (images // step_size)

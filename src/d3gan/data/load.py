@@ -17,10 +17,11 @@ from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.points import Mixture
 from d3gan.data.prepared_cache import prepared_images, prepared_path
 from d3gan.data.preprocess import PREPARATION, ImageArray, ordered_map, prepare_block
-from d3gan.data.published.catalog import Dataset, Split
+from d3gan.data.published.catalog import Dataset, StackedDataset
 from d3gan.data.published.contents import open_content
-from d3gan.data.published.readers import read_images
+from d3gan.data.published.readers import Labels, read_images, read_labels
 from d3gan.data.published.sources import obtain
+from d3gan.data.stacked_mnist import draw_triples, stack, stacked_labels
 from d3gan.errors import ConfigError, ExternalError
 
 logger = logging.getLogger("d3gan")
@@ -31,7 +32,7 @@ class ImageSet:
     """The images of one split, ready for training.
 
     Attributes:
-        name: ``mnist``, or the folder's or zip's name without ending.
+        name: ``mnist``, ``stacked-mnist``, or the folder's or zip's name without ending.
         split: ``train``, ``test``, ``extra`` (SVHN), ``unlabeled`` (STL-10); ``all`` for folders and zips.
         images: Read-only memory map, (N, C, S, S) uint8, 0..255. C is 1 if the source is grey or 1 channel was asked
             for (colour then becomes ITU-R 601 luminance), else 3. Of a set of points: (N, 2) float32.
@@ -58,7 +59,7 @@ def points_of(mixture: Mixture, split: str = "train") -> ImageSet:
 
 
 def load_images(
-    dataset: str | Path | Dataset,
+    dataset: str | Path | Dataset | StackedDataset,
     *,
     split: str = "train",
     image_size: int = 32,
@@ -72,10 +73,11 @@ def load_images(
     split's images are fetched, and once the images are prepared the official files are no longer needed.
 
     Args:
-        dataset: A published set's name (see `dataset_names`), a folder or .zip of images, or a description.
-        split: Which split of a published set; folders and zips have only one.
+        dataset: A set's name (see `dataset_names`), a folder or .zip of images, or a description.
+        split: Which split of the set; folders and zips have only one.
         image_size: Height and width, in pixels.
         channels: 1 or 3. Grey published sets stay at 1 channel either way; colour folders get as many as asked for.
+            Stacked MNIST has 3.
         data_dir: Folder of the data files; see `data_folder`.
         workers: Threads that decode and resize.
 
@@ -91,20 +93,59 @@ def load_images(
     folder = data_folder(data_dir)
     if isinstance(source, Path):
         return _load_collection(source, image_size, channels, folder, workers)
-    splits = {each.name: each for each in source.splits}
+    _check_split(source, split)
+    if isinstance(source, StackedDataset):
+        return _load_stacked(source, split, image_size, channels, folder, workers)
+    return _load_published(source, split, image_size, channels, folder, workers)
+
+
+def _check_split(source: Dataset | StackedDataset, split: str) -> None:
+    splits = [each.name for each in source.splits]
     if split not in splits:
         raise ConfigError(f"split = {split}: {source.name} has {', '.join(splits)}")
-    return _load_published(source, splits[split], image_size, channels, folder, workers)
+
+
+def load_labels(
+    dataset: str | Path | Dataset | StackedDataset, *, split: str = "train", data_dir: str | Path | None = None
+) -> Labels:
+    """Reads the labels of a published or stacked set's images, in their order; fetches their files where needed.
+
+    Returns:
+        int64 (N,): 0 .. classes - 1, of stacked MNIST 100 R + 10 G + B. (0,) if the split has no labels.
+
+    Raises:
+        ConfigError: an unknown data set or split, or a path: folders and zips have no labels.
+        ExternalError: files are not available, or cannot be read.
+    """
+    source = resolve_dataset(dataset)
+    if isinstance(source, Path):
+        raise ConfigError(f"dataset = {dataset}: is a path, whose images have no labels")
+    _check_split(source, split)
+    if isinstance(source, StackedDataset):
+        labels = load_labels(source.source, split=split, data_dir=data_dir)
+        return stacked_labels(labels, draw_triples(source, split), source.source.classes)
+    parts = source.split(split).labels
+    copies = obtain(source, [part.content for part in parts], data_folder(data_dir))
+    return read_labels(source, source.split(split), partial(open_content, source, copies))
 
 
 def _checksum(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _load_published(dataset: Dataset, split: Split, size: int, channels: int, folder: Path, workers: int) -> ImageSet:
+def images_checksum(dataset: Dataset, split: str, size: int, channels: int) -> str:
+    """The ``checksum`` of the ImageSet that ``load_images`` returns for a published set, known without its files."""
+    digests = [dataset.content(part.content)[1].digest[1] for part in dataset.split(split).images]
     stored_channels = min(channels, dataset.shape[0])
-    digests = [dataset.content(part.content)[1].digest[1] for part in split.images]
-    checksum = _checksum(content=digests, size=size, channels=stored_channels, preparation=PREPARATION)
+    return _checksum(content=digests, size=size, channels=stored_channels, preparation=PREPARATION)
+
+
+def _load_published(
+    dataset: Dataset, split_name: str, size: int, channels: int, folder: Path, workers: int
+) -> ImageSet:
+    split = dataset.split(split_name)
+    stored_channels = min(channels, dataset.shape[0])
+    checksum = images_checksum(dataset, split.name, size, channels)
     shape = (split.count, stored_channels, size, size)
     path = prepared_path(folder, dataset.name, split.name, shape, checksum)
 
@@ -117,6 +158,31 @@ def _load_published(dataset: Dataset, split: Split, size: int, channels: int, fo
     images = prepared_images(path, shape, make_blocks)
     logger.info(f"{dataset.name} {split.name}: {split.count:,} images from {path}")
     return ImageSet(dataset.name, split.name, images, checksum)
+
+
+def _load_stacked(
+    dataset: StackedDataset, split: str, size: int, channels: int, folder: Path, workers: int
+) -> ImageSet:
+    if channels != 3:
+        raise ConfigError(
+            f"nc = {channels}: {dataset.name} has three channels, one {dataset.source.name} image in each; use nc = 3"
+        )
+    triples = draw_triples(dataset, split)
+    checksum = _checksum(
+        content=images_checksum(dataset.source, split, size, 1),
+        drawing=hashlib.sha256(triples.tobytes()).hexdigest(),
+    )
+    shape = (len(triples), 3, size, size)
+    path = prepared_path(folder, dataset.name, split, shape, checksum)
+
+    def make_blocks() -> Iterator[ImageArray]:
+        gray = load_images(dataset.source, split=split, image_size=size, channels=1, data_dir=folder, workers=workers)
+        logger.info(f"{dataset.name} {split}: stacking {len(triples):,} images at {size} x {size}")
+        return stack(gray.images, triples)
+
+    images = prepared_images(path, shape, make_blocks)
+    logger.info(f"{dataset.name} {split}: {len(triples):,} images from {path}")
+    return ImageSet(dataset.name, split, images, checksum)
 
 
 def _load_collection(path: Path, size: int, channels: int, folder: Path, workers: int) -> ImageSet:

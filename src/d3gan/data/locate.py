@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 
 from d3gan.config.datasets import POINT_SETS
-from d3gan.data.published.catalog import Dataset, dataset_names, find_dataset
+from d3gan.data.published.catalog import Dataset, StackedDataset, dataset_names, find_dataset
 from d3gan.errors import ConfigError, nearest
 
 
@@ -18,13 +18,13 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
 
 
-def resolve_dataset(dataset: str | Path | Dataset) -> Dataset | Path:
-    """The published set, or the folder or zip, that ``dataset`` names; a published name wins over a folder's.
+def resolve_dataset(dataset: str | Path | Dataset | StackedDataset) -> Dataset | StackedDataset | Path:
+    """The published or stacked set, or the folder or zip, that ``dataset`` names; a set's name wins over a folder's.
 
     Raises:
         ConfigError: it names neither; the message lists the allowed names, and the nearest one.
     """
-    if isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset | StackedDataset):
         return dataset
     published = find_dataset(dataset) if isinstance(dataset, str) else None
     if published:

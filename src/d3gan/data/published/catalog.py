@@ -1,5 +1,7 @@
 """The published data sets: official files, sizes, checksums, splits and sources. Pure data, no I/O.
 
+And stacked MNIST, which is made of one.
+
 Sources of the numbers: MD5 sums are those that the data sets' own pages and torchvision publish; SHA-256
 sums of unpacked IDX files were computed from files whose MD5 is the published one; SHA-256 sums and byte counts
 of the SVHN and STL-10 files are those in the TensorFlow Datasets catalogue.
@@ -135,6 +137,42 @@ class Dataset:
                 if content.name == name:
                     return file, content
         raise KeyError(name)
+
+    def split(self, name: str) -> Split:
+        """The split called ``name``."""
+        return next(split for split in self.splits if split.name == name)
+
+
+@dataclass(frozen=True)
+class StackedSplit:
+    """How many images are stacked from those of the source's split of the same name."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StackedDataset:
+    """A data set of colour images made of a published grey one: three of its images each, as red, green and blue.
+
+    Attributes:
+        name: The name users type; with the split's, it decides which images are drawn.
+        source: The published set.
+        splits: Every split.
+    """
+
+    name: str
+    source: Dataset
+    splits: tuple[StackedSplit, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images."""
+        return (3, *self.source.shape[1:])
+
+    def split(self, name: str) -> StackedSplit:
+        """The split called ``name``."""
+        return next(split for split in self.splits if split.name == name)
 
 
 def _idx(name: str, size: int, md5: str, sha256: str) -> OfficialFile:
@@ -370,13 +408,19 @@ STL10 = Dataset(
 
 DATASETS: tuple[Dataset, ...] = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, SVHN, STL10)
 
+# PacGAN's numbers of training images and of samples in which modes are counted (Lin et al. 2018, arXiv:1712.04086,
+# and its program).
+STACKED_MNIST = StackedDataset("stacked-mnist", MNIST, (StackedSplit("train", 128_000), StackedSplit("test", 26_000)))
+
 
 def dataset_names() -> tuple[str, ...]:
-    """Every name of a published data set, aliases included."""
-    return tuple(name for dataset in DATASETS for name in (dataset.name, *dataset.aliases))
+    """Every name of a data set that is no path, aliases included."""
+    return (*(name for dataset in DATASETS for name in (dataset.name, *dataset.aliases)), STACKED_MNIST.name)
 
 
-def find_dataset(name: str) -> Dataset | None:
+def find_dataset(name: str) -> Dataset | StackedDataset | None:
     """The data set called ``name``, in any case, or None."""
     lowered = name.strip().lower()
+    if lowered == STACKED_MNIST.name:
+        return STACKED_MNIST
     return next((d for d in DATASETS if lowered in (d.name, *d.aliases)), None)

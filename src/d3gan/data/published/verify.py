@@ -6,7 +6,7 @@ from pathlib import Path
 
 from d3gan.data.folders import open_collection, unreadable_images
 from d3gan.data.locate import data_folder, resolve_dataset
-from d3gan.data.published.catalog import Dataset
+from d3gan.data.published.catalog import Dataset, StackedDataset
 from d3gan.data.published.contents import FileCopy, member_digests, open_content
 from d3gan.data.published.readers import read_images, read_labels
 from d3gan.data.published.sources import checksum_problem, find_copies
@@ -18,8 +18,10 @@ _NAMED = 5
 """Bad images that an error names; it counts the others."""
 
 
-def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None) -> None:
+def verify(dataset: str | Path | Dataset | StackedDataset, *, data_dir: str | Path | None = None) -> None:
     """Hashes and parses every file of a published set, or opens every image of a folder or zip. Fetches nothing.
+
+    Of stacked MNIST it checks MNIST, of which it is made.
 
     Args:
         dataset: As for `load_images`.
@@ -30,6 +32,9 @@ def verify(dataset: str | Path | Dataset, *, data_dir: str | Path | None = None)
         ExternalError: a file is missing or not as published, or an image cannot be read; says what to do.
     """
     source = resolve_dataset(dataset)
+    if isinstance(source, StackedDataset):
+        logger.info(f"{source.name}: is made from {source.source.name}")
+        source = source.source
     if isinstance(source, Path):
         _verify_collection(source)
     else:
