@@ -18,6 +18,7 @@ import tyro
 
 from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
+from d3gan.config.datasets import POINTS
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.recipes import MODELS, SOURCES, Recipe
 from d3gan.config.shared_flags import Debug
@@ -204,9 +205,9 @@ def _cost_text(name: str) -> str:
     config = load_preset(name)
     flops = flops_per_image(config)
     dataset = find_dataset(config.dataset)
-    if dataset is None:
+    if dataset is None and not config.makes_points:
         return f"{flops / 1e9:.3g} GFLOP per image and epoch"
-    images = dataset.split("train").count
+    images = dataset.split("train").count if dataset is not None else POINTS["train"]
     step_size = config.images_per_step
     # As in training, the last incomplete step of an epoch is left out.
     steps = config.epochs * (images // step_size)

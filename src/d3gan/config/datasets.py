@@ -15,6 +15,8 @@ class PointSet(NamedTuple):
 POINT_SETS = {"ring8": PointSet(1.0, 0.01, 8), "grid25": PointSet(4.0, 0.05, 25)}
 STACKED = "stacked-mnist"
 """Three random digits as red, green and blue: 1,000 modes."""
+POINTS = {"train": 100_000, "test": 20_000}
+"""Points of each split of a point set; PacGAN's program trains on 100,000."""
 
 FEATURE_METRICS = ("fid", "is", "kid", "prdc")
 """Metrics of images, by the features of a network."""

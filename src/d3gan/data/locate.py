@@ -22,13 +22,16 @@ def resolve_dataset(dataset: str | Path | Dataset | StackedDataset) -> Dataset |
     """The published or stacked set, or the folder or zip, that ``dataset`` names; a set's name wins over a folder's.
 
     Raises:
-        ConfigError: it names neither; the message lists the allowed names, and the nearest one.
+        ConfigError: it names neither, or a set of points, which has no files; the message lists the allowed names,
+            and the nearest one.
     """
     if isinstance(dataset, Dataset | StackedDataset):
         return dataset
     published = find_dataset(dataset) if isinstance(dataset, str) else None
     if published:
         return published
+    if dataset in POINT_SETS:
+        raise ConfigError(f"dataset = {dataset}: its points are computed; there are no files to fetch, check or read")
     path = Path(dataset).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return path

@@ -12,11 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from d3gan.config.datasets import POINT_SETS
+from d3gan.config.datasets import POINT_SETS, POINTS
 from d3gan.randomness import stream
-
-COUNTS = {"train": 100_000, "test": 20_000}
-"""Points of each split."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Mixture:
 
     def draw(self, split: str) -> npt.NDArray[np.float32]:
         """The points of ``train`` or ``test``, (N, 2) float32: the same ones each time."""
-        count, rng = COUNTS[split], stream(0, f"points {split}")
+        count, rng = POINTS[split], stream(0, f"points {split}")
         modes = torch.randint(len(self.centers), (count,), generator=rng)
         noise = torch.randn(count, 2, generator=rng, dtype=torch.float64)
         points = torch.from_numpy(self.centers)[modes] + self.deviation * noise
@@ -58,7 +55,7 @@ class Mixture:
 
     def checksum(self, split: str) -> str:
         """SHA-256 hex of all that decides the points of a split."""
-        parts = [1, self.name, self.radius, self.deviation, split, COUNTS[split]]
+        parts = [1, self.name, self.radius, self.deviation, split, POINTS[split]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -19,8 +19,11 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from d3gan.data.load import load_labels
 from d3gan.data.points import Mixture
+from d3gan.data.published.catalog import STACKED_MNIST
 from d3gan.distributed.group import Group
+from d3gan.evaluation.digits import digit_classifier
 from d3gan.evaluation.feature_statistics import CHUNK, Source
 from d3gan.evaluation.metric_names import metric_name
 from d3gan.evaluation.metrics.errors import interval
@@ -55,6 +58,33 @@ class MixtureJudge:
         """See ``ModeJudge``."""
         distances, modes = torch.cdist(samples.cpu().double(), self._centers).min(dim=1)
         return modes, distances <= self._radius
+
+
+class StackedJudge:
+    """Judges images (N, 3, S, S) uint8 of stacked MNIST by their three digits: 1,000 modes.
+
+    Every image counts for the digits that it resembles most; none is of low quality.
+
+    Args:
+        image_size: side of the images in pixels.
+        data_dir: folder of the data files; see ``d3gan.data.locate.data_folder``.
+        device: where the digits are classified.
+
+    Raises:
+        ExternalError: MNIST is not available, or the classifier cannot be trained or kept.
+    """
+
+    identity = STACKED_MNIST.name
+
+    def __init__(self, image_size: int, data_dir: str | None, device: torch.device):
+        self._classifier = digit_classifier(image_size, data_dir, device)
+        labels = load_labels(STACKED_MNIST.source, data_dir=data_dir)
+        digits = np.bincount(labels, minlength=10) / len(labels)
+        self.shares = np.einsum("r,g,b->rgb", digits, digits, digits).ravel()
+
+    def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See ``ModeJudge``."""
+        return self._classifier.classify(samples), None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.choose import choose_extractor
 from d3gan.evaluation.feature_statistics import SPLITS
 from d3gan.evaluation.metrics.prdc import NEAREST
-from d3gan.evaluation.modes import MixtureJudge, ModeJudge
+from d3gan.evaluation.modes import MixtureJudge, ModeJudge, StackedJudge
 from d3gan.evaluation.published_fid import require_inception
 from d3gan.evaluation.real_images import ImageFinder
 from d3gan.evaluation.reference import Reference, find_reference
@@ -79,7 +79,10 @@ def set_up_evaluation(
         ConfigError: the settings do not fit together.
         ExternalError: weights or images are not available.
     """
-    judge = MixtureJudge(mixture) if mixture is not None else None
+    judge: ModeJudge | None = MixtureJudge(mixture) if mixture is not None else None
+    if judge is None and "modes" in spec.metrics:
+        with group.raise_on_all_ranks():
+            judge = StackedJudge(finder.image_size, finder.data_dir, device)
     if not spec.by_features:
         return Instruments(judge=judge)
     with group.raise_on_all_ranks():

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from d3gan.config.datasets import POINT_SETS, POINTS
 from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.published.catalog import DATASETS, STACKED_MNIST, Dataset, StackedDataset
 from d3gan.data.published.sources import find_copies, obtain
@@ -59,6 +60,8 @@ def catalog_lines(data_dir: str | Path | None = None) -> list[str]:
         name = " or ".join((dataset.name, *(dataset.aliases if isinstance(dataset, Dataset) else ())))
         shape = " x ".join(map(str, dataset.shape))
         rows.append((name, splits, shape, download, present))
+    splits = ", ".join(f"{split} {count:,}" for split, count in POINTS.items())
+    rows += [(name, splits, "2 numbers", "computed", "points in the plane") for name in POINT_SETS]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join((*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4])) for row in rows]
     return [*lines, f"data folder: {folder}", "or the path of any folder or .zip of PNG, JPEG or WebP images"]
