@@ -68,6 +68,11 @@ configs = st.builds(
     discriminator_norm=st.sampled_from(["spectral", "none"]),
     discriminators=st.one_of(st.just("model"), st.integers(1, 64)),
     pairing=st.sampled_from(["model", "own", "swapped"]),
+    # Slices and terms need certain batch sizes and numbers of discriminators.
+    views=st.sampled_from(["same", "projection", "dropout, width"]),
+    microbatch_alpha=st.just(0.0),
+    duel_beta=st.just(0.0),
+    duel_alpha=st.one_of(st.just("model"), st.floats(0, 10)),
     tensorboard=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
 )

@@ -339,10 +339,11 @@ def generator_phase(
         if gan.loss.relativistic:
             with torch.no_grad():
                 real_logits = gan.discriminators.frozen_logits(real_images, selected)
-        losses = gan.loss.generator(fake_logits, real_logits)
         if gan.terms.microbatch_alpha:
-            others = gan.discriminators.frozen_logits(fake_images, selected, others=True)
-            losses = losses + gan.terms.of_generator(others, context.progress)
+            others_logits = gan.discriminators.frozen_logits(fake_images, selected, others=True)
+    losses = gan.loss.generator(fake_logits, real_logits)
+    if gan.terms.microbatch_alpha:
+        losses = losses + gan.terms.of_generator(others_logits, context.progress)
     return losses, fake_logits.detach()
 
 
