@@ -11,7 +11,8 @@ from torch import Tensor
 from d3gan.data.points import Mixture
 from d3gan.distributed.group import Group
 from d3gan.errors import ExternalError
-from d3gan.evaluation.modes import MixtureJudge, count_modes, mode_metrics
+from d3gan.evaluation import modes
+from d3gan.evaluation.modes import MixtureJudge, StackedJudge, count_modes, mode_metrics
 
 RING = Mixture("ring8", 1.0, 0.01)
 
@@ -88,3 +89,28 @@ def test_samples_that_are_not_finite_are_an_error_in_words() -> None:
 
     with pytest.raises(ExternalError, match="not finite"):
         count_modes(source, 10, MixtureJudge(RING), Group())
+
+
+class ByBrightness:
+    """Takes the brightness of a channel's first pixel for its digit."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        digits = images[:, :, 0, 0].long()
+        return 100 * digits[:, 0] + 10 * digits[:, 1] + digits[:, 2]
+
+
+def test_stacked_images_are_compared_with_the_shares_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of digits 0 and 1 alone, three times as many zeros: eight modes whose shares are products."""
+    monkeypatch.setattr(modes, "digit_classifier", lambda *_: ByBrightness())
+    monkeypatch.setattr(modes, "load_labels", lambda *_, **__: np.array([0, 0, 0, 1]))
+    judge = StackedJudge(16, None, torch.device("cpu"))
+    assert judge.shares[[0, 1, 10, 11, 111]] == pytest.approx([27 / 64, 9 / 64, 9 / 64, 3 / 64, 1 / 64])
+    images = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
+    images[::4, 0] = 1  # a quarter of each channel, independently: as the data
+    images[:, 1] = (torch.arange(64) // 4 % 4 == 0).byte()[:, None, None]
+    images[:, 2] = (torch.arange(64) // 16 == 0).byte()[:, None, None]
+    counts = count_modes(lambda start, stop: images[start:stop], 64, judge, Group())
+    found = mode_metrics(counts, judge)
+    assert found == pytest.approx({"modes_stacked-mnist": 8.0, "kl_stacked-mnist": 0.0})
+    counts = count_modes(lambda _start, _stop: images[1:2].repeat(64, 1, 1, 1), 64, judge, Group())
+    assert mode_metrics(counts, judge)["modes_stacked-mnist"] == 1.0
