@@ -61,15 +61,17 @@ def test_it_learns_the_digits_and_is_trained_once(tiny: TinyDigits, tmp_path: Pa
 def test_training_depends_on_nothing_and_leaves_random_numbers_alone(
     tiny: TinyDigits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one caller with gradients, and of an evaluation without."""
+    """Of one caller with gradients, and of an evaluation without, with more threads."""
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = digit_classifier(16, tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     use(tiny, tmp_path / "other", monkeypatch)
+    torch.set_num_threads(2)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         second = digit_classifier(16, tmp_path / "other")
+    assert torch.get_num_threads() == 2
     assert len(weights(first)) == 20
     for name, value in weights(first).items():
         assert torch.equal(value, weights(second)[name]), name
