@@ -191,12 +191,18 @@ def run_export(flags: Export, _call: Call) -> int:
 
 def preset_lines() -> list[str]:
     """The lines of ``d3gan presets``: purpose, cost and expected result of each preset."""
-    lines = []
+    lines: list[str] = []
     for name in preset_names():
         purpose, expected = preset_header(name)
-        lines.append(name)
-        for label, text in (("for", purpose), ("cost", _cost_text(name)), ("expect", expected)):
-            lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+        lines += _entry(name, {"for": purpose, "cost": _cost_text(name), "expect": expected})
+    return lines
+
+
+def _entry(name: str, texts: dict[str, str]) -> list[str]:
+    """A name, and below it each text after its label, wrapped."""
+    lines = [name]
+    for label, text in texts.items():
+        lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
     return lines
 
 
@@ -222,13 +228,8 @@ def model_lines() -> list[str]:
     for name, recipe in MODELS.items():
         words = [f"{field.name} {getattr(recipe, field.name)}" for field in dataclasses.fields(Recipe)]
         cost = flops_per_image(TrainConfig(model=name)) / dcgan
-        lines.append(name)
-        for label, text in (
-            ("from", SOURCES[name]),
-            ("recipe", ", ".join(words)),
-            ("cost", f"{cost:.2f} times dcgan's arithmetic per image"),
-        ):
-            lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+        cost_text = f"{cost:.2f} times dcgan's arithmetic per image"
+        lines += _entry(name, {"from": SOURCES[name], "recipe": ", ".join(words), "cost": cost_text})
     return lines
 
 

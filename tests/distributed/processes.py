@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +29,14 @@ def torchrun(processes: int) -> list[str]:
         f"--nproc-per-node={processes}",
         f"--master-port={free_port()}",
     ]
+
+
+def results_of_two(program: str, folder: Path, timeout: float = 100) -> list[dict[str, Any]]:
+    """What a module, run by torchrun in two processes, saves in ``folder`` as rank-0.pt and rank-1.pt."""
+    command = [*torchrun(2), "-m", program, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def launch(words: list[str], log: Path) -> subprocess.Popen[bytes]:

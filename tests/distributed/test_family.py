@@ -1,6 +1,5 @@
 """Every rule, loss and regulariser: two processes against one that runs their batches one after the other."""
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -13,16 +12,12 @@ from d3gan.training.losses import LOSSES
 from d3gan.training.penalties import GRADIENT_PENALTIES
 from d3gan.training.weighting import WEIGHTINGS
 from tests.distributed.family_programs import CASES, OF_RULES, STEPS, config, context, steps
-from tests.distributed.processes import ROOT, torchrun
+from tests.distributed.processes import results_of_two
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("family")
-    command = [*torchrun(2), "-m", "tests.distributed.family_programs", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    return results_of_two("tests.distributed.family_programs", tmp_path_factory.mktemp("family"), timeout=300)
 
 
 @pytest.mark.parametrize("name", CASES)

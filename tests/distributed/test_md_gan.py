@@ -13,7 +13,7 @@ from d3gan.distributed.group import Group
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.training.setup import build_gan
 from tests.distributed.md_gan_programs import CASES, config, steps, tensors
-from tests.distributed.processes import ROOT, launch, torchrun, wait_for, workers
+from tests.distributed.processes import ROOT, launch, results_of_two, torchrun, wait_for, workers
 from tests.distributed.test_train import last_step, settings, started, words
 from tests.training.test_loop import assert_same_run, metrics
 
@@ -24,11 +24,7 @@ FOUR: dict[str, Any] = dict(model="md-gan", discriminators=4, batch_size=4, epoc
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("md-gan")
-    command = [*torchrun(2), "-m", "tests.distributed.md_gan_programs", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    return results_of_two("tests.distributed.md_gan_programs", tmp_path_factory.mktemp("md-gan"))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,6 +1,5 @@
 """The step of two processes against one process that runs their batches one after the other."""
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -11,17 +10,13 @@ from torch.nn.functional import softplus
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.setup import build_gan
 from d3gan.training.step import StepContext
-from tests.distributed.processes import ROOT, torchrun
+from tests.distributed.processes import results_of_two
 from tests.distributed.programs import STEPS, batch, config, gradients_of, state_of
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("step")
-    command = [*torchrun(2), "-m", "tests.distributed.programs", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    return results_of_two("tests.distributed.programs", tmp_path_factory.mktemp("step"))
 
 
 def plain_step(gan: Any, shards: list[tuple[Tensor, Tensor]]) -> tuple[int, dict[str, Tensor]]:

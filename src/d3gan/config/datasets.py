@@ -8,11 +8,10 @@ class PointSet(NamedTuple):
 
     radius: float
     deviation: float
-    modes: int
 
 
 # PacGAN's and VEEGAN's numbers; D2GAN's ring has radius 2 and deviation 0.14, the grid's centres are 2 apart.
-POINT_SETS = {"ring8": PointSet(1.0, 0.01, 8), "grid25": PointSet(4.0, 0.05, 25)}
+POINT_SETS = {"ring8": PointSet(1.0, 0.01), "grid25": PointSet(4.0, 0.05)}
 STACKED = "stacked-mnist"
 """Three random digits as red, green and blue: 1,000 modes."""
 POINTS = {"train": 100_000, "test": 20_000}

@@ -6,7 +6,9 @@ Oh, arXiv:1712.04086), which follows VEEGAN (arXiv:1705.07761).
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +41,9 @@ class Mixture:
     @property
     def identity(self) -> str:
         """All that decides the distribution: ``ring8``, and its numbers if they are not the usual ones."""
-        usual = POINT_SETS[self.name]
-        parts = [self.name]
-        if (self.radius, self.deviation) != (usual.radius, usual.deviation):
-            parts.append(f"radius-{self.radius:g}-deviation-{self.deviation:g}")
-        return "-".join(parts)
+        if self == mixture_of(self.name):
+            return self.name
+        return f"{self.name}-radius-{self.radius:g}-deviation-{self.deviation:g}"
 
     def draw(self, split: str) -> npt.NDArray[np.float32]:
         """The points of ``train`` or ``test``, (N, 2) float32: the same ones each time."""
@@ -65,3 +65,8 @@ def mixture_of(name: str, radius: float | str = "", deviation: float | str = "")
         return None
     usual = POINT_SETS[name]
     return Mixture(name, float(radius or usual.radius), float(deviation or usual.deviation))
+
+
+def mixture_in(facts: Mapping[str, Any]) -> Mixture | None:
+    """The mixture that the facts of a generator's file name; None: they name none."""
+    return mixture_of(str(facts.get("dataset")), facts.get("radius", ""), facts.get("deviation", ""))

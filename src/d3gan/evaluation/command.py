@@ -1,6 +1,5 @@
 """``d3gan evaluate``: a run's generator, or a folder of images, measured against real images."""
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ import torch
 
 from d3gan.config.datasets import metrics_that_apply
 from d3gan.config.ini import load_config
-from d3gan.config.train_config import TrainConfig, check_metrics
-from d3gan.data.points import Mixture, mixture_of
+from d3gan.config.train_config import check_metrics
+from d3gan.data.points import Mixture, mixture_in
 from d3gan.distributed.group import Group
 from d3gan.distributed.setup import naming_lost_contact, start
 from d3gan.errors import ConfigError
@@ -154,19 +153,14 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
         batch_size=config.batch_size if config else 0,
         generator=generator,
         seed=seed,
-        mixture=_mixture(options, generator, config, facts),
+        mixture=_mixture(path, facts) if generator.makes_points else None,
     )
 
 
-def _mixture(
-    options: Evaluate, generator: GeneratorNetwork, config: TrainConfig | None, facts: dict[str, Any]
-) -> Mixture | None:
-    if not generator.makes_points:
-        return None
-    source = dataclasses.asdict(config) if config is not None else facts
-    mixture = mixture_of(str(source.get("dataset")), source.get("radius", ""), source.get("deviation", ""))
+def _mixture(path: Path, facts: dict[str, Any]) -> Mixture:
+    mixture = mixture_in(facts)
     if mixture is None:
-        raise ConfigError(f"{options.run}: does not say which points it was trained on; give the run's folder")
+        raise ConfigError(f"{path}: does not say which points it was trained on, so their modes are unknown")
     return mixture
 
 

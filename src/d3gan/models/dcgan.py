@@ -5,6 +5,7 @@ Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolut
 three channels.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
@@ -83,13 +84,16 @@ class Discriminators(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.sliced = sliced
-        shapes = [[(name, value.shape) for name, value in member.state_dict().items()] for member in self.members]
-        drops = any(isinstance(module, Dropout) for module in self.modules())
-        self.alike = all(each == shapes[0] for each in shapes) and not drops
-        """Whether the members differ in the numbers of their state alone."""
 
     def __len__(self) -> int:
         return len(self.members)
+
+    @functools.cached_property
+    def alike(self) -> bool:
+        """Whether the members differ in the numbers of their state alone."""
+        shapes = [[(name, value.shape) for name, value in member.state_dict().items()] for member in self.members]
+        drops = any(isinstance(module, Dropout) for module in self.modules())
+        return all(each == shapes[0] for each in shapes) and not drops
 
     def seen(self, batch: Tensor) -> Sequence[Tensor]:
         """What each discriminator sees of a batch (N, ...): all of it, or N / K."""

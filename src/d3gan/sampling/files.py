@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from d3gan.data.points import mixture_of
+from d3gan.data.points import mixture_in
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import replace_file
 from d3gan.images import captioned, enlarged, image_grid, interpolate, save_animation, save_png
@@ -39,8 +39,7 @@ def write_image_grid(run: str, path: Path, num: int, columns: int, seed: int, de
 
 def _picture(run: str, points: npt.NDArray[np.float32]) -> Image.Image:
     """Points among the modes that the generator's file names."""
-    facts = read_facts(run)
-    mixture = mixture_of(str(facts.get("dataset")), facts.get("radius", ""), facts.get("deviation", ""))
+    mixture = mixture_in(read_facts(run))
     if mixture is None:
         return point_picture(points, float(np.quantile(np.abs(points), 0.99)) or 1.0)
     return point_picture(points, half_side(mixture.centers), mixture.centers)

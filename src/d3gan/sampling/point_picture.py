@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from d3gan.plotting import BLACK, GREY, ORANGE, PURPLE, STYLE
+from d3gan.plotting import BLACK, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE
 
 SIDE = 288
 """Pixels of the picture's side."""
@@ -17,7 +17,7 @@ POINTS = 1000
 GRID = 96
 """Points of the plane along each axis at which discriminators are asked."""
 _ROOM = 1.35
-_LINES = (ORANGE, PURPLE, "#009E73", "#56B4E9")
+_LINES = (ORANGE, PURPLE, GREEN, SKY)
 
 
 def half_side(centers: npt.NDArray[np.float64]) -> float:

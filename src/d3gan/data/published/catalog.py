@@ -10,6 +10,8 @@ of the SVHN and STL-10 files are those in the TensorFlow Datasets catalogue.
 from dataclasses import dataclass
 from typing import Literal
 
+from d3gan.config.datasets import STACKED
+
 Packing = Literal["gz", "tar.gz", "none"]
 Format = Literal["idx", "cifar", "svhn", "stl"]
 
@@ -410,7 +412,7 @@ DATASETS: tuple[Dataset, ...] = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, SVHN, 
 
 # PacGAN's numbers of training images and of samples in which modes are counted (Lin et al. 2018, arXiv:1712.04086,
 # and its program).
-STACKED_MNIST = StackedDataset("stacked-mnist", MNIST, (StackedSplit("train", 128_000), StackedSplit("test", 26_000)))
+STACKED_MNIST = StackedDataset(STACKED, MNIST, (StackedSplit("train", 128_000), StackedSplit("test", 26_000)))
 
 
 def dataset_names() -> tuple[str, ...]:
