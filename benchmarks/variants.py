@@ -15,7 +15,8 @@ from torch.nn import functional
 from d3gan import TrainConfig
 from d3gan.devices import Precision, network_dtype
 from d3gan.models import matmul_convolution
-from d3gan.models.dcgan import Discriminator, Discriminators, Penalize
+from d3gan.models.dcgan import Discriminator
+from d3gan.models.discriminators import Discriminators, Penalize
 from d3gan.training.acceleration import Step, accelerate
 from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext

@@ -52,7 +52,7 @@ class Fixed(GeneratorNetwork):
         self.image = nn.Parameter(image)
         self.modes: list[bool] = []
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         self.modes.append(self.training)
         return self.image.expand(len(latents), -1, -1, -1)
 

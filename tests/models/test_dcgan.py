@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from d3gan import TrainConfig
-from d3gan.models.dcgan import Discriminator, Discriminators, Generator, initialize
+from d3gan.models.dcgan import Discriminator, Generator, initialize
+from d3gan.models.discriminators import Discriminators
 from d3gan.models.widths import stage_multipliers
 from d3gan.training.setup import build_gan
 

@@ -19,6 +19,8 @@ class GeneratorNetwork(nn.Module):
     """Numbers in a latent vector."""
     sample_shape: tuple[int, ...]
     """(nc, S, S) of an image, (2,) of a point in the plane."""
+    classes: int = 0
+    """Classes whose images it makes on request; 0: it takes no labels."""
     architecture: dict[str, Any]
     """What ``d3gan.models.networks.make_generator`` makes this network of, as JSON holds it."""
 
@@ -27,6 +29,6 @@ class GeneratorNetwork(nn.Module):
         """Whether a sample is a point, not an image."""
         return len(self.sample_shape) == 1
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Samples for latents (N, nz)."""
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Samples for latents (N, nz), with classes also labels (N,) int64."""
         raise NotImplementedError

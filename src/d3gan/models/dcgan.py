@@ -1,46 +1,58 @@
-"""The DCGAN generator and discriminator at any power-of-two resolution, and K discriminators as one module.
+"""The DCGAN generator and discriminator at any power-of-two resolution.
 
 Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolutional GANs (arXiv:1511.06434). At
 32 x 32 the layers are those of the published D3GAN programs: 2,962,304 and 2,759,424 parameters with width 64 and
 three channels.
 """
 
-import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
-from d3gan.models.views import Dropout
+from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed
 from d3gan.models.widths import innermost_size, stage_multipliers
-
-Penalize = Callable[[list[nn.Module], tuple[Tensor, Tensor]], Tensor]
-"""Discriminators, and their real and fake logits (K, N) each -> penalties (K,)."""
 
 
 class Generator(GeneratorNetwork):
-    """Maps latents (N, nz) float to images (N, nc, S, S) float in [-1, 1]."""
+    """Maps latents (N, nz) float to images (N, nc, S, S) float in [-1, 1].
 
-    def __init__(self, image_size: int = 32, nz: int = 100, ngf: int = 64, nc: int = 3, activation: str = "relu"):
+    Args:
+        image_size: S.
+        nz: numbers in a latent vector.
+        ngf: channels of the last feature maps.
+        nc: image channels.
+        activation: after each BatchNorm.
+        classes: with classes, every BatchNorm is conditional. 0: none.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        nz: int = 100,
+        ngf: int = 64,
+        nc: int = 3,
+        activation: str = "relu",
+        classes: int = 0,
+    ):
         super().__init__()
-        self.nz, self.sample_shape = nz, (nc, image_size, image_size)
+        self.nz, self.sample_shape, self.classes = nz, (nc, image_size, image_size), classes
         self.architecture = dict(image_size=image_size, nz=nz, ngf=ngf, nc=nc, activation=activation)
+        self.architecture |= {"classes": classes} if classes else {}
         widths = [ngf * m for m in reversed(stage_multipliers(image_size))]
         first = nn.ConvTranspose2d(nz, widths[0], innermost_size(image_size), 1, 0, bias=False)
-        layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), ACTIVATIONS[activation]()]
+        layers: list[nn.Module] = [first, batch_norm(widths[0], classes), ACTIVATIONS[activation]()]
         for inner, outer in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), batch_norm(outer, classes)]
             layers += [ACTIVATIONS[activation]()]
         layers += [nn.ConvTranspose2d(widths[-1], nc, 4, 2, 1, bias=False), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Images for latents (N, nz)."""
-        return cast(Tensor, self.layers(latents[:, :, None, None]))
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images for latents (N, nz), with classes also labels (N,) int64."""
+        return call_layers(self.layers, latents[:, :, None, None], labels_needed(self.classes, labels))
 
 
 class Discriminator(nn.Module):
@@ -54,10 +66,12 @@ class Discriminator(nn.Module):
         ndf: channels of the first layer.
         nc: image channels.
         batch_norm: without BatchNorm, the layers that had it have biases instead.
+        classes: with classes, a projection of the last feature maps is added to the logit. 0: none.
     """
 
-    def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3, batch_norm: bool = True):
+    def __init__(self, image_size: int = 32, ndf: int = 64, nc: int = 3, batch_norm: bool = True, classes: int = 0):
         super().__init__()
+        self.classes = classes
         widths = [ndf * m for m in stage_multipliers(image_size)]
         layers: list[nn.Module] = [nn.Conv2d(nc, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
         for outer, inner in itertools.pairwise(widths):
@@ -66,121 +80,16 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, innermost_size(image_size), 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)
+        self.projection = Projection(classes, widths[-1]) if classes else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N,) for images (N, nc, S, S)."""
-        return cast(Tensor, self.layers(images)).flatten()
-
-
-class Discriminators(nn.Module):
-    """K discriminators, called together.
-
-    Args:
-        members: each maps images to logits (N,).
-        sliced: each sees a slice of its own of every batch, the k-th of K equal ones, and no other image.
-    """
-
-    def __init__(self, members: Iterable[nn.Module], sliced: bool = False):
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.sliced = sliced
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    @functools.cached_property
-    def alike(self) -> bool:
-        """Whether the members differ in the numbers of their state alone."""
-        shapes = [[(name, value.shape) for name, value in member.state_dict().items()] for member in self.members]
-        drops = any(isinstance(module, Dropout) for module in self.modules())
-        return all(each == shapes[0] for each in shapes) and not drops
-
-    def seen(self, batch: Tensor) -> Sequence[Tensor]:
-        """What each discriminator sees of a batch (N, ...): all of it, or N / K."""
-        return batch.chunk(len(self)) if self.sliced else (batch,) * len(self)
-
-    def others(self, batch: Tensor) -> Sequence[Tensor]:
-        """What the others see of a batch, (N - N / K, ...) for each discriminator; of ``sliced`` ones."""
-        slices = batch.chunk(len(self))
-        return [torch.cat([*slices[:k], *slices[k + 1 :]]) for k in range(len(self))]
-
-    def forward(
-        self, real_images: Tensor, fake_images: Tensor, penalize: Penalize | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of every discriminator for the real and for the fake images that it sees, and its penalties.
-
-        The two batches go through BatchNorm separately, each normalised by its own statistics, as in DCGAN.
-
-        Args:
-            real_images: (N, nc, S, S) in [-1, 1].
-            fake_images: (N, nc, S, S) in [-1, 1].
-            penalize: given the discriminators and their logits, computes their penalties (K,). It is called here
-                because DistributedDataParallel wants one forward per backward.
-
-        Returns:
-            Real and fake logits, (K, N) each, or (K, N / K) of slices, and what ``penalize`` returned.
-        """
-        real_logits, fake_logits = (
-            torch.stack([member(images) for member, images in zip(self.members, self.seen(batch), strict=True)])
-            for batch in (real_images, fake_images)
-        )
-        penalties = penalize(list(self.members), (real_logits, fake_logits)) if penalize is not None else None
-        return real_logits, fake_logits, penalties
-
-    def frozen_logits(self, images: Tensor, selected: Tensor | None = None, *, others: bool = False) -> Tensor:
-        """Logits of one discriminator or of all, whose parameters take no gradient; the images do.
-
-        Args:
-            images: (N, nc, S, S) in [-1, 1], of which each judges what it sees.
-            selected: () int64, on the images' device: which discriminator; None: all. On an accelerator the host
-                never reads it, because that would wait for all the work before it.
-            others: each judges what the others see instead.
-
-        Returns:
-            (N,) of one, (K, N) of all; where they judge fewer images, fewer.
-        """
-        seen = self.others(images) if others else self.seen(images)
-        if selected is None:
-            return torch.stack([self.member_logits(k, each) for k, each in enumerate(seen)])
-        if selected.device.type == "cpu":
-            k = int(selected)
-            return self.member_logits(k, seen[k])
-        return self.gathered_logits(seen, selected)
-
-    def member_logits(self, k: int, images: Tensor) -> Tensor:
-        """Logits (N,) of discriminator k for all of these images; its parameters take no gradient, the images do."""
-        return cast(Tensor, functional_call(self.members[k], _frozen(self.members[k]), (images,)))
-
-    def gathered_logits(self, seen: Sequence[Tensor], selected: Tensor) -> Tensor:
-        """Logits (N,) of the discriminator that the device knows, and the host does not.
-
-        Where the members have other sizes or drop at other rates, all K are computed: no one of them can stand for
-        another.
-
-        Args:
-            seen: what each discriminator would judge, (N, nc, S, S).
-            selected: () int64: which discriminator.
-        """
-        if not self.alike:
-            logits = torch.stack([self.member_logits(k, images) for k, images in enumerate(seen)])
-            return logits.index_select(0, selected[None])[0]
-        images = torch.stack(list(seen)).index_select(0, selected[None])[0] if self.sliced else seen[0]
-        return cast(Tensor, functional_call(self.members[0], self.selected_state(selected), (images,)))
-
-    def selected_state(self, selected: Tensor) -> dict[str, Tensor]:
-        """Copies of one of ``alike`` discriminators' parameters and buffers by name, detached, chosen on the device.
-
-        Args:
-            selected: () int64: which discriminator.
-        """
-        states = [_frozen(member) for member in self.members]
-        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
-        return {name: values.index_select(0, selected[None])[0] for name, values in stacked.items()}
-
-
-def _frozen(network: nn.Module) -> dict[str, Tensor]:
-    """A network's parameters and buffers, detached: the same memory."""
-    return {name: tensor.detach() for name, tensor in network.state_dict(keep_vars=True).items()}
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (N,) for images (N, nc, S, S), with classes also labels (N,) int64."""
+        labels = labels_needed(self.classes, labels)
+        features = self.layers[:-1](images)
+        logits = cast(Tensor, self.layers[-1](features)).flatten()
+        if self.projection is None or labels is None:
+            return logits
+        return logits + cast(Tensor, self.projection(features.sum(dim=(2, 3)), labels))
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:
@@ -193,10 +102,10 @@ def initialize(network: nn.Module, rng: torch.Generator) -> None:
         rng: the CPU generator to draw from.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Projection):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.zeros_(bias)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)

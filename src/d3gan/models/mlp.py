@@ -26,7 +26,7 @@ class Generator(GeneratorNetwork):
             layers += [ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, DIMENSIONS))
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002 (it has no classes)
         """Points for latents (N, nz)."""
         return cast(Tensor, self.layers(latents))
 
@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
             layers += [Maxout()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002 (it has no classes)
         """Logits (N,) for points (N, dimensions)."""
         return cast(Tensor, self.layers(points)).flatten()
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
+from d3gan.models.conditional import Projection
+
 # Power iterations at the start, so that the first steps train with the right norm (PyTorch's own has as many).
 FIRST_ITERATIONS = 15
 
@@ -52,12 +54,14 @@ class SpectralNorm(nn.Module):
 
 
 def add_spectral_norm(network: nn.Module, rng: torch.Generator) -> None:
-    """Normalises every convolution and linear layer of a network, in place, whose weights stay parameters.
+    """Normalises every convolution, linear layer and class projection of a network, in place.
+
+    The weights stay parameters.
 
     Args:
         network: on the CPU, with its first weights.
         rng: the CPU generator that the first vectors are drawn from.
     """
     for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear | Projection):
             register_parametrization(module, "weight", SpectralNorm(module.weight, rng))

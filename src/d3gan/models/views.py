@@ -5,6 +5,7 @@ Each serves any network; which slice of a batch a discriminator sees is decided 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,15 @@ class Dropout(nn.Module):
             return activations
         drawn = torch.rand(activations.shape, generator=self.rng, device=activations.device)
         return activations * ((drawn < self.keep).to(activations.dtype) / self.keep)
+
+
+class Viewing(nn.Sequential):
+    """A discriminator behind a projection; labels pass by it."""
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (N,) for samples (N, ...), with classes also labels (N,) int64."""
+        projection, discriminator = self
+        return cast(Tensor, discriminator(projection(samples), labels))
 
 
 def keep_probability(k: int, discriminators: int) -> float:

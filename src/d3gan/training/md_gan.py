@@ -16,7 +16,7 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.distributed.data_parallel import without_sync
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models.dcgan import Discriminators
+from d3gan.models.discriminators import Discriminators
 from d3gan.training.step import (
     GAN,
     StepContext,

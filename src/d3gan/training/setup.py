@@ -16,10 +16,11 @@ from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
 from d3gan.models import dcgan, mlp
 from d3gan.models.base import GeneratorNetwork
-from d3gan.models.dcgan import Discriminators, initialize
+from d3gan.models.dcgan import initialize
+from d3gan.models.discriminators import Discriminators
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.spectral_norm import add_spectral_norm
-from d3gan.models.views import PointProjection, RandomProjection, add_dropout, keep_probability
+from d3gan.models.views import PointProjection, RandomProjection, Viewing, add_dropout, keep_probability
 from d3gan.models.widths import DIMENSIONS, discriminator_width, projection
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
@@ -138,8 +139,8 @@ def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
     if "projection" in config.view_names:
         rng = stream(config.seed, "projection", k)
         if config.makes_points:
-            return nn.Sequential(PointProjection(DIMENSIONS, rng), network)
-        return nn.Sequential(RandomProjection(config.image_size, config.nc, rng), network)
+            return Viewing(PointProjection(DIMENSIONS, rng), network)
+        return Viewing(RandomProjection(config.image_size, config.nc, rng), network)
     return network
 
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from d3gan.distributed.group import Group
 from d3gan.models.base import GeneratorNetwork
-from d3gan.models.dcgan import Discriminators
+from d3gan.models.discriminators import Discriminators
 from d3gan.models.views import dropping
 from d3gan.randomness import stream
 from d3gan.training.losses import Loss
