@@ -202,6 +202,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         {"set metrics = auto": {"metrics": "auto"}},
     ),
     (
+        {"dataset": "stacked-mnist", "nc": 1},
+        ("dataset = stacked-mnist", "nc = 1"),
+        {"set nc = 3": {"nc": 3}},
+    ),
+    (
         {"metrics": "modes"},
         ("metrics = modes", "dataset = mnist"),
         {"set metrics = auto": {"metrics": "auto"}},

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d3gan import train
+from d3gan import TrainConfig, train
 from d3gan.cli import main
+from d3gan.config.datasets import POINT_SETS, SET_NAMES
 from d3gan.data.load import load_images, load_labels
 from d3gan.data.locate import resolve_dataset
 from d3gan.data.published import catalog
-from d3gan.data.published.catalog import STACKED_MNIST
+from d3gan.data.published.catalog import STACKED_MNIST, dataset_names
 from d3gan.data.published.commands import catalog_lines, fetch
 from d3gan.data.published.verify import verify
 from d3gan.data.stacked_mnist import draw_triples
@@ -23,6 +24,11 @@ from tests.data.tiny_digits import COUNTS, TinyDigits, tiny_digits
 @pytest.fixture(scope="module")
 def digits() -> TinyDigits:
     return tiny_digits()
+
+
+def test_the_config_knows_every_sets_name() -> None:
+    assert sorted(SET_NAMES) == sorted((*dataset_names(), *POINT_SETS))
+    assert TrainConfig(dataset="Stacked-MNIST").resolved_metrics == ("modes",)
 
 
 @pytest.mark.parametrize("split", COUNTS)

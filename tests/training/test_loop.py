@@ -18,6 +18,7 @@ from d3gan import TrainConfig, load_generator, train
 from d3gan.errors import ConfigError, ExternalError, TrainingDivergedError
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory, checkpoint_path
+from d3gan.runs.opening import refuse_other_runs
 from d3gan.training.progress import Silent
 from d3gan.training.step import train_step
 from tests.conftest import tiny_settings
@@ -438,6 +439,17 @@ def test_a_run_inside_its_own_images_is_refused(pictures: Path, tiny: Tiny) -> N
     with pytest.raises(ConfigError, match="lies inside the folder of images"):
         train(tiny(out=str(pictures / "runs" / "x")))
     assert not (pictures / "runs").exists()
+
+
+def test_a_run_in_a_folder_with_the_name_of_a_known_set_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").mkdir()
+    refuse_other_runs(TrainConfig(dataset="MNIST", out="mnist/run"))
+    Path("faces").mkdir()
+    with pytest.raises(ConfigError, match="lies inside"):
+        refuse_other_runs(TrainConfig(dataset="faces", out="faces/run"))
 
 
 def test_default_names_of_runs(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from d3gan.config.datasets import POINT_SETS, metrics_that_apply
+from d3gan.config.datasets import POINT_SETS, STACKED, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -122,6 +122,10 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
         lambda config: config.makes_points and config.protocol == "published",
         "protocol = published, dataset = {config.dataset}: it measures images; set protocol = standard",
+    ),
+    (
+        lambda config: config.dataset == STACKED and config.nc != 3,
+        "dataset = stacked-mnist, nc = {config.nc}: each of its three channels is one digit; set nc = 3",
     ),
     (
         lambda config: (

@@ -1,4 +1,4 @@
-"""The data sets that are computed, not fetched; what their samples are, and which metrics apply. Imports no torch."""
+"""The names of the known data sets, what the computed ones are made of, and which metrics apply. Imports no torch."""
 
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ class PointSet(NamedTuple):
 POINT_SETS = {"ring8": PointSet(1.0, 0.01), "grid25": PointSet(4.0, 0.05)}
 STACKED = "stacked-mnist"
 """Three random digits as red, green and blue: 1,000 modes."""
+SET_NAMES = ("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "stl10", "stl", STACKED, *POINT_SETS)
+"""Every name of a data set that is no path; ``d3gan.data.published.catalog`` describes the published ones."""
 POINTS = {"train": 100_000, "test": 20_000}
 """Points of each split of a point set; PacGAN's program trains on 100,000."""
 

@@ -19,7 +19,7 @@ from d3gan.config.combinations import (
     penalty_text,
     refuse_meaningless,
 )
-from d3gan.config.datasets import METRICS, POINT_SETS, metrics_that_apply
+from d3gan.config.datasets import METRICS, POINT_SETS, SET_NAMES, metrics_that_apply
 from d3gan.config.recipes import MODELS, Activation, Loss, Model, Pairing, Recipe, Schedule, Sharded, Weighting
 from d3gan.config.shared_flags import (
     DataDir,
@@ -216,6 +216,8 @@ class TrainConfig:
         if self.metrics != "auto":
             check_metrics(self.metrics)
         # One text for what means the same.
+        if self.dataset.lower() in SET_NAMES:
+            object.__setattr__(self, "dataset", self.dataset.lower())
         object.__setattr__(self, "penalty", penalty_text(self.penalties))
         if self.views != "model":
             object.__setattr__(self, "views", ",".join(parse_views(self.views)) or "same")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from d3gan.config.datasets import SET_NAMES
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
@@ -51,7 +52,8 @@ def refuse_other_runs(config: TrainConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
     source = Path(config.dataset).expanduser()
-    if not config.makes_points and source.is_dir() and run.path.resolve().is_relative_to(source.resolve()):
+    is_folder = config.dataset not in SET_NAMES and source.is_dir()
+    if is_folder and run.path.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
     if not run.is_ours():
         if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
