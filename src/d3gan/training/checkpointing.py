@@ -48,7 +48,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
         state |= gather_states(training.gan)
     state |= {
         "metrics_log": training.metrics_log.state(step),
-        "data": training.image_set.checksum,
+        "data": training.image_set.identity,
         "batches_per_step": training.batches_per_step,
         "global_batch_size": training.global_batch_size,
     }
@@ -120,7 +120,7 @@ def resume(training: Training) -> int:
 
 
 def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
-    if state["data"] != training.image_set.checksum:
+    if state["data"] != training.image_set.identity:
         raise ConfigError(
             f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
         )
