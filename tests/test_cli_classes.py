@@ -208,7 +208,7 @@ def test_evaluate_by_class(run: Path, network: Path, animals: Path, capsys: pyte
     gaussians = []
     for images in (torch.from_numpy(np.array(reals)), fakes):
         moments = Moments(8)
-        moments.update(TinyNetwork().eval()(images)[0])
+        moments.update(TinyNetwork().eval()(images)[0].detach())
         gaussians.append(moments.gaussian())
     assert fid(record["dog"]) == pytest.approx(frechet_distance(*gaussians), rel=1e-4)
 
