@@ -1,7 +1,7 @@
 import torch
 
 from d3gan import TrainConfig
-from d3gan.randomness import draw_latents, stream
+from d3gan.randomness import draw_labels, draw_latents, stream
 from d3gan.training.inputs import latents_of_step
 
 
@@ -32,3 +32,13 @@ def test_every_batch_of_a_step_has_latents_of_its_own_whoever_processes_it() -> 
     assert len({part.numpy().tobytes() for part in whole.chunk(4)}) == 4
     assert not torch.equal(whole, latents_of_step(one, 8, 0, torch.device("cpu")))
     assert torch.equal(whole[:3], draw_latents(3, 5, 0, "latents", 7, device="cpu")), "as a single process always did"
+
+
+def test_labels_are_those_of_images_drawn_at_random() -> None:
+    labels = draw_labels(4000, (0, 30, 0, 10), 3, "test", device="cpu")
+    counts = torch.bincount(labels, minlength=4).tolist()
+    assert labels.dtype == torch.int64
+    assert counts[0] == counts[2] == 0, "of classes without images there are none"
+    assert abs(counts[3] - 1000) < 150
+    assert set(draw_labels(200, (1, 1), 3, "test", device="cpu").tolist()) == {0, 1}
+    assert torch.equal(labels, draw_labels(4000, (0, 30, 0, 10), 3, "test", device="cpu"))

@@ -137,18 +137,21 @@ def run_sample(flags: Sample, _call: Call) -> int:
     home = home_of(flags.run)
     if flags.animate:
         path = Path(flags.out or home / "animation.gif")
-        frames = write_animation(flags.run, path)
+        frames = write_animation(flags.run, path, flags.classes)
         print(f"{path} ({frames} frames)")
     elif flags.interpolate:
         path = Path(flags.out or home / "interpolation.png")
-        write_interpolation(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
+        sizes = flags.num, flags.columns, flags.seed, flags.device, flags.scale
+        write_interpolation(flags.run, path, *sizes, flags.classes)
         print(path)
     elif flags.npz:
-        write_array(flags.run, Path(flags.npz), flags.num, flags.seed, flags.device)
+        of_classes = flags.classes, flags.per_class
+        write_array(flags.run, Path(flags.npz), flags.num, flags.seed, flags.device, *of_classes)
         print(flags.npz)
     else:
         path = Path(flags.out or home / "grid.png")
-        write_image_grid(flags.run, path, flags.num, flags.columns, flags.seed, flags.device, flags.scale)
+        sizes = flags.num, flags.columns, flags.seed, flags.device, flags.scale
+        write_image_grid(flags.run, path, *sizes, flags.classes, flags.per_class)
         print(path)
     return 0
 

@@ -42,6 +42,15 @@ def image_grid(images: npt.NDArray[np.uint8], columns: int = 0, gap: int = 2) ->
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
 
+def grid_rows(grid: Image.Image, rows: Sequence[int], height: int, gap: int = 2) -> Image.Image:
+    """Some rows of an ``image_grid`` whose images are ``height`` pixels high, in this order."""
+    canvas = Image.new(grid.mode, (grid.width, len(rows) * (height + gap) + gap))
+    for i, row in enumerate(rows):
+        top = row * (height + gap) + gap
+        canvas.paste(grid.crop((0, top, grid.width, top + height)), (0, i * (height + gap) + gap))
+    return canvas
+
+
 def save_png(image: Image.Image, path: Path, text: dict[str, str] | None = None) -> None:
     """Writes a PNG whole or not at all, with text entries such as the training step."""
     info = PngImagePlugin.PngInfo()

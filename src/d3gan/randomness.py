@@ -6,6 +6,7 @@ same latents.
 """
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,3 +33,23 @@ def stream(seed: int, purpose: str, *key: int, device: torch.device | str = "cpu
 def draw_latents(count: int, nz: int, seed: int, purpose: str, *key: int, device: torch.device | str) -> torch.Tensor:
     """Latents (count, nz) float32 from N(0, 1); see ``stream`` for the other arguments."""
     return torch.randn(count, nz, generator=stream(seed, purpose, *key, device=device), device=device)
+
+
+def draw_labels(
+    count: int, class_counts: Sequence[int], seed: int, purpose: str, *key: int, device: torch.device | str
+) -> torch.Tensor:
+    """Labels (count,) int64, each that of an image drawn at random from some with these classes.
+
+    Args:
+        count: how many.
+        class_counts: images of each class, so that classes have the shares that they have among the images.
+        seed: this and what follows as for ``stream``.
+        purpose: what is drawn.
+        *key: numbers that distinguish draws.
+        device: where to draw.
+    """
+    last = torch.tensor(class_counts, device=device).cumsum(0)
+    chosen = torch.randint(
+        sum(class_counts), (count,), generator=stream(seed, purpose, *key, device=device), device=device
+    )
+    return torch.searchsorted(last, chosen, right=True)

@@ -182,6 +182,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         {"set network = auto": {"network": "auto"}},
     ),
     (
+        {"dataset": "ring8", "conditional": True},
+        ("conditional = True", "dataset = ring8"),
+        {"set conditional = False": {"conditional": False}},
+    ),
+    (
         {"radius": 2.0},
         ("radius, deviation", "mnist"),
         {"leave radius and deviation out": {"radius": ""}},

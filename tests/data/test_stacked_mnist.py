@@ -117,7 +117,7 @@ def test_a_bad_value_is_told(options: dict[str, Any], error: str, tmp_path: Path
 
 
 def test_labels_of_what_has_none_are_refused(digits: TinyDigits, pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is a path, whose images have no labels"):
+    with pytest.raises(ConfigError, match="is a path; give a published set"):
         load_labels(pictures)
     with pytest.raises(ConfigError, match="split = extra: tiny-digits has train, test"):
         load_labels(digits.dataset, split="extra", data_dir=tmp_path)

@@ -5,6 +5,7 @@ Each process leaves what it computed in FOLDER/rank-N.pt.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,7 +103,20 @@ OF_TERMS: dict[str, dict[str, Any]] = {
         "penalty": "gp:1",
     },
 }
-CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS}
+OF_CLASSES: dict[str, dict[str, Any]] = {
+    "classes": {"conditional": True},
+    "classes, mean, two d_steps, spectral, gp, lecam": {
+        "conditional": True,
+        "weighting": "mean",
+        "d_steps": 2,
+        "discriminator_norm": "spectral",
+        "penalty": "gp:1,r2:0.5,lecam",
+    },
+    "classes, microbatch": SLICES | {"conditional": True, "weighting": "sum", "microbatch_alpha": 0.5},
+    "classes, duel, bandit": {"conditional": True, "duel_beta": 0.5, "duel_alpha": 0.3, "weighting": "bandit"},
+}
+CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS, **OF_CLASSES}
+CLASSES = 5
 
 
 def config(changes: dict[str, Any]) -> TrainConfig:
@@ -123,16 +137,22 @@ def batch(config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Te
 def context(config: TrainConfig, step: int, ranks: Sequence[int], mixing: Tensor) -> StepContext:
     """With the numbers that the training loop would draw for the batches of these ranks, one after the other."""
     images = np.zeros((6 * config.images_per_step, 3, 16, 16), np.uint8)
+    labels = np.arange(len(images)) % CLASSES if config.conditional else None
     contexts = []
     for rank in ranks:
         group = SimpleNamespace(rank=rank, world_size=2)
-        inputs = StepInputs(config, images, group, torch.device("cpu"), torch.float64)  # type: ignore[arg-type]
+        inputs = StepInputs(config, images, group, torch.device("cpu"), torch.float64, labels)  # type: ignore[arg-type]
         contexts.append(inputs.at(step)[2])
     seeds = tuple(seed for each in contexts for seed in each.mask_seeds)
     mixtures = (
         torch.cat([m for each in contexts if (m := each.mixtures) is not None]) if config.recipe.duel_beta else None
     )
-    return StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds)
+    found = StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds)
+    if not config.conditional:
+        return found
+    real_labels = torch.cat([each.real_labels for each in contexts if each.real_labels is not None])
+    fake_labels = torch.cat([each.fake_labels for each in contexts if each.fake_labels is not None])
+    return replace(found, real_labels=real_labels, fake_labels=fake_labels)
 
 
 def uniforms(step: int) -> Tensor:
@@ -160,7 +180,7 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
         rank: whose batch; None: those of all ranks, one after the other.
     """
     of_case = config(CASES[name])
-    gan = build_gan(of_case, torch.device("cpu"), "float64", group)
+    gan = build_gan(of_case, torch.device("cpu"), "float64", group, CLASSES if of_case.conditional else 0)
     weights, losses, penalties = [], [], []
     for step in range(STEPS):
         ranks = (0, 1) if rank is None else (rank,)

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
         "penalty": "gp:1,r1:0.5:2",
     },
     "relativistic": {"discriminators": 2, "loss": "relativistic"},
+    "classes": {"discriminators": 4, "d_steps": 2, "conditional": True},
 }
 
 
@@ -59,8 +60,9 @@ def steps(name: str, group: Group) -> dict[str, Any]:
     """Some steps in float64: everything that they changed, and what was measured."""
     of_case = config(name, group.world_size)
     pixels = images(of_case, group.world_size)
-    inputs = StepInputs(of_case, pixels, group, torch.device("cpu"), torch.float64)
-    gan = build_gan(of_case, torch.device("cpu"), "float64", group)
+    labels = np.arange(len(pixels)) % 3 if of_case.conditional else None
+    inputs = StepInputs(of_case, pixels, group, torch.device("cpu"), torch.float64, labels)
+    gan = build_gan(of_case, torch.device("cpu"), "float64", group, 3 if of_case.conditional else 0)
     results, swaps = [], 0
     for step in range(STEPS):
         real_images, latents, context = inputs.at(step)
@@ -69,7 +71,7 @@ def steps(name: str, group: Group) -> dict[str, Any]:
         (generator_loss,) = group.mean([result.generator_loss[None]])
         numbers = [result.real_losses, result.fake_losses, result.losses, result.weights, generator_loss]
         results.append(torch.cat([*numbers, *([result.penalties] if result.penalties is not None else [])]))
-    found = diagnose(gan, real_images, latents, of_case.batch_size)
+    found = diagnose(gan, real_images, latents, of_case.batch_size, context)
     return {
         "results": torch.stack(results),
         "diagnostics": torch.tensor([found[name] for name in ("real_signs", "separation", "gradient_norms")]),

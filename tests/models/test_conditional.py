@@ -62,6 +62,20 @@ def test_spectral_norm_holds_the_projections_table_too() -> None:
     assert torch.linalg.matrix_norm(projection.weight, 2).item() == pytest.approx(1.0, rel=0.05)
 
 
+def test_the_tables_gradients_repeat_bit_for_bit_on_several_threads() -> None:
+    torch.set_num_threads(4)
+    norm, projection = ConditionalBatchNorm2d(512, 10), Projection(10, 512)
+    inputs, labels = torch.randn(512, 512), torch.randint(10, (512,))
+
+    def gradients() -> list[torch.Tensor]:
+        outputs = norm(inputs[:, :, None, None], labels).square().sum() + projection(inputs, labels).sin().sum()
+        return list(torch.autograd.grad(outputs, [norm.gain, norm.bias, projection.weight]))
+
+    first = gradients()
+    for _ in range(20):
+        assert all(torch.equal(a, b) for a, b in zip(gradients(), first, strict=True))
+
+
 def test_without_classes_labels_change_nothing_and_with_classes_they_are_needed() -> None:
     plain, conditional = dcgan.Generator(16, 5, 4), dcgan.Generator(16, 5, 4, classes=3)
     latents, labels = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])

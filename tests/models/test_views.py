@@ -93,7 +93,7 @@ def test_a_device_chooses_what_the_host_chooses(views: str, sliced: bool) -> Non
     assert discriminators.alike == (views in ("same", "projection"))
     pixels = images(6).double()
     for others in (False, True) if sliced else (False,):
-        seen = discriminators.others(pixels) if others else discriminators.seen(pixels)
+        seen = discriminators.inputs(pixels, None, others=others)
         for k in range(3):
             by_host = discriminators.frozen_logits(pixels, torch.tensor(k), others=others)
             torch.testing.assert_close(discriminators.gathered_logits(seen, torch.tensor(k)), by_host)

@@ -130,7 +130,7 @@ def test_lecam_over_several_steps(start: int) -> None:
     for step in range(6):
         real, fake = (torch.randn(2, N, generator=random, dtype=torch.float64) + shift for shift in (0.5, -0.5))
         real.requires_grad_()
-        found = penalties([nn.Identity()] * 2, [(images(0), images(1), None)] * 2, (real, fake), step)
+        found = penalties([nn.Identity()] * 2, [(images(0), images(1), None, None, None)] * 2, (real, fake), step)
         expected = [
             0.3 * lecam_by_hand(real[k].tolist(), fake[k].tolist(), *anchors[k]) * (step >= start) for k in range(2)
         ]
@@ -196,7 +196,7 @@ def test_the_penaltys_gradient_by_finite_differences(name: str) -> None:
             values = dict(zip(names, parameters, strict=True))
             return torch.func.functional_call(network, values, images)  # type: ignore[no-any-return]
 
-        return GRADIENT_PENALTIES[name](called, images(0), images(1), mixing)  # type: ignore[arg-type]
+        return GRADIENT_PENALTIES[name](called, images(0), images(1), mixing)
 
     parameters = tuple(parameter.detach().clone().requires_grad_() for parameter in network.parameters())
     assert torch.autograd.gradcheck(penalty, parameters)
@@ -235,7 +235,7 @@ def test_a_wide_network_of_matrix_products_has_the_penalty_of_convolutions(dtype
         penalties = Penalties([Penalty("r1", 1.0, 1), Penalty("r2", 1.0, 1)], 1, 0)
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits = torch.stack([network(real)]), torch.stack([network(fake)])
-            (penalty,) = penalties([network], [(real, fake, None)], logits, 0)
+            (penalty,) = penalties([network], [(real, fake, None, None, None)], logits, 0)
         assert penalty.dtype == torch.float32
         gradients.append(torch.autograd.grad(penalty, [p for n, p in network.named_parameters() if "weight" in n]))
     for a, b in zip(*gradients, strict=True):

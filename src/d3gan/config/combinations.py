@@ -108,6 +108,11 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         + "), the others for images; set network = auto",
     ),
     (
+        lambda config: config.conditional and config.resolved_network == "mlp",
+        "conditional = True, network = mlp: only networks for images have classes, dataset = {config.dataset} has "
+        "points; set conditional = False",
+    ),
+    (
         lambda config: not config.makes_points and (config.radius != "" or config.deviation != ""),
         "radius, deviation: only "
         + " and ".join(POINT_SETS)

@@ -80,6 +80,8 @@ class TrainConfig:
     """Width of the generator: channels (mlp: units) of its last hidden layer."""
     ndf: int = key(64, allowed=(1, 10_000))
     """Width of each discriminator: channels (mlp: maxout units) of its first layer."""
+    conditional: bool = False
+    """Networks with classes: the images' labels go into generator and discriminators, samples are made by class."""
     nc: int = key(3, allowed=frozenset({1, 3}))
     """Image channels: 1 (grey) or 3 (colour; grey data sets become three equal channels)."""
     lr: float = key(0.0002, allowed=(0.0, None))

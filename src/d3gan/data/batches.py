@@ -35,6 +35,7 @@ class Batches:
         shards: K, a multiple of world_size: the images are divided at random into K parts of one size, whatever
             the number of processes; a remainder is left out. Each process has K / world_size of them in order, and
             its batch is as many parts, each from one shard. 0: all processes take from all images.
+        labels: (M,) int64 of the images, where their batches are asked for.
 
     Raises:
         ConfigError: there are fewer images than one step takes.
@@ -51,6 +52,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         shards: int = 0,
+        labels: npt.NDArray[np.int64] | None = None,
     ):
         step_size = batch_size * world_size
         if len(images) < step_size:
@@ -64,6 +66,9 @@ class Batches:
         self._batch_size, self._channels, self._seed = batch_size, channels, seed
         self._device, self._dtype = device, dtype
         self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
+        self._labels = None if labels is None else torch.tensor(labels)
+        if self._labels is not None and self._resident is not None:
+            self._labels = self._labels.to(device)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
 
@@ -75,13 +80,7 @@ class Batches:
 
     def at(self, step: int) -> Tensor:
         """This process's batch of step ``step`` (from 0): (N, channels, S, S) in [-1, 1] or (N, 2), on the device."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            order = self._shards_in_order(epoch) if self._shards else self._images_in_order(epoch)
-            # Pinned, so that the host does not wait for the copy.
-            self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
-            self._epoch = epoch
-        indices = self._order[step_in_epoch]
+        indices = self._indices(step)
         if self._resident is not None:
             batch = self._resident.index_select(0, indices)
         else:
@@ -90,6 +89,23 @@ class Batches:
         if batch.is_floating_point():
             return batch.to(self._dtype)
         return from_uint8(batch, self._dtype).expand(-1, self._channels, -1, -1)
+
+    def labels_at(self, step: int) -> Tensor | None:
+        """The labels (N,) int64 of the images of ``at(step)``, on the device; None where there are no labels."""
+        if self._labels is None:
+            return None
+        labels = self._labels.index_select(0, self._indices(step))
+        return labels if self._resident is not None else _pinned(labels).to(self._device, non_blocking=True)
+
+    def _indices(self, step: int) -> Tensor:
+        """Which images this process's batch of a step has, (N,) int64; on the device if the images are."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = self._shards_in_order(epoch) if self._shards else self._images_in_order(epoch)
+            # Pinned, so that the host does not wait for the copy.
+            self._order = order if self._resident is None else _pinned(order).to(self._device, non_blocking=True)
+            self._epoch = epoch
+        return self._order[step_in_epoch]
 
     def _images_in_order(self, epoch: int) -> Tensor:
         """The indices of this process's images in the order of an epoch, (steps, batch_size) int64."""

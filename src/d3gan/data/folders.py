@@ -1,9 +1,8 @@
 """Any folder or .zip of images: listed in a fixed order, identified by content, decoded into square uint8 images.
 
-PNG, JPEG and WebP, with or without class folders. Labels are not read: training here is unconditional. Every image
-becomes RGB (``channels = 3``) or ITU-R 601 luminance (``channels = 1``), whatever its own mode; transparency is put
-on white; 16-bit grey is scaled to 8 bits; a photograph is rotated as its EXIF says; of an animation the first frame
-is used.
+PNG, JPEG and WebP, with or without class folders (``d3gan.data.labels`` reads the classes). Every image becomes RGB
+(``channels = 3``) or ITU-R 601 luminance (``channels = 1``), whatever its own mode; transparency is put on white;
+16-bit grey is scaled to 8 bits; a photograph is rotated as its EXIF says; of an animation the first frame is used.
 """
 
 import hashlib
@@ -28,6 +27,9 @@ from d3gan.errors import ExternalError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
+
+LABELS_FILE = "dataset.json"
+"""At the top of a folder or zip: the labels of its images, as StyleGAN's and EDM's tools write them."""
 
 MAX_FILE_BYTES = 1 << 28
 """256 MiB: a longer image file counts as damaged; each worker may hold several in memory."""
@@ -60,6 +62,10 @@ class Collection(Protocol):
 
     def read(self, index: int) -> bytes:
         """The bytes of one image file; raises ExternalError if it cannot be read."""
+        ...
+
+    def labels_file(self) -> bytes | None:
+        """The bytes of dataset.json at the top; None if there is none."""
         ...
 
     def quick_key(self) -> str:
@@ -140,6 +146,11 @@ class _Folder:
         with disk_errors(file):
             return file.read_bytes()
 
+    def labels_file(self) -> bytes | None:
+        file = self.path / LABELS_FILE
+        with disk_errors(file):
+            return file.read_bytes() if file.is_file() else None
+
     def quick_key(self) -> str:
         digest = hashlib.sha256(os.fsencode(self.path.resolve()))
         for name, status in zip(self.names, self._stats, strict=True):
@@ -171,9 +182,15 @@ class _Zip:
         self._entries = sorted(images, key=lambda entry: (entry.filename, entry.header_offset))
         self.names = [entry.filename for entry in self._entries]
         self.ignored = len(files) - len(images)
+        self._labels = next((entry for entry in files if entry.filename == LABELS_FILE), None)
 
     def read(self, index: int) -> bytes:
-        entry = self._entries[index]
+        return self._unpack(self._entries[index])
+
+    def labels_file(self) -> bytes | None:
+        return self._unpack(self._labels) if self._labels is not None else None
+
+    def _unpack(self, entry: zipfile.ZipInfo) -> bytes:
         name = f"{self.path}: {entry.filename}"
         if entry.flag_bits & 1:
             raise ExternalError(f"{name}: is encrypted; unpack it and name the folder instead")

@@ -1,5 +1,6 @@
 """From a name or a path to images: find or fetch the files, prepare the images once, map them into memory."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -9,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from d3gan.data.files import locked, replace_file
+from d3gan.data.files import locked, replace_file, safe_file_name
 from d3gan.data.folders import Collection, decoded_images, open_collection
+from d3gan.data.labels import Classes, collection_classes, collection_key, prepared_classes
 from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.points import Mixture
 from d3gan.data.prepared_cache import prepared_images, prepared_path
@@ -39,6 +42,8 @@ class ImageSet:
         checksum: SHA-256 hex of all that decides these pixels: the source's content, the size, the number of
             channels and the version of the preparation. Equal for copies of the same files.
         mixture: That points were drawn from; None: these are images.
+        labels: (N,) int64, 0 .. classes - 1; None where they were not asked for.
+        class_names: Of the classes, in the order of the labels; empty without labels.
     """
 
     name: str
@@ -46,6 +51,23 @@ class ImageSet:
     images: npt.NDArray[Any] = field(repr=False)
     checksum: str
     mixture: Mixture | None = None
+    labels: Labels | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Images of each class; empty without labels."""
+        if self.labels is None:
+            return ()
+        return tuple(np.bincount(self.labels, minlength=len(self.class_names)).tolist())
+
+    @property
+    def identity(self) -> str:
+        """``checksum``, with labels also of them."""
+        if self.labels is None:
+            return self.checksum
+        labels = hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
+        return _checksum(images=self.checksum, labels=labels, classes=len(self.class_names))
 
     @property
     def unit(self) -> str:
@@ -66,6 +88,7 @@ def load_images(
     channels: int = 3,
     data_dir: str | Path | None = None,
     workers: int = 2,
+    labels: bool = False,
 ) -> ImageSet:
     """Loads the images of a data set: fetches and prepares them the first time, then memory-maps the cache.
 
@@ -80,9 +103,11 @@ def load_images(
             Stacked MNIST has 3.
         data_dir: Folder of the data files; see `data_folder`.
         workers: Threads that decode and resize.
+        labels: Read the images' labels too; where a folder's or zip's are, says ``d3gan.data.labels``. Stacked
+            MNIST's three digits are 1,000 classes.
 
     Raises:
-        ConfigError: an unknown data set, split, size or number of channels.
+        ConfigError: an unknown data set, split, size or number of channels; or images without the labels asked for.
         ExternalError: files are not available, or cannot be read or written.
     """
     if channels not in (1, 3):
@@ -92,11 +117,38 @@ def load_images(
     source = resolve_dataset(dataset)
     folder = data_folder(data_dir)
     if isinstance(source, Path):
-        return _load_collection(source, image_size, channels, folder, workers)
+        return _load_collection(source, image_size, channels, folder, workers, labels)
     _check_split(source, split)
+    # Before the images, whose preparation may take minutes.
+    classes = _published_classes(source, split, folder) if labels else None
     if isinstance(source, StackedDataset):
-        return _load_stacked(source, split, image_size, channels, folder, workers)
-    return _load_published(source, split, image_size, channels, folder, workers)
+        return _with_classes(_load_stacked(source, split, image_size, channels, folder, workers), classes)
+    return _with_classes(_load_published(source, split, image_size, channels, folder, workers), classes)
+
+
+def _with_classes(image_set: ImageSet, classes: Classes | None) -> ImageSet:
+    if classes is None:
+        return image_set
+    return dataclasses.replace(image_set, labels=classes.labels, class_names=classes.names)
+
+
+def _published_classes(source: Dataset | StackedDataset, split: str, folder: Path) -> Classes:
+    """The labels of a published or stacked set's split, with the classes' names, from the cache if they are there."""
+    dataset = source.source if isinstance(source, StackedDataset) else source
+    parts = dataset.split(split).labels
+    if not parts:
+        raise ConfigError(f"split = {split}: {source.name} has no labels for it")
+    names = dataset.class_names or tuple(map(str, range(dataset.classes)))
+    if isinstance(source, StackedDataset):
+        names = tuple(f"{label:03d}" for label in range(dataset.classes**3))
+    digests = [dataset.content(part.content)[1].digest[1] for part in parts]
+    key = _checksum(set=source.name, split=split, content=digests, names=names)
+    path = folder / "prepared" / f"{safe_file_name(source.name)}-{split}-labels-{key[:16]}.npz"
+
+    def read() -> Classes:
+        return Classes(load_labels(source, split=split, data_dir=folder), names)
+
+    return prepared_classes(path, source.split(split).count, read)
 
 
 def _check_split(source: Dataset | StackedDataset, split: str) -> None:
@@ -114,12 +166,12 @@ def load_labels(
         int64 (N,): 0 .. classes - 1, of stacked MNIST 100 R + 10 G + B. (0,) if the split has no labels.
 
     Raises:
-        ConfigError: an unknown data set or split, or a path: folders and zips have no labels.
+        ConfigError: an unknown data set or split, or a path; ``load_images`` reads the labels of folders and zips.
         ExternalError: files are not available, or cannot be read.
     """
     source = resolve_dataset(dataset)
     if isinstance(source, Path):
-        raise ConfigError(f"dataset = {dataset}: is a path, whose images have no labels")
+        raise ConfigError(f"dataset = {dataset}: is a path; give a published set's name")
     _check_split(source, split)
     if isinstance(source, StackedDataset):
         labels = load_labels(source.source, split=split, data_dir=data_dir)
@@ -185,13 +237,18 @@ def _load_stacked(
     return ImageSet(dataset.name, split, images, checksum)
 
 
-def _load_collection(path: Path, size: int, channels: int, folder: Path, workers: int) -> ImageSet:
+def _load_collection(path: Path, size: int, channels: int, folder: Path, workers: int, labels: bool) -> ImageSet:
     # A folder's name may contain a dot ("faces.v2"); a zip's ending is not part of its name.
     name = path.resolve().name if path.is_dir() else path.stem
     with open_collection(path) as collection:
         ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
         logger.info(f"{path}: {len(collection.names):,} images{ignored}")
         quick_key = collection.quick_key()
+        classes = None
+        if labels:
+            file_name = f"{safe_file_name(name)}-all-labels-{collection_key(collection)[:16]}.npz"
+            read = partial(collection_classes, collection)
+            classes = prepared_classes(folder / "prepared" / file_name, len(collection.names), read)
         content = _content_checksum(collection, folder)
         checksum = _checksum(content=content, size=size, channels=channels, preparation=PREPARATION)
         shape = (len(collection.names), channels, size, size)
@@ -208,7 +265,7 @@ def _load_collection(path: Path, size: int, channels: int, folder: Path, workers
 
         images = prepared_images(cache, shape, make_blocks)
     logger.info(f"{path}: {shape[0]:,} images from {cache}")
-    return ImageSet(name, "all", images, checksum)
+    return _with_classes(ImageSet(name, "all", images, checksum), classes)
 
 
 def _content_checksum(collection: Collection, folder: Path) -> str:

@@ -18,6 +18,7 @@ from d3gan.evaluation.evaluate import evaluate, fake_images
 from d3gan.evaluation.feature_statistics import Source, evaluation_order
 from d3gan.evaluation.metric_names import PUBLISHED_FID, metric_label, metric_text, metrics_of, reasons_of
 from d3gan.evaluation.options import Evaluate
+from d3gan.evaluation.per_class import fid_by_class
 from d3gan.evaluation.published_fid import published_fid
 from d3gan.evaluation.real_images import ImageFinder, native_size
 from d3gan.evaluation.reference import write_reference
@@ -58,6 +59,8 @@ class FakeImages:
     """Decides the generator's latents."""
     mixture: Mixture | None = None
     """That the run's points were drawn from; None: they are images."""
+    class_counts: tuple[int, ...] = ()
+    """Of the run's training images, if the generator has classes."""
 
 
 def measure(options: Evaluate) -> dict[str, Any] | None:
@@ -103,10 +106,18 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
             assert fakes.generator is not None  # the options allow it with a run only
             assert extractor is not None
             real = finder.open("train", "reference")
-            fid = published_fid(fakes.generator, real, extractor, fakes.batch_size, fakes.seed)
+            fid = published_fid(fakes.generator, real, extractor, fakes.batch_size, fakes.seed, fakes.class_counts)
             published = {PUBLISHED_FID: fid}
     record = evaluate(fakes.source, spec, instruments, group)
-    return fakes.description | record | published if record is not None else None
+    per_class = {}
+    if options.per_class:
+        assert fakes.generator is not None  # the options allow it with a run only
+        assert extractor is not None
+        with group.raise_on_all_ranks():
+            labelled = finder.open(options.reference, "reference", labels=True)
+        found = fid_by_class(fakes.generator, labelled, extractor, group, spec.num_samples, fakes.seed)
+        per_class = {"per_class": found}
+    return fakes.description | record | published | per_class if record is not None else None
 
 
 def _metrics(text: str, dataset: str) -> tuple[str, ...]:
@@ -134,6 +145,11 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
     config = load_config(file) if file.is_file() else None
     if options.protocol == "published" and config is None:
         raise ConfigError("--protocol published: needs the batch size from the run's config.ini; give the run")
+    if options.per_class and not generator.classes:
+        raise ConfigError(
+            f"--per-class: {path} was trained without classes; leave it out, or train with --conditional"
+        )
+    counts = tuple(facts.get("class_counts", [1] * generator.classes))
     seed = int(facts.get("seed", 0)) if options.seed == "run" else options.seed
     description = {
         "run": options.run,
@@ -143,7 +159,7 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
         "seed": seed,
     }
     return FakeImages(
-        fake_images(generator, seed),
+        fake_images(generator, seed, counts),
         options.num_samples or DEFAULT_NUM_SAMPLES,
         description,
         image_size=generator.sample_shape[-1],
@@ -154,6 +170,7 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
         generator=generator,
         seed=seed,
         mixture=_mixture(path, facts) if generator.makes_points else None,
+        class_counts=counts,
     )
 
 
@@ -209,4 +226,13 @@ def measure_text(record: dict[str, Any]) -> str:
     metrics += [(metric, f"not computed: {reason}") for metric, reason in reasons_of(record).items()]
     width = max(len(name) for name, _ in [*rows, *metrics])
     lines = [f"{name.ljust(width)}  {value}" for name, value in rows]
-    return "\n".join([*lines, "", *(f"{name.ljust(width)}  {value}" for name, value in metrics)])
+    lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in metrics)]
+    if per_class := record.get("per_class"):
+        (name,) = metrics_of(next(iter(per_class.values())))
+        table = [["class", metric_label(name), "real images", "fake images"]]
+        for class_name, found in per_class.items():
+            fid = "-" if found[name] is None else metric_text(found, name)
+            table.append([class_name, fid, f"{found['real_images']:,}", f"{found['fake_images']:,}"])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)]
+    return "\n".join(lines)

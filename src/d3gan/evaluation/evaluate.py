@@ -1,7 +1,7 @@
 """One evaluation: fake images through an extractor, their features compared with a reference's, metrics by name."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,35 @@ from d3gan.evaluation.setup import EvaluationSpec, Instruments
 from d3gan.images import to_uint8
 from d3gan.models.base import GeneratorNetwork
 from d3gan.progress_bar import progress_bar
-from d3gan.randomness import draw_latents, stream
+from d3gan.randomness import draw_labels, draw_latents, stream
 from d3gan.sampling.generate import raw_sample
 
 # Latents are drawn in chunks of this many, each from a random stream of its own, so that any process can draw any.
 LATENT_CHUNK = 250
 
 
-def fake_images(generator: GeneratorNetwork, seed: int) -> Source:
+def fake_images(generator: GeneratorNetwork, seed: int, class_counts: Sequence[int] = ()) -> Source:
     """A generator's images, made in eval mode; each depends on the seed and its own number alone.
 
     They are rounded to uint8 and clipped, never stretched; see ``d3gan.images.to_uint8``. Points stay as they are.
+
+    Args:
+        generator: makes them.
+        seed: decides latents and labels.
+        class_counts: of a generator with classes: images of each class in the data; fakes have the same shares.
     """
 
     def source(start: int, stop: int) -> torch.Tensor:
-        chunks = []
+        chunks, of_chunks = [], []
         for chunk in range(start // LATENT_CHUNK, -(-stop // LATENT_CHUNK)):
             latents = draw_latents(LATENT_CHUNK, generator.nz, seed, "evaluation", chunk, device="cpu")
             first = chunk * LATENT_CHUNK
-            chunks.append(latents[max(start - first, 0) : stop - first])
-        images = raw_sample(generator, torch.cat(chunks))
+            wanted = slice(max(start - first, 0), stop - first)
+            chunks.append(latents[wanted])
+            if class_counts:
+                labels = draw_labels(LATENT_CHUNK, class_counts, seed, "evaluation labels", chunk, device="cpu")
+                of_chunks.append(labels[wanted])
+        images = raw_sample(generator, torch.cat(chunks), torch.cat(of_chunks) if class_counts else None)
         if not images.isfinite().all():  # as 8-bit images they would pass for black ones
             what = "points" if generator.makes_points else "images"
             raise ExternalError(f"the generator's {what} are not finite numbers: its training has diverged")

@@ -39,6 +39,8 @@ class Evaluate:
     inception_weights: InceptionWeights = ""
     generator: GeneratorWeights = "auto"
     protocol: Protocol = "standard"
+    per_class: bool = False
+    """Compute FID for each class too, of a run with --conditional; few images of each bias it upwards."""
     bootstrap: int = key(0, allowed=(0, 100_000))
     """Bootstrap replicates for 95 % intervals, such as 100. 0: no intervals."""
     seed: int | Literal["run"] = key("run", allowed=(0, 2**63 - 1))
@@ -71,6 +73,13 @@ class Evaluate:
             )
         if self.images and self.protocol == "published":
             raise ConfigError("--protocol published: is defined for a run's generator; give RUN, not --images")
+        if self.per_class and (self.images or self.reference.lower().endswith(".npz")):
+            raise ConfigError(
+                "--per-class: needs RUN with classes, and real images with labels as the reference; leave out "
+                "--images and references in .npz"
+            )
+        if self.per_class and self.metrics != "auto" and "fid" not in check_metrics(self.metrics):
+            raise ConfigError(f"--per-class: computes FID, and --metrics {self.metrics} does not; add fid")
         if self.run and self.image_size:
             raise ConfigError("--image-size: is for --images only; a generator's images have a fixed size")
         if self.save_reference and not self.save_reference.endswith(".npz"):

@@ -5,6 +5,8 @@ and one batch of fake images. Both batches are in [-1, 1] and go to 8 bits as ``
 truncates towards zero and wraps, so that -1 becomes 1 and -0.5 becomes 129 (REFERENCE: defect 3).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ from d3gan.evaluation.metrics.fid import Moments, frechet_distance
 from d3gan.evaluation.real_images import RealImages
 from d3gan.images import from_uint8
 from d3gan.models.base import GeneratorNetwork
-from d3gan.randomness import draw_latents
+from d3gan.randomness import draw_labels, draw_latents
 from d3gan.sampling.generate import raw_sample
 
 
@@ -28,7 +30,12 @@ def wrapped_to_uint8(images: Tensor) -> Tensor:
 
 
 def published_fid(
-    generator: GeneratorNetwork, real: RealImages, extractor: Extractor, batch_size: int, seed: int
+    generator: GeneratorNetwork,
+    real: RealImages,
+    extractor: Extractor,
+    batch_size: int,
+    seed: int,
+    class_counts: Sequence[int] = (),
 ) -> float:
     """The Fréchet distance of 64 features between one batch of real and one of fake images.
 
@@ -38,6 +45,7 @@ def published_fid(
         extractor: Inception.
         batch_size: images per batch, at least 2.
         seed: decides the latents.
+        class_counts: as for ``fake_images``.
 
     Raises:
         ConfigError: the extractor is not Inception.
@@ -45,7 +53,10 @@ def published_fid(
     early = require_inception(extractor).early_features
     real_images = from_uint8(real.source()(0, min(batch_size, len(real))))
     latents = draw_latents(batch_size, generator.nz, seed, "published protocol", device="cpu")
-    fake_images = gray_to_color(raw_sample(generator, latents))
+    labels = None
+    if class_counts:
+        labels = draw_labels(batch_size, class_counts, seed, "published protocol labels", device="cpu")
+    fake_images = gray_to_color(raw_sample(generator, latents, labels))
     gaussians = []
     for images in (real_images, fake_images):
         moments = Moments(EARLY_FEATURES)

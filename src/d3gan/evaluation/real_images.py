@@ -86,15 +86,16 @@ class ImageFinder:
     data_dir: str | None
     """Folder of data files and references; see ``d3gan.data.locate.data_folder``."""
 
-    def open(self, spec: str, flag: str) -> RealImages:
+    def open(self, spec: str, flag: str, *, labels: bool = False) -> RealImages:
         """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder or a .zip.
 
         Args:
             spec: what the user wrote.
             flag: where the user wrote it, for errors.
+            labels: read their labels too.
 
         Raises:
-            ConfigError: ``spec`` names no images.
+            ConfigError: ``spec`` names no images, or images without the labels asked for.
             ExternalError: the images are not available.
         """
         name, source, split = self._resolve(spec, flag)
@@ -104,6 +105,7 @@ class ImageFinder:
             image_size=self.image_size,
             channels=self.channels,
             data_dir=self.data_dir,
+            labels=labels,
         )
         return RealImages(name, image_set)
 

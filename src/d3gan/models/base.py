@@ -21,6 +21,8 @@ class GeneratorNetwork(nn.Module):
     """(nc, S, S) of an image, (2,) of a point in the plane."""
     classes: int = 0
     """Classes whose images it makes on request; 0: it takes no labels."""
+    class_names: tuple[str, ...] = ()
+    """Their names in the order of the labels, of a generator that was loaded from a file."""
     architecture: dict[str, Any]
     """What ``d3gan.models.networks.make_generator`` makes this network of, as JSON holds it."""
 

@@ -1,12 +1,14 @@
 """Class conditioning: BatchNorm with a row of gains and biases for each class, and a discriminator's projection.
 
-Networks without classes have neither and ignore labels.
+Networks without classes have neither and ignore labels. ``embedding`` takes the rows: of ``table[labels]`` several
+threads of a CPU add up the gradient in no fixed order, and a run would not repeat bit for bit.
 """
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -29,7 +31,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         """(N, C, H, W) for maps of the same shape and labels (N,) int64, 0 .. classes - 1."""
-        gain, bias = self.gain[labels], self.bias[labels]
+        gain, bias = embedding(labels, self.gain), embedding(labels, self.bias)
         normalized: Tensor = self.norm(maps)
         return normalized * gain[:, :, None, None] + bias[:, :, None, None]
 
@@ -57,7 +59,7 @@ class Projection(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(N,) for φ (N, features) and labels (N,) int64."""
-        return (features * self.weight[labels]).sum(dim=1)
+        return (features * embedding(labels, self.weight)).sum(dim=1)
 
 
 def call_layers(layers: Iterable[nn.Module], maps: Tensor, labels: Tensor | None) -> Tensor:

@@ -46,8 +46,24 @@ class Discriminators(nn.Module):
         slices = batch.chunk(len(self))
         return [torch.cat([*slices[:k], *slices[k + 1 :]]) for k in range(len(self))]
 
+    def inputs(self, images: Tensor, labels: Tensor | None, *, others: bool = False) -> list[tuple[Tensor, ...]]:
+        """What each discriminator is called with: the images that it sees, with classes also their labels.
+
+        Args:
+            images: (N, ...).
+            labels: (N,) int64, or None without classes.
+            others: what the others see instead.
+        """
+        parts = [batch for batch in (images, labels) if batch is not None]
+        return list(zip(*((self.others if others else self.seen)(batch) for batch in parts), strict=True))
+
     def forward(
-        self, real_images: Tensor, fake_images: Tensor, penalize: Penalize | None = None
+        self,
+        real_images: Tensor,
+        fake_images: Tensor,
+        penalize: Penalize | None = None,
+        real_labels: Tensor | None = None,
+        fake_labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits of every discriminator for the real and for the fake images that it sees, and its penalties.
 
@@ -58,56 +74,69 @@ class Discriminators(nn.Module):
             fake_images: (N, nc, S, S) in [-1, 1].
             penalize: given the discriminators and their logits, computes their penalties (K,). It is called here
                 because DistributedDataParallel wants one forward per backward.
+            real_labels: (N,) int64, of networks with classes.
+            fake_labels: (N,) int64, of networks with classes.
 
         Returns:
             Real and fake logits, (K, N) each, or (K, N / K) of slices, and what ``penalize`` returned.
         """
         real_logits, fake_logits = (
-            torch.stack([member(images) for member, images in zip(self.members, self.seen(batch), strict=True)])
-            for batch in (real_images, fake_images)
+            torch.stack([member(*seen) for member, seen in zip(self.members, self.inputs(*batch), strict=True)])
+            for batch in ((real_images, real_labels), (fake_images, fake_labels))
         )
         penalties = penalize(list(self.members), (real_logits, fake_logits)) if penalize is not None else None
         return real_logits, fake_logits, penalties
 
-    def frozen_logits(self, images: Tensor, selected: Tensor | None = None, *, others: bool = False) -> Tensor:
+    def frozen_logits(
+        self,
+        images: Tensor,
+        selected: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        others: bool = False,
+    ) -> Tensor:
         """Logits of one discriminator or of all, whose parameters take no gradient; the images do.
 
         Args:
             images: (N, nc, S, S) in [-1, 1], of which each judges what it sees.
             selected: () int64, on the images' device: which discriminator; None: all. On an accelerator the host
                 never reads it, because that would wait for all the work before it.
+            labels: (N,) int64 of the images, of networks with classes.
             others: each judges what the others see instead.
 
         Returns:
             (N,) of one, (K, N) of all; where they judge fewer images, fewer.
         """
-        seen = self.others(images) if others else self.seen(images)
+        seen = self.inputs(images, labels, others=others)
         if selected is None:
-            return torch.stack([self.member_logits(k, each) for k, each in enumerate(seen)])
+            return torch.stack([self.member_logits(k, *each) for k, each in enumerate(seen)])
         if selected.device.type == "cpu":
             k = int(selected)
-            return self.member_logits(k, seen[k])
+            return self.member_logits(k, *seen[k])
         return self.gathered_logits(seen, selected)
 
-    def member_logits(self, k: int, images: Tensor) -> Tensor:
+    def member_logits(self, k: int, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (N,) of discriminator k for all of these images; its parameters take no gradient, the images do."""
-        return cast(Tensor, functional_call(self.members[k], _frozen(self.members[k]), (images,)))
+        given = (images,) if labels is None else (images, labels)
+        return cast(Tensor, functional_call(self.members[k], _frozen(self.members[k]), given))
 
-    def gathered_logits(self, seen: Sequence[Tensor], selected: Tensor) -> Tensor:
+    def gathered_logits(self, seen: Sequence[tuple[Tensor, ...]], selected: Tensor) -> Tensor:
         """Logits (N,) of the discriminator that the device knows, and the host does not.
 
         Where the members have other sizes or drop at other rates, all K are computed: no one of them can stand for
         another.
 
         Args:
-            seen: what each discriminator would judge, (N, nc, S, S).
+            seen: what each discriminator would be called with, as ``inputs`` returns it.
             selected: () int64: which discriminator.
         """
         if not self.alike:
-            logits = torch.stack([self.member_logits(k, images) for k, images in enumerate(seen)])
+            logits = torch.stack([self.member_logits(k, *each) for k, each in enumerate(seen)])
             return logits.index_select(0, selected[None])[0]
-        images = torch.stack(list(seen)).index_select(0, selected[None])[0] if self.sliced else seen[0]
-        return cast(Tensor, functional_call(self.members[0], self.selected_state(selected), (images,)))
+        given = seen[0]
+        if self.sliced:
+            given = tuple(torch.stack(parts).index_select(0, selected[None])[0] for parts in zip(*seen, strict=True))
+        return cast(Tensor, functional_call(self.members[0], self.selected_state(selected), given))
 
     def selected_state(self, selected: Tensor) -> dict[str, Tensor]:
         """Copies of one of ``alike`` discriminators' parameters and buffers by name, detached, chosen on the device.

@@ -46,7 +46,8 @@ def load_generator(run: str | Path, device: str = "cpu") -> GeneratorNetwork:
 
     Returns:
         A module that maps latents (N, nz) to images (N, nc, S, S) in [-1, 1], or to points (N, 2); its ``nz`` says
-        how long a latent is, its ``sample_shape`` what it makes.
+        how long a latent is, its ``sample_shape`` what it makes. One that was trained with classes also takes labels
+        (N,) int64; ``classes`` is their number, and ``class_names`` are their names.
 
     Raises:
         ConfigError: no run there, or no generator in it yet.
@@ -56,6 +57,8 @@ def load_generator(run: str | Path, device: str = "cpu") -> GeneratorNetwork:
     with _opened(run) as (file, header):
         generator = make_generator(header["architecture"])
         generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        numbers = map(str, range(generator.classes))
+        generator.class_names = tuple(header["facts"].get("class_names", numbers))
     # As it was trained: then it makes the same images to the last bit.
     if target.type == "cpu":
         use_matmul(generator)

@@ -19,8 +19,9 @@ def export(run: str, form: Literal["safetensors", "onnx"], out: str = "") -> Pat
 
     Args:
         run: a run directory, or a generator.safetensors.
-        form: ``safetensors`` (weights, the architecture in the header) or ``onnx`` (input ``latents`` (N, nz)
-            float32, output ``images`` (N, nc, S, S) float32 in [-1, 1], N free).
+        form: ``safetensors`` (weights; architecture and classes in the header) or ``onnx`` (input ``latents`` (N, nz)
+            float32, with classes also ``labels`` (N,) int64; output ``images`` (N, nc, S, S) float32 in [-1, 1]; N
+            free).
         out: the file; empty: generator-export.FORMAT in the run directory.
 
     Returns:
@@ -48,14 +49,18 @@ def _onnx_bytes(generator: GeneratorNetwork) -> bytes:
         raise ConfigError("--format onnx: ONNX is not installed; pip install 'd3gan[onnx]'") from error
     # The exporter warns of torchvision's absence and of its own deprecations, which a user cannot change.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    inputs = {"latents": torch.zeros(2, generator.nz)}
+    if generator.classes:
+        inputs["labels"] = torch.zeros(2, dtype=torch.int64)
+    batch = torch.export.Dim("N")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             generator,
-            (torch.zeros(2, generator.nz),),
+            tuple(inputs.values()),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            input_names=["latents"],
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            input_names=list(inputs),
             output_names=["images"],
             verbose=False,
         )

@@ -16,6 +16,10 @@ class Sample:
     """Run directory, or a generator.safetensors."""
     num: int = key(64, allowed=(1, 10_000_000))
     """Number of images."""
+    classes: tuple[str, ...] = ()
+    """Classes to make, by name or number, of a run with --conditional; one row of the grid each. Default: all."""
+    per_class: int = key(0, allowed=(0, 10_000_000))
+    """Images of each class, instead of --num. 0: --num divided among the classes."""
     out: str = ""
     """File to write. Default: grid.png, interpolation.png or animation.gif in the run directory."""
     columns: int = key(0, allowed=(0, None))
@@ -27,7 +31,8 @@ class Sample:
     animate: bool = False
     """Animate the run's sample grids; .gif or .webp by the name of --out."""
     npz: str = ""
-    """Write the images as an array instead: arr_0 (num, H, W, C) uint8, and their latents (num, nz)."""
+    """Write the images as an array instead: arr_0 (num, H, W, C) uint8, their latents (num, nz), and with classes
+    their labels (num,), drawn like the data's unless --classes or --per-class is given."""
     seed: int = key(0, allowed=(0, 2**63 - 1))
     """Seed of the latents."""
     device: Device = "auto"
@@ -39,6 +44,12 @@ class Sample:
         chosen = [f"--{name}" for name in ("interpolate", "animate", "npz") if getattr(self, name)]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)}: give only one of them")
+        if self.per_class and (self.interpolate or self.animate):
+            raise ConfigError(f"--per-class and {chosen[0]}: give only one of them; --classes goes with both")
+        if self.columns and (self.classes or self.per_class) and not self.interpolate:
+            raise ConfigError(
+                "--columns: with --classes or --per-class each row is a class; give --per-class instead"
+            )
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Export:
     run: str
     """Run directory, or a generator.safetensors."""
     format: Literal["safetensors", "onnx"] = "safetensors"
-    """onnx needs d3gan[onnx]; its batch size is free."""
+    """onnx needs d3gan[onnx]; its batch size is free, and with classes it has an input labels."""
     out: str = ""
     """File to write. Default: generator-export.FORMAT in the run directory."""
     debug: Debug = False

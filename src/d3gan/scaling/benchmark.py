@@ -59,8 +59,9 @@ class TrainingBenchmark:
         self, config: TrainConfig, group: Group, device: torch.device, precision: Precision, image_set: ImageSet
     ):
         self._config, self._group, self._device = config, group, device
-        self._inputs, self._step = StepInputs(config, image_set.images, group, device, network_dtype(precision)), 0
-        self.gan = build_gan(config, device, precision, group)
+        dtype, labels = network_dtype(precision), image_set.labels
+        self._inputs, self._step = StepInputs(config, image_set.images, group, device, dtype, labels), 0
+        self.gan = build_gan(config, device, precision, group, len(image_set.class_names))
         self._train_step = step_in_parts(config.grad_accum_steps, self.gan.workers is not None)
         # The same networks without the wrappers that exchange gradients with other processes.
         self._alone = dataclasses.replace(

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from d3gan.training.step import GAN, StepContext, StepResult
 
 Step = Callable[[Tensor, Tensor, StepContext], StepResult]
 """A training step of given networks, as a function of real images, latents and context."""
+
+# What of a context a recorded step reads.
+_READ = ("uniforms", "mixing", "mixtures", "progress", "real_labels", "fake_labels")
 
 # Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
 WARM_UP = 3
@@ -81,7 +85,7 @@ class GraphedStep:
 
     def __call__(self, real_images: Tensor, latents: Tensor, context: StepContext) -> StepResult:
         """One step; arguments as ``train_step``, of one shape in all calls. The number of the step is not used."""
-        given = [real_images, latents, context.uniforms, context.mixing, context.mixtures, context.progress]
+        given = [real_images, latents, *(getattr(context, name) for name in _READ)]
         if self._replay is None:
             self._inputs = [tensor.clone() if tensor is not None else None for tensor in given]
             self._warm_up(real_images.device)
@@ -93,7 +97,9 @@ class GraphedStep:
 
     def _step(self) -> StepResult:
         real_images, latents, *of_context = self._inputs
-        return self._train_step(real_images, latents, StepContext(0, *of_context))  # type: ignore[arg-type]
+        read: dict[str, Any] = dict(zip(_READ, of_context, strict=True))
+        context = StepContext(**read)
+        return self._train_step(real_images, latents, context)  # type: ignore[arg-type]
 
     def _warm_up(self, device: torch.device) -> None:
         """Runs warm-up steps, then restores weights and optimizer state in place."""

@@ -71,7 +71,7 @@ def _accumulated_step(
             for buffer, before in zip(gan.discriminators.buffers(), vectors, strict=True):
                 buffer.copy_(before)
             reals, batch, own_context, _ = part[d_step]
-            fakes = generate_without_graph(gan, batch, buffers[number])
+            fakes = generate_without_graph(gan, batch, own_context.fake_labels, buffers[number])
             with _synchronized(gan.ddp_discriminators, number == A - 1):
                 objective, measured = discriminator_losses(gan, reals, fakes, own_context)
                 (objective / A).backward()
@@ -90,7 +90,7 @@ def _accumulated_step(
     for number, (reals, batch, own_context) in enumerate(batches):
         with _synchronized(gan.ddp_generator, number == A - 1):
             # The images are made again: with all their graphs they would not fit into memory together.
-            fake_images = generate(gan, batch)
+            fake_images = generate(gan, batch, own_context.fake_labels)
             generator_losses, fake_logits = generator_phase(gan, fake_images, reals, selected, own_context)
             ((derivatives * generator_losses).sum() / A).backward()
         losses_of_parts.append(generator_losses.detach())
@@ -113,7 +113,7 @@ def _evidence_of_parts(
         buffers = own_buffers(gan.generator)
         with torch.set_grad_enabled(gan.weighting.reads == "gradients"):
             with gan.autocast():
-                fake_images = functional_call(gan.generator, buffers, (latents,))
+                fake_images = functional_call(gan.generator, buffers, (latents, context.fake_labels))
             generator_losses, _ = generator_phase(gan, fake_images, reals, selected, context)
             found.append(evidence(gan, generator_losses, fake_images, reals, context))
     return _mean(found)

@@ -14,7 +14,7 @@ from d3gan.images import image_grid, save_png
 from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.runs.generator_file import save_generator
-from d3gan.sampling.generate import sample
+from d3gan.sampling.generate import GRID_CLASSES, GRID_COLUMNS, sample
 from d3gan.sampling.point_picture import POINTS, half_side, plane, point_picture
 from d3gan.training.md_gan_state import gather_states, own_states
 from d3gan.training.state import Training
@@ -48,7 +48,7 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
         state |= gather_states(training.gan)
     state |= {
         "metrics_log": training.metrics_log.state(step),
-        "data": training.image_set.checksum,
+        "data": training.image_set.identity,
         "batches_per_step": training.batches_per_step,
         "global_batch_size": training.global_batch_size,
     }
@@ -72,6 +72,8 @@ def _save_generator(training: Training, weights: str, generator: GeneratorNetwor
     facts = {"model": config.model, "dataset": name, "step": step, "seed": config.seed, "weights": weights}
     if mixture := training.image_set.mixture:
         facts |= {"radius": mixture.radius, "deviation": mixture.deviation}
+    if generator.classes:
+        facts |= {"class_names": training.image_set.class_names, "class_counts": training.image_set.class_counts}
     save_generator(generator, path, facts)
 
 
@@ -120,7 +122,7 @@ def resume(training: Training) -> int:
 
 
 def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
-    if state["data"] != training.image_set.checksum:
+    if state["data"] != training.image_set.identity:
         raise ConfigError(
             f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
         )
@@ -141,11 +143,18 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
 
 
 def save_samples(training: Training, step: int) -> None:
-    """Writes the sample grid of a step, or the picture of its points, always from the same latents; rank 0 does."""
+    """Writes the sample grid of a step, or the picture of its points, always from the same latents; rank 0 does.
+
+    With classes every row is one of them; of many the first ones are shown.
+    """
     if not training.group.is_main:
         return
     gan, mixture = training.gan, training.image_set.mixture
-    if mixture is None:
+    if gan.generator.classes:
+        labels = torch.arange(min(gan.generator.classes, GRID_CLASSES)).repeat_interleave(GRID_COLUMNS)
+        images = sample(gan.generator, seed=training.config.seed, labels=labels)
+        picture = image_grid(images.numpy(), GRID_COLUMNS)
+    elif mixture is None:
         picture = image_grid(sample(gan.generator, SAMPLES, training.config.seed).numpy())
     else:
         points, half = sample(gan.generator, POINTS, training.config.seed), half_side(mixture.centers)

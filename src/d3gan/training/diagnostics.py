@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from d3gan.training.md_gan import among_all, gans_of_workers
-from d3gan.training.step import GAN, generate_without_graph, own_buffers
+from d3gan.training.step import GAN, StepContext, generate_without_graph, own_buffers
 
 logger = logging.getLogger("d3gan")
 
@@ -23,7 +23,9 @@ ONE_CRITIC, SATURATED = 0.99, 0.999
 """Agreement, and separation, above which a warning is logged."""
 
 
-def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) -> dict[str, Any]:
+def diagnose(
+    gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int, context: StepContext | None = None
+) -> dict[str, Any]:
     """Judges real and new fake images by every discriminator; all processes must call it.
 
     Each judges all of them, also where it is trained on slices, and none drops anything.
@@ -33,6 +35,7 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) ->
         real_images: (B N, C, H, W) in [-1, 1]: B batches; the first 1,024 of each count.
         latents: (B N, nz).
         batch_size: N.
+        context: of the step, with the labels of networks with classes.
 
     Returns:
         Means over the batches of all processes:
@@ -45,13 +48,15 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) ->
         None with one discriminator, and for an MD-GAN, whose discriminators judge their own batches alone. A number
         that is not finite is None.
     """
+    context = context or StepContext()
     if gan.workers is None:
-        means = gan.group.mean(_means(gan, real_images, latents, batch_size))
+        means = gan.group.mean(_means(gan, real_images, latents, batch_size, context))
     else:
-        parts = zip(real_images.chunk(len(gan.workers)), latents.chunk(len(gan.workers)), strict=True)
+        A = len(gan.workers)
+        parts = zip(real_images.chunk(A), latents.chunk(A), context.split(A), strict=True)
         of_workers = [
-            _means(worker, *part, batch_size // len(gan.workers))
-            for worker, part in zip(gans_of_workers(gan), parts, strict=True)
+            _means(worker, reals, z, batch_size // A, own_context)
+            for worker, (reals, z, own_context) in zip(gans_of_workers(gan), parts, strict=True)
         ]
         means = gan.group.mean([among_all(gan, each) for each in zip(*of_workers, strict=True)])
     found: dict[str, Any] = {
@@ -62,22 +67,27 @@ def diagnose(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) ->
     return found | {"agreement": found["agreement"][0] if compares else None}
 
 
-def _means(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int) -> list[Tensor]:
+def _means(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int, context: StepContext) -> list[Tensor]:
     """What ``_measure`` finds, means over the batches."""
-    batches = zip(real_images.split(batch_size), latents.split(batch_size), strict=True)
-    measured = [_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES]) for reals, z in batches]
+    parts = real_images.split(batch_size), latents.split(batch_size)
+    measured = []
+    for reals, z, own in zip(*parts, context.split(len(parts[0])), strict=True):
+        labels = (each[:MOST_IMAGES] if each is not None else None for each in (own.real_labels, own.fake_labels))
+        measured.append(_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES], *labels))
     return [torch.stack(each).mean(dim=0) for each in zip(*measured, strict=True)]
 
 
-def _measure(gan: GAN, real_images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _measure(
+    gan: GAN, real_images: Tensor, latents: Tensor, real_labels: Tensor | None, fake_labels: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The figures of one batch: (K), (K), (K) and (1)."""
     K, N, dtype = len(gan.discriminators), len(latents), real_images.dtype
-    fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
+    fake_images = generate_without_graph(gan, latents, fake_labels, own_buffers(gan.generator))
     with gan.autocast(), torch.no_grad():
-        real_logits = torch.stack([gan.discriminators.member_logits(k, real_images) for k in range(K)])
+        real_logits = torch.stack([gan.discriminators.member_logits(k, real_images, real_labels) for k in range(K)])
     copies = [fake_images.detach().requires_grad_() for _ in range(K)]
     with gan.autocast():
-        judged = [gan.discriminators.member_logits(k, images) for k, images in enumerate(copies)]
+        judged = [gan.discriminators.member_logits(k, images, fake_labels) for k, images in enumerate(copies)]
     fake_logits = torch.stack(judged)
     gradients = torch.autograd.grad(gan.loss.generator(fake_logits, real_logits).sum(), copies)
     # l_k is a mean over N images.

@@ -95,7 +95,8 @@ class PeriodicEvaluator:
             if self._group.any_rank(stopped()):
                 raise _Stopped
 
-        fakes = fake_images(generator, config.seed)
+        counts = self._image_set.class_counts
+        fakes = fake_images(generator, config.seed, counts)
         try:
             record = evaluate(fakes, self._spec, self._instruments, self._group, advance=check_stopped)
         except _Stopped:
@@ -112,7 +113,9 @@ class PeriodicEvaluator:
             real, extractor = RealImages("train", self._image_set), self._instruments.extractor
             assert extractor is not None  # the config has metrics by features
             try:
-                record[PUBLISHED_FID] = published_fid(generator, real, extractor, config.batch_size, config.seed)
+                record[PUBLISHED_FID] = published_fid(
+                    generator, real, extractor, config.batch_size, config.seed, counts
+                )
             except ExternalError as error:
                 record.setdefault(NOT_COMPUTED, {})[PUBLISHED_FID] = str(error)
         return line | record | {"evaluation_seconds": round(time.perf_counter() - begin, 3)}

@@ -10,7 +10,7 @@ from torch import Tensor
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.batches import Batches
 from d3gan.distributed.group import Group
-from d3gan.randomness import draw_latents, stream
+from d3gan.randomness import draw_labels, draw_latents, stream
 from d3gan.training.md_gan import swap_partners, workers_of
 from d3gan.training.step import StepContext
 from d3gan.training.terms import draw_mixtures
@@ -26,6 +26,7 @@ class StepInputs:
         group: the processes, which share out the images and latents of each step.
         device: where to put the inputs.
         dtype: floating type of both.
+        labels: (M,) int64 of the images; None: the networks have no classes.
 
     Raises:
         ConfigError: fewer images than one step takes, or, with shards, batches or discriminators that cannot be
@@ -39,11 +40,13 @@ class StepInputs:
         group: Group,
         device: torch.device,
         dtype: torch.dtype,
+        labels: npt.NDArray[np.int64] | None = None,
     ):
         self._config, self._group, self._device, self._dtype = config, group, device, dtype
         shards = config.recipe.discriminators if workers_of(config, group) is not None else 0
         ranks = group.rank, group.world_size, shards
-        self._batches = Batches(images, config.images_per_step, config.nc, config.seed, device, dtype, *ranks)
+        self._batches = Batches(images, config.images_per_step, config.nc, config.seed, device, dtype, *ranks, labels)
+        self._class_counts = np.bincount(labels).tolist() if labels is not None else []
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,6 +89,13 @@ class StepInputs:
         if config.recipe.duel_beta:
             mixtures = torch.stack([draw_mixtures(config.batch_size, rng) for rng in streams("duel")])
             context = replace(context, mixtures=mixtures)
+        if self._class_counts:
+            drawn = [
+                draw_labels(size, self._class_counts, config.seed, "fake labels", step, batch, device=device)
+                for batch in batches
+            ]
+            real_labels = self._batches.labels_at(step)
+            context = replace(context, real_labels=real_labels, fake_labels=torch.cat(drawn))
         if "dropout" in config.view_names:
             context = replace(context, mask_seeds=tuple(rng.initial_seed() for rng in streams("dropout")))
         return context

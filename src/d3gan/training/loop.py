@@ -34,6 +34,7 @@ from d3gan.training.progress import Display, silent_display
 from d3gan.training.setup import build_gan, images_of, learning_rates
 from d3gan.training.signals import StopRequest, stop_requests
 from d3gan.training.state import Training
+from d3gan.training.step import StepContext
 from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
 from d3gan.version import __version__
 
@@ -98,8 +99,8 @@ def _train(
     # What to learn from.
     with group.raise_on_all_ranks():
         image_set = images_of(config)
-        inputs = StepInputs(config, image_set.images, group, device, network_dtype(precision))
-    group.require_equal({"checksum of the images": image_set.checksum})
+        inputs = StepInputs(config, image_set.images, group, device, network_dtype(precision), image_set.labels)
+    group.require_equal({"checksum of the images": image_set.identity})
     steps_in_run = config.epochs * inputs.steps_per_epoch
     last_step = min(steps_in_run, config.max_steps or steps_in_run)
 
@@ -108,7 +109,7 @@ def _train(
 
     with _open_run(config, group) as run:
         # Networks with their first weights, or as the last checkpoint has them.
-        gan = build_gan(config, device, precision, group)
+        gan = build_gan(config, device, precision, group, len(image_set.class_names))
         step_size = config.images_per_step * group.world_size
         average = MovingAverage(gan.generator, decay_of(config, step_size)) if config.averages else None
         metrics_log = MetricsLog(
@@ -124,6 +125,7 @@ def _train(
                 keep_lines_up_to(run.evaluations, step)
             _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
         many = f"{len(image_set.images):,} {image_set.unit}"
+        many += f" of {len(image_set.class_names)} classes" if image_set.class_names else ""
         logger.info(f"training {config.model} on {image_set.name}: {many}, {device}, {precision}")
         logger.info(_batch_description(config, group, processes))
         logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} per epoch; run directory {run.path}")
@@ -137,6 +139,7 @@ def _train(
         ):
             first_step, alarms = step, Alarms()
             real_images = latents = torch.empty(0)
+            context = StepContext()
             metrics_log.stopwatch.restart()
             while True:
                 # What is due after this many steps. In the first turn an earlier session has done it, except for an
@@ -148,7 +151,7 @@ def _train(
                     rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
                     diagnostics = {}
                     if config.diagnostics:
-                        diagnostics = diagnose(gan, real_images, latents, config.batch_size)
+                        diagnostics = diagnose(gan, real_images, latents, config.batch_size, context)
                         alarms.look_at(step, diagnostics)
                     line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)
@@ -302,7 +305,7 @@ def _record_environment(
         "world_size": training.group.world_size,
         "grad_accum_steps": training.config.grad_accum_steps,
         "processes": processes,
-        "data": data | {"sha256": image_set.checksum},
+        "data": data | {"sha256": image_set.identity},
     }
     now = write_environment(run, facts)
     if earlier and step > 0:

@@ -89,9 +89,10 @@ def md_gan_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCon
         batches = discriminator_batches(worker, images, z, own_context)
         with nullcontext() if k == gan.workers[-1] else without_sync(gan.ddp_generator):
             for reals, batch, of_batch, is_last in batches:
-                fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
+                labels = of_batch.fake_labels
+                fake_images = generate(gan, batch, labels) if is_last else generate_without_graph(gan, batch, labels)
                 losses = update_discriminators(worker, reals, fake_images.detach(), of_batch)
-            generator_loss, _ = generator_phase(worker, fake_images, reals, None)
+            generator_loss, _ = generator_phase(worker, fake_images, reals, None, of_batch)
             (W * weights[k] * generator_loss.sum()).backward()  # gradients become means over the W processes
         statistics.append([each.clone() for each in running_statistics(gan.generator)])
         measured.append(losses)

@@ -22,18 +22,37 @@ class Penalty(NamedTuple):
     """It is added in every so many steps, multiplied by their number ("lazy", StyleGAN2, arXiv:1912.04958, B)."""
 
 
-def r1(discriminator: nn.Module, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None) -> Tensor:
+def r1(
+    discriminator: nn.Module,
+    real_images: Tensor,
+    fake_images: Tensor,
+    mixing: Tensor | None,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+) -> Tensor:
     """½ mean ‖∇D(x)‖² over the real images, () (Mescheder et al., arXiv:1801.04406, equation 9)."""
-    return _gradients(discriminator, real_images).square().sum(dim=1).mean() / 2
+    return _gradients(discriminator, real_images, real_labels).square().sum(dim=1).mean() / 2
 
 
-def r2(discriminator: nn.Module, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None) -> Tensor:
+def r2(
+    discriminator: nn.Module,
+    real_images: Tensor,
+    fake_images: Tensor,
+    mixing: Tensor | None,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+) -> Tensor:
     """½ mean ‖∇D(x̂)‖² over the fake images, () (arXiv:1801.04406, equation 10)."""
-    return _gradients(discriminator, fake_images).square().sum(dim=1).mean() / 2
+    return _gradients(discriminator, fake_images, fake_labels).square().sum(dim=1).mean() / 2
 
 
 def gradient_penalty(
-    discriminator: nn.Module, real_images: Tensor, fake_images: Tensor, mixing: Tensor | None
+    discriminator: nn.Module,
+    real_images: Tensor,
+    fake_images: Tensor,
+    mixing: Tensor | None,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
 ) -> Tensor:
     """The mean of (‖∇D(x̃)‖ - 1)², x̃ = ε x + (1 - ε) x̂, () (Gulrajani et al., arXiv:1704.00028, equation 3).
 
@@ -42,21 +61,25 @@ def gradient_penalty(
         real_images: (N, C, H, W).
         fake_images: (N, C, H, W).
         mixing: (N,) ε in [0, 1), one for each image.
+        real_labels: (N,) int64, of a discriminator with classes: a mixed image has the class of its real one. (The
+            paper has no classes; the fake image's would be as good a choice.)
+        fake_labels: not used.
     """
     assert mixing is not None, "the gradient penalty mixes images at random"
     mixed = torch.lerp(fake_images, real_images, mixing.to(real_images.dtype)[:, None, None, None])
-    norms: Tensor = torch.linalg.vector_norm(_gradients(discriminator, mixed), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(_gradients(discriminator, mixed, real_labels), dim=1)
     return (norms - 1).square().mean()
 
 
-def _gradients(discriminator: nn.Module, images: Tensor) -> Tensor:
+def _gradients(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
     """The gradient of each image's logit with respect to the image, (N, C H W), differentiable."""
     images = images.detach().requires_grad_()
-    (gradients,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    logits = discriminator(images) if labels is None else discriminator(images, labels)
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradients.flatten(1)
 
 
-GRADIENT_PENALTIES: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]] = {
+GRADIENT_PENALTIES: dict[str, Callable[..., Tensor]] = {
     "gp": gradient_penalty,
     "r1": r1,
     "r2": r2,
@@ -103,7 +126,7 @@ class Penalties(nn.Module):
     def forward(
         self,
         discriminators: Sequence[nn.Module],
-        batches: Sequence[tuple[Tensor, Tensor, Tensor | None]],
+        batches: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]],
         logits: tuple[Tensor, Tensor],
         step: int,
     ) -> Tensor:
@@ -112,7 +135,8 @@ class Penalties(nn.Module):
         Args:
             discriminators: K of them.
             batches: what each sees: real and fake images, (N, C, H, W) each, detached, the real ones in at least
-                float32; and mixing, (N,) in [0, 1), if the gradient penalty is among them.
+                float32; mixing, (N,) in [0, 1), if the gradient penalty is among them; the real and the fake images'
+                labels, (N,) int64 each, with classes.
             logits: real and fake, (K, N) each.
             step: from 0; penalties with an interval are added in its multiples.
         """
@@ -128,8 +152,8 @@ class Penalties(nn.Module):
                 with torch.autocast(device.type, enabled=False):
                     terms = torch.stack(
                         [
-                            penalty(each, reals, fakes.to(dtype), mixing)  # the generator's may be bf16
-                            for each, (reals, fakes, mixing) in zip(discriminators, batches, strict=True)
+                            penalty(each, reals, fakes.to(dtype), *others)  # the generator's may be bf16
+                            for each, (reals, fakes, *others) in zip(discriminators, batches, strict=True)
                         ]
                     )
             total = total + weight * every * terms

@@ -41,10 +41,17 @@ def images_of(config: TrainConfig) -> ImageSet:
         channels=config.nc,
         data_dir=config.data_dir or None,
         workers=config.workers,
+        labels=config.conditional,
     )
 
 
-def build_gan(config: TrainConfig, device: torch.device, precision: Precision, group: Group | None = None) -> GAN:
+def build_gan(
+    config: TrainConfig,
+    device: torch.device,
+    precision: Precision,
+    group: Group | None = None,
+    classes: int = 0,
+) -> GAN:
     """Networks with their first weights, their optimisers and rules, on the device.
 
     The generator's weights depend on the seed alone, and discriminator k's on the seed and k, so models that differ
@@ -55,6 +62,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
         device: of this process.
         precision: the arithmetic the networks are called in.
         group: the processes that train together; all of them must call it.
+        classes: of the images, for networks with classes; 0: without.
 
     Raises:
         ConfigError: the device has no synchronised BatchNorm, or the processes cannot divide the discriminators.
@@ -63,12 +71,12 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     if config.sync_batchnorm and device.type != "cuda":
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
     recipe = config.recipe
-    generator = _generator(config)
+    generator = _generator(config, classes)
     initialize(generator, stream(config.seed, "generator"))
     K = recipe.discriminators
     workers = workers_of(config, group)
     numbers = range(K) if workers is None else workers
-    members = [_discriminator(config, k) for k in numbers]
+    members = [_discriminator(config, k, classes) for k in numbers]
     for k, discriminator in zip(numbers, members, strict=True):
         initialize(discriminator, stream(config.seed, "discriminator", k))
     if device.type == "cpu":
@@ -112,14 +120,14 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     return gan
 
 
-def _generator(config: TrainConfig) -> GeneratorNetwork:
+def _generator(config: TrainConfig, classes: int) -> GeneratorNetwork:
     """The generator of the config's network."""
     if config.resolved_network == "mlp":
         return mlp.Generator(config.nz, config.ngf, config.recipe.activation)
-    return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
+    return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation, classes)
 
 
-def _discriminator(config: TrainConfig, k: int) -> nn.Module:
+def _discriminator(config: TrainConfig, k: int, classes: int) -> nn.Module:
     """Discriminator k of the config's network for what it sees, before it has weights."""
     size, ndf, nc, batch_norm = config.image_size, config.ndf, config.nc, config.resolved_norm == "batch"
     projects = "projection" in config.view_names
@@ -129,7 +137,7 @@ def _discriminator(config: TrainConfig, k: int) -> nn.Module:
         return mlp.Discriminator(ndf, batch_norm, dimensions=1 if projects else DIMENSIONS)
     if projects:
         size, nc = projection(size).image_size, 1
-    return dcgan.Discriminator(size, ndf, nc, batch_norm)
+    return dcgan.Discriminator(size, ndf, nc, batch_norm, classes)
 
 
 def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
@@ -154,7 +162,11 @@ def _lay_out_gradients(gan: GAN, device: torch.device, dtype: torch.dtype) -> No
     latents = torch.zeros(2, gan.generator.nz, device=device, dtype=dtype)
     count = 2 * len(gan.discriminators) if gan.discriminators.sliced else 2
     images = torch.zeros(count, *gan.generator.sample_shape, device=device, dtype=dtype)
-    for network, inputs in ((gan.ddp_generator, (latents,)), (gan.ddp_discriminators, (images, images))):
+    of_latents = of_images = None
+    if gan.generator.classes:
+        of_latents, of_images = (torch.zeros(n, device=device, dtype=torch.int64) for n in (2, count))
+    of_discriminators = images, images, None, of_images, of_images
+    for network, inputs in ((gan.ddp_generator, (latents, of_latents)), (gan.ddp_discriminators, of_discriminators)):
         buffers = [buffer.clone() for buffer in network.buffers()]
         with gan.autocast():
             outputs = network(*inputs)

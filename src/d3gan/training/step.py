@@ -98,6 +98,10 @@ class StepContext:
     """A seed for each batch; for discriminators with dropout."""
     partners: tuple[int, ...] | None = None
     """MD-GAN: before this step discriminator k changes places with partners[k]; None: all stay."""
+    real_labels: Tensor | None = None
+    """(d_steps N,) int64: the class of each real image; for networks with classes."""
+    fake_labels: Tensor | None = None
+    """(d_steps N,) int64: the class that each fake image is to be of."""
 
     def split(self, count: int) -> list["StepContext"]:
         """The contexts of ``count`` equal parts of the batches."""
@@ -106,9 +110,12 @@ class StepContext:
             return tensor.chunk(count) if tensor is not None else [None] * count
 
         seeds = len(self.mask_seeds) // count
+        names = "mixing", "mixtures", "real_labels", "fake_labels"
         return [
-            replace(self, mixing=mixing, mixtures=mixtures, mask_seeds=self.mask_seeds[i * seeds : (i + 1) * seeds])
-            for i, (mixing, mixtures) in enumerate(zip(parts(self.mixing), parts(self.mixtures), strict=True))
+            replace(
+                self, **dict(zip(names, each, strict=True)), mask_seeds=self.mask_seeds[i * seeds : (i + 1) * seeds]
+            )
+            for i, each in enumerate(zip(*(parts(getattr(self, name)) for name in names), strict=True))
         ]
 
     def rngs(self, phase: int, discriminators: int, device: torch.device) -> list[torch.Generator]:
@@ -163,7 +170,8 @@ def train_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCont
     """
     context = context or StepContext()
     for reals, batch, own_context, is_last in discriminator_batches(gan, real_images, latents, context):
-        fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
+        labels = own_context.fake_labels
+        fake_images = generate(gan, batch, labels) if is_last else generate_without_graph(gan, batch, labels)
         measured = update_discriminators(gan, reals, fake_images.detach(), own_context)
     measured, mean_statistics = average_over_ranks(gan, measured, running_statistics(gan.generator))
 
@@ -185,22 +193,25 @@ def discriminator_batches(
         yield *batch, number == count
 
 
-def generate(gan: GAN, latents: Tensor) -> Tensor:
-    """Fake images (N, C, H, W) in [-1, 1], attached to the generator."""
+def generate(gan: GAN, latents: Tensor, labels: Tensor | None) -> Tensor:
+    """Fake images (N, C, H, W) in [-1, 1], attached to the generator; with classes, of these labels (N,) int64."""
     with gan.autocast():
-        return cast(Tensor, gan.ddp_generator(latents))
+        return cast(Tensor, gan.ddp_generator(latents, labels))
 
 
-def generate_without_graph(gan: GAN, latents: Tensor, buffers: dict[str, Tensor] | None = None) -> Tensor:
+def generate_without_graph(
+    gan: GAN, latents: Tensor, labels: Tensor | None, buffers: dict[str, Tensor] | None = None
+) -> Tensor:
     """Fake images (N, C, H, W) of the generator in training, detached.
 
     Args:
         gan: whose generator.
         latents: (N, nz).
+        labels: (N,) int64, of a generator with classes.
         buffers: the running statistics that are updated, in place; None: the generator's own.
     """
     with torch.no_grad(), gan.autocast():
-        return cast(Tensor, functional_call(gan.generator, buffers or {}, (latents,)))
+        return cast(Tensor, functional_call(gan.generator, buffers or {}, (latents, labels)))
 
 
 def update_discriminators(
@@ -232,25 +243,33 @@ def discriminator_losses(
     Pairing only permutes the terms, so it changes neither the sum nor any gradient: only rules over discriminators
     that read the losses depend on it.
     """
+    real_labels, fake_labels = context.real_labels, context.fake_labels
 
     def penalize(members: list[nn.Module], logits: tuple[Tensor, Tensor]) -> Tensor:
         seen = gan.discriminators.seen
         parts: list[Tensor] = []
         if gan.penalties:
             mixing = seen(context.mixing) if context.mixing is not None else [None] * len(members)
-            batches = list(zip(seen(real_images), seen(fake_images), mixing, strict=True))
+            labels = [
+                seen(each) if each is not None else [None] * len(members) for each in (real_labels, fake_labels)
+            ]
+            batches = list(zip(seen(real_images), seen(fake_images), mixing, *labels, strict=True))
             parts.append(gan.penalties(members, batches, logits, context.step))
         if gan.terms:
-            others = gan.discriminators.others(fake_images) if gan.terms.microbatch_alpha else []
             mixtures = context.mixtures[0] if context.mixtures is not None else None
-            images = real_images, fake_images
-            parts.append(gan.terms.of_discriminators(members, images, others, mixtures, context.progress))
+            others: list[tuple[Tensor, ...]] = []
+            if gan.terms.microbatch_alpha:
+                others = gan.discriminators.inputs(fake_images, fake_labels, others=True)
+            images, of_images = (real_images, fake_images), None
+            if real_labels is not None and fake_labels is not None:
+                of_images = real_labels, fake_labels
+            parts.append(gan.terms.of_discriminators(members, images, others, mixtures, context.progress, of_images))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     regularized = bool(gan.penalties) or bool(gan.terms)
     with gan.autocast(), masked(gan, DISCRIMINATOR_PHASE, context, real_images.device):
         real_logits, fake_logits, penalties = gan.ddp_discriminators(
-            real_images, fake_images, penalize if regularized else None
+            real_images, fake_images, penalize if regularized else None, real_labels, fake_labels
         )
     real_losses, fake_losses = gan.loss.discriminator(real_logits, fake_logits)
     objective = (real_losses + gan.pairing(fake_losses)).sum()
@@ -334,13 +353,15 @@ def generator_phase(
     """
     context = context or StepContext()
     with gan.autocast(), masked(gan, GENERATOR_PHASE, context, fake_images.device):
-        fake_logits = gan.discriminators.frozen_logits(fake_images, selected)
+        fake_logits = gan.discriminators.frozen_logits(fake_images, selected, labels=context.fake_labels)
         real_logits = None
         if gan.loss.relativistic:
             with torch.no_grad():
-                real_logits = gan.discriminators.frozen_logits(real_images, selected)
+                real_logits = gan.discriminators.frozen_logits(real_images, selected, labels=context.real_labels)
         if gan.terms.microbatch_alpha:
-            others_logits = gan.discriminators.frozen_logits(fake_images, selected, others=True)
+            others_logits = gan.discriminators.frozen_logits(
+                fake_images, selected, labels=context.fake_labels, others=True
+            )
     losses = gan.loss.generator(fake_logits, real_logits)
     if gan.terms.microbatch_alpha:
         losses = losses + gan.terms.of_generator(others_logits, context.progress)
@@ -383,9 +404,10 @@ def learn(gan: GAN, batches: Sequence[tuple[Tensor, StepContext]], logits_before
         return
     progress = []
     for (latents, context), before in zip(batches, logits_before, strict=True):
-        fake_images = generate_without_graph(gan, latents, own_buffers(gan.generator))
+        labels = context.fake_labels
+        fake_images = generate_without_graph(gan, latents, labels, own_buffers(gan.generator))
         with torch.no_grad(), gan.autocast(), masked(gan, GENERATOR_PHASE, context, latents.device):
-            after = gan.discriminators.frozen_logits(fake_images)
+            after = gan.discriminators.frozen_logits(fake_images, labels=labels)
         # In the latents' type: bf16 would round the progress away.
         progress.append((after.to(latents.dtype).sigmoid() - before.to(latents.dtype).sigmoid()).mean(dim=-1))
     (rewards,) = gan.group.mean([torch.stack(progress).mean(dim=0)])

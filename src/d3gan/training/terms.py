@@ -34,28 +34,34 @@ class Terms:
         self,
         discriminators: Sequence[nn.Module],
         images: tuple[Tensor, Tensor],
-        others: Sequence[Tensor],
+        others: Sequence[tuple[Tensor, ...]],
         mixtures: Tensor | None,
         progress: Tensor | None,
+        labels: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """What each discriminator minimizes in addition, (K,), with its weight.
 
         Args:
             discriminators: K of them.
             images: real and fake, (N, C, H, W) each, detached.
-            others: the fake images of the other slices, for each discriminator; empty without microbatchGAN's term.
+            others: the fake images of the other slices, with classes also their labels, for each discriminator; empty
+                without microbatchGAN's term.
             mixtures: (3, M) int64, for the duel; see ``duel``.
             progress: () share of the run that is done, in [0, 1).
+            labels: of the real and of the fake images, (N,) int64 each, with classes.
         """
         assert progress is not None, "the terms follow the run"
         total = progress.new_zeros(len(discriminators))
         if self.microbatch_alpha:
             pairs = zip(discriminators, others, strict=True)
-            total = total + self.microbatch(progress) * torch.stack([real_loss(each(fakes)) for each, fakes in pairs])
+            total = total + self.microbatch(progress) * torch.stack(
+                [real_loss(each(*fakes)) for each, fakes in pairs]
+            )
         if self.duel_beta:
             assert mixtures is not None, "a duel needs mixtures of images"
             rise = parabola(progress)
-            term = duel(discriminators, torch.cat(images), mixtures, self.duel_alpha * rise)
+            of_images = None if labels is None else torch.cat(labels)
+            term = duel(discriminators, torch.cat(images), mixtures, self.duel_alpha * rise, of_images)
             total = total + self.duel_beta * rise * term
         return total
 
@@ -84,7 +90,13 @@ def parabola(progress: Tensor) -> Tensor:
     return 4 * progress * (1 - progress)
 
 
-def duel(discriminators: Sequence[nn.Module], images: Tensor, mixtures: Tensor, alpha: Tensor) -> Tensor:
+def duel(
+    discriminators: Sequence[nn.Module],
+    images: Tensor,
+    mixtures: Tensor,
+    alpha: Tensor,
+    labels: Tensor | None = None,
+) -> Tensor:
     """DuelGAN's term of each discriminator, (K,), without β: H(D_k(u1), D_j(u1)) - α H(D_k(u2), D_j(u3)).
 
     H(a, b) = -mean sigmoid(b) log sigmoid(a), with b as a constant: discriminators shall agree on the same images,
@@ -96,10 +108,16 @@ def duel(discriminators: Sequence[nn.Module], images: Tensor, mixtures: Tensor, 
         images: (2 N, C, H, W), the real ones and then the fake ones.
         mixtures: (3, M) int64: which of the images are in u1, u2 and u3.
         alpha: ().
+        labels: (2 N,) int64 of the images, of discriminators with classes.
     """
-    same, own = (_at_least_float32(torch.stack([each(images[u]) for each in discriminators])) for u in mixtures[:2])
+
+    def logits(u: Tensor) -> Tensor:
+        chosen = (images[u],) if labels is None else (images[u], labels[u])
+        return _at_least_float32(torch.stack([each(*chosen) for each in discriminators]))
+
+    same, own = logits(mixtures[0]), logits(mixtures[1])
     with torch.no_grad():
-        unrelated = _at_least_float32(torch.stack([each(images[mixtures[2]]) for each in discriminators]))
+        unrelated = logits(mixtures[2])
     return _cross_entropy(same, same) - alpha * _cross_entropy(own, unrelated)
 
 

@@ -109,6 +109,7 @@ class Dataset:
         format: Which reader its files need.
         shape: (channels, height, width) of the published images.
         classes: Number of label values, 0 .. classes - 1 once read.
+        class_names: Names of the label values, where they are more than numbers.
         label_key: Name of the labels inside the file, for formats that name them.
         files: Every official file.
         splits: Every split.
@@ -126,6 +127,7 @@ class Dataset:
     files: tuple[OfficialFile, ...]
     splits: tuple[Split, ...]
     mirrors: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
     label_key: str = ""
     aliases: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
@@ -243,6 +245,18 @@ MNIST = Dataset(
 
 FASHION_MNIST = Dataset(
     name="fashion-mnist",
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
     format="idx",
     shape=(1, 28, 28),
     classes=10,
@@ -284,6 +298,7 @@ FASHION_MNIST = Dataset(
 
 CIFAR10 = Dataset(
     name="cifar10",
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     format="cifar",
     shape=(3, 32, 32),
     classes=10,
@@ -311,8 +326,24 @@ CIFAR10 = Dataset(
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
 )
 
+# The fine classes, in the order of their labels.
+_CIFAR100_CLASSES = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl",
+    "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair",
+    "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin",
+    "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp",
+    "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck",
+    "pine_tree", "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road",
+    "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
+    "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger",
+    "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman",
+    "worm",
+)  # fmt: skip
+
 CIFAR100 = Dataset(
     name="cifar100",
+    class_names=_CIFAR100_CLASSES,
     format="cifar",
     shape=(3, 32, 32),
     classes=100,
@@ -372,6 +403,7 @@ SVHN = Dataset(
 
 STL10 = Dataset(
     name="stl10",
+    class_names=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     aliases=("stl",),
     format="stl",
     shape=(3, 96, 96),
