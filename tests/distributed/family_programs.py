@@ -3,6 +3,7 @@
 Each process leaves what it computed in FOLDER/rank-N.pt.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext
 
 STEPS = 3
+STEPS_OF_ADA = 6
 BATCH = 4
 K = 3
 
@@ -102,7 +104,36 @@ OF_TERMS: dict[str, dict[str, Any]] = {
         "penalty": "gp:1",
     },
 }
-CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS}
+# In four steps of two processes and d_steps = 2, p goes from 0 to 1/2.
+ADA = {"augment": "ada", "ada_target": -1.0, "ada_length": 2 * 4 * 2 * 2 * BATCH}
+OF_AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "augment: DiffAugment": {"augment": "color,translation,cutout"},
+    "augment: DiffAugment, mgd, relativistic, two d_steps, gp": {
+        "augment": "translation,cutout",
+        "weighting": "mgd",
+        "loss": "relativistic",
+        "pairing": "own",
+        "d_steps": 2,
+        "penalty": "gp:1,r1:0.5",
+        "discriminator_norm": "spectral",
+    },
+    "augment: ADA, bandit, two d_steps": ADA | {"weighting": "bandit", "d_steps": 2},
+    "augment: all of ADA, slices, microbatch, softmax": SLICES
+    | {
+        "augment": "ada:blit,geom,color,filter,noise,cutout",
+        "ada_p": 0.7,
+        "ada_ramp_up": 50,
+        "weighting": "softmax",
+        "microbatch_alpha": 0.5,
+    },
+    "augment: DiffAugment, duel, dropout": {
+        "augment": "color",
+        "duel_beta": 0.5,
+        "duel_alpha": 0.3,
+        "views": "dropout",
+    },
+}
+CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS, **OF_AUGMENTATIONS}
 
 
 def config(changes: dict[str, Any]) -> TrainConfig:
@@ -132,7 +163,9 @@ def context(config: TrainConfig, step: int, ranks: Sequence[int], mixing: Tensor
     mixtures = (
         torch.cat([m for each in contexts if (m := each.mixtures) is not None]) if config.recipe.duel_beta else None
     )
-    return StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds)
+    draws = [each.augment for each in contexts if each.augment is not None]
+    augment = torch.cat(draws) if draws else None
+    return StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds, augment=augment)
 
 
 def uniforms(step: int) -> Tensor:
@@ -151,7 +184,7 @@ def state_of(gan: GAN) -> dict[str, Tensor]:
 
 
 def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, Any]:
-    """Three steps in float64.
+    """Some steps in float64.
 
     Args:
         name: of the case.
@@ -160,9 +193,9 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
         rank: whose batch; None: those of all ranks, one after the other.
     """
     of_case = config(CASES[name])
-    gan = build_gan(of_case, torch.device("cpu"), "float64", group)
-    weights, losses, penalties = [], [], []
-    for step in range(STEPS):
+    gan = build_gan(dataclasses.replace(of_case, grad_accum_steps=parts), torch.device("cpu"), "float64", group)
+    weights, losses, penalties, ada = [], [], [], []
+    for step in range(STEPS_OF_ADA if of_case.augment == "ada" else STEPS):
         ranks = (0, 1) if rank is None else (rank,)
         shards = [batch(of_case, step, r) for r in ranks]
         real_images, latents, mixing = (torch.cat(each) for each in zip(*shards, strict=True))
@@ -171,8 +204,12 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
         losses.append(result.losses)
         if result.penalties is not None:
             penalties.append(result.penalties)
+        if result.ada is not None:
+            ada.append(result.ada)
     measured = {"weights": torch.stack(weights), "losses": torch.stack(losses)}
-    return {"state": state_of(gan), **measured, **({"penalties": torch.stack(penalties)} if penalties else {})}
+    measured |= {"penalties": torch.stack(penalties)} if penalties else {}
+    measured |= {"ada": torch.stack(ada)} if ada else {}
+    return {"state": state_of(gan), **measured}
 
 
 def main() -> None:

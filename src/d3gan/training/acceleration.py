@@ -82,6 +82,7 @@ class GraphedStep:
     def __call__(self, real_images: Tensor, latents: Tensor, context: StepContext) -> StepResult:
         """One step; arguments as ``train_step``, of one shape in all calls. The number of the step is not used."""
         given = [real_images, latents, context.uniforms, context.mixing, context.mixtures, context.progress]
+        given.append(context.augment)
         if self._replay is None:
             self._inputs = [tensor.clone() if tensor is not None else None for tensor in given]
             self._warm_up(real_images.device)
@@ -92,8 +93,9 @@ class GraphedStep:
         return self._replay()
 
     def _step(self) -> StepResult:
-        real_images, latents, *of_context = self._inputs
-        return self._train_step(real_images, latents, StepContext(0, *of_context))  # type: ignore[arg-type]
+        real_images, latents, *of_context, augment = self._inputs
+        context = StepContext(0, *of_context, augment=augment)  # type: ignore[arg-type,misc]
+        return self._train_step(real_images, latents, context)  # type: ignore[arg-type]
 
     def _warm_up(self, device: torch.device) -> None:
         """Runs warm-up steps, then restores weights and optimizer state in place."""

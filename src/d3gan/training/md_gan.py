@@ -91,7 +91,7 @@ def md_gan_step(gan: GAN, real_images: Tensor, latents: Tensor, context: StepCon
             for reals, batch, of_batch, is_last in batches:
                 fake_images = generate(gan, batch) if is_last else generate_without_graph(gan, batch)
                 losses = update_discriminators(worker, reals, fake_images.detach(), of_batch)
-            generator_loss, _ = generator_phase(worker, fake_images, reals, None)
+            generator_loss, _ = generator_phase(worker, fake_images, reals, None, of_batch)
             (W * weights[k] * generator_loss.sum()).backward()  # gradients become means over the W processes
         statistics.append([each.clone() for each in running_statistics(gan.generator)])
         measured.append(losses)
