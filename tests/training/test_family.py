@@ -228,7 +228,7 @@ def test_augmented_steps_equal_the_plain_computation(augment: str) -> None:
 
 
 def test_penalties_are_those_at_the_augmented_images() -> None:
-    gan = small_gan(augment="color,cutout", penalty="r1:2", discriminator_norm="none")
+    gan = small_gan(augment="color,cutout", penalty="r1:2", discriminator_norm="none", discriminators=1)
     assert gan.augmentation is not None
     real_images, latents, _ = batch(0)
     augment = torch.rand(1, 2, 2, N, gan.augmentation.draws, generator=torch.Generator().manual_seed(3))
@@ -331,7 +331,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "batch_size": 2,
         "d_steps": 2,
     },
-    "DiffAugment": {"flips": True, "augment": "color,translation,cutout", "weighting": "bandit", "d_steps": 2},
+    "DiffAugment": {"flips": True, "augment": "color,translation,cutout", "weighting": "mean", "d_steps": 2},
     "ADA": {"augment": "ada", "ada_target": 0.0, "ada_length": 64, "loss": "hinge"},
     "ADA, bf16": {"augment": "ada:color,filter,noise,cutout", "ada_p": 0.8, "ada_ramp_up": 30, "precision": "bf16"},
     "ADA in parts": {"augment": "ada", "ada_length": 40, "flips": True, "grad_accum_steps": 2, "batch_size": 2},

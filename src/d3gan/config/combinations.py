@@ -181,7 +181,7 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
     (
         lambda config: config.makes_points and (bool(config.augmentation) or config.flips),
         "augment = {config.augment}, flips = {config.flips}, dataset = {config.dataset}: they change images, and "
-        "these are points; set augment to nothing and flips = off",
+        "these are points; leave augment out, and set flips = off",
     ),
     (
         lambda config: (
