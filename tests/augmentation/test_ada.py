@@ -62,7 +62,7 @@ def test_at_p_0_nothing_changes(name: str, size: int, channels: int) -> None:
     x, one = images(4, channels, size), group(name, channels, size)
     u = uniforms(4, one.draws)
     torch.testing.assert_close(one(x, u, OFF), x, rtol=0, atol=1e-10)
-    whole = AdaptiveAugmentation(GROUPS, channels, size, 4).float()
+    whole = AdaptiveAugmentation(ADA_GROUPS, channels, size, 4).float()
     found = whole(x.float(), uniforms(4, whole.draws))
     torch.testing.assert_close(found, x.float(), rtol=0, atol=1e-5)
 
@@ -318,7 +318,7 @@ def test_gradients_and_their_gradients(name: str, channels: int) -> None:
 
 
 def test_bf16_images_are_changed_in_float32() -> None:
-    x, augment = images(2).bfloat16(), AdaptiveAugmentation(GROUPS, 3, 16, 4, fixed=0.8).float()
+    x, augment = images(2).bfloat16(), AdaptiveAugmentation(ADA_GROUPS, 3, 16, 4, fixed=0.8).float()
     u = uniforms(2, augment.draws).float()
     with torch.autocast("cpu", torch.bfloat16):
         found = augment(x, u)

@@ -31,6 +31,7 @@ from d3gan.training.setup import build_gan, learning_rates
 D2GAN: dict[str, Any] = {"model": "d2gan"}
 BATCH: dict[str, Any] = {"discriminator_norm": "batch"}
 NONE: dict[str, Any] = {"discriminator_norm": "none"}
+ADA_P: dict[str, Any] = {"ada_p": 0.5}
 SPECTRAL: dict[str, Any] = {"discriminator_norm": "spectral"}
 # Keys that contradict each other; what the message says of each of the two; how the advice is worded, with what it
 # changes.
@@ -227,15 +228,15 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
     ),
     *(
         (
-            {"augment": "ada", "loss": loss, "pairing": "own"} | SPECTRAL | keys,
+            {"augment": "ada", "loss": loss, "pairing": "own", "model": model} | SPECTRAL,
             ("augment = ada", f"loss = {loss}"),
-            {"set ada_p": {"ada_p": 0.5}, "or loss = bce or hinge": {"model": "d3gan", "loss": "hinge"}},
+            {"set ada_p": ADA_P, "or loss = bce or hinge": {"loss": "hinge"}},
         )
-        for loss, keys in (
-            ("wasserstein", {}),
-            ("relativistic", {}),
-            ("least-squares", {}),
-            ("d2gan", {"model": "d2gan"}),
+        for loss, model in (
+            ("wasserstein", "d3gan"),
+            ("relativistic", "d3gan"),
+            ("least-squares", "d3gan"),
+            ("d2gan", "d2gan"),
         )
     ),
     (
