@@ -2,6 +2,7 @@
 
     python benchmarks/step.py [--batch-sizes 128] [--rounds 5] [--steps 3] [--precisions bf16,float32] [--json FILE]
     python benchmarks/step.py --models dcgan,d3gan,gman --ours-alone
+    python benchmarks/step.py --models dcgan --ours-alone --augment color,translation,cutout ada
 
 Every round measures each row once, so that a slow moment of the machine affects all of them; results are medians over
 the rounds with the smallest and the largest. Ratios are taken within a round. The published step and program are
@@ -80,6 +81,10 @@ def our_rows(options: argparse.Namespace, device: torch.device) -> list[Row]:
             step = build_variant(variant, config, device, precision)
             label = Label(model, size, variant.name, precision)
             rows.append(Row(label, repeated(step, images, latents), variant.inside))
+        for augment in options.augment:
+            augmented = TrainConfig(model=model, batch_size=size, augment=augment)
+            step = build_variant(variants_for(device, precision, 1)[0], augmented, device, precision)
+            rows.append(Row(Label(model, size, f"augment = {augment}", precision), repeated(step, images, latents)))
         rows.append(Row(Label(model, size, "data", precision), data_of(batches, config, device, precision)))
     return rows
 
@@ -313,6 +318,7 @@ def main() -> None:
     parser.add_argument(
         "--ours-alone", action="store_true", help="measure the effect of keeping memory instead of the techniques"
     )
+    parser.add_argument("--augment", nargs="*", default=[], help="also our step with each of these augmentations")
     parser.add_argument("--json", type=Path, help="file for every measured time")
     options = parser.parse_args()
     results = measure(options) | {"differences": differences(options), "matrix": MATRIX}

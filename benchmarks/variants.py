@@ -18,7 +18,7 @@ from d3gan.models import matmul_convolution
 from d3gan.models.dcgan import Discriminator
 from d3gan.models.discriminators import Discriminators, Penalize
 from d3gan.training.acceleration import Step, accelerate
-from d3gan.training.setup import build_gan
+from d3gan.training.setup import build_gan, make_augmentation
 from d3gan.training.step import GAN, StepContext
 from d3gan.training.terms import draw_mixtures
 
@@ -99,11 +99,16 @@ def context_of(config: TrainConfig, device: torch.device) -> StepContext:
         torch.rand(config.recipe.discriminators + 1, generator=rng),
         draw_mixtures(config.batch_size, rng),
     )
+    augmentation = make_augmentation(config)
+    draws = torch.rand(
+        1, 2, 2, config.batch_size, augmentation.draws if augmentation is not None else 0, generator=rng
+    )
     return StepContext(
         uniforms=uniforms.to(device),
         mixtures=mixtures[None].to(device),
         progress=torch.full((), 0.5, device=device),
         mask_seeds=(0,) if "dropout" in config.view_names else (),
+        augment=draws.to(device),
     )
 
 

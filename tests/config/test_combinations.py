@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from d3gan.config.combinations import _MEANINGLESS, PENALTIES, VIEWS, PenaltyKey, parse_penalties, parse_views
+from d3gan.comparison.variants import parse_variant, split_variants
+from d3gan.config.combinations import (
+    _MEANINGLESS,
+    ADA_DEFAULT,
+    PENALTIES,
+    VIEWS,
+    PenaltyKey,
+    parse_penalties,
+    parse_views,
+)
 from d3gan.config.command_line import parse_flags
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.recipes import MODELS
@@ -22,6 +31,7 @@ from d3gan.training.setup import build_gan, learning_rates
 D2GAN: dict[str, Any] = {"model": "d2gan"}
 BATCH: dict[str, Any] = {"discriminator_norm": "batch"}
 NONE: dict[str, Any] = {"discriminator_norm": "none"}
+ADA_P: dict[str, Any] = {"ada_p": 0.5}
 SPECTRAL: dict[str, Any] = {"discriminator_norm": "spectral"}
 # Keys that contradict each other; what the message says of each of the two; how the advice is worded, with what it
 # changes.
@@ -217,6 +227,34 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         {"set metrics = auto": {"metrics": "auto"}},
     ),
     (
+        {"dataset": "ring8", "augment": "cutout"},
+        ("augment = cutout", "dataset = ring8"),
+        {"leave augment out": {"augment": ""}},
+    ),
+    (
+        {"dataset": "ring8", "flips": True},
+        ("augment = , flips = True", "dataset = ring8"),
+        {"set flips = off": {"flips": False}},
+    ),
+    *(
+        (
+            {"augment": "ada", "loss": loss, "pairing": "own", "model": model} | SPECTRAL,
+            ("augment = ada", f"loss = {loss}"),
+            {"set ada_p": ADA_P, "or loss = bce or hinge": {"loss": "hinge"}},
+        )
+        for loss, model in (
+            ("wasserstein", "d3gan"),
+            ("relativistic", "d3gan"),
+            ("least-squares", "d3gan"),
+            ("d2gan", "d2gan"),
+        )
+    ),
+    (
+        {"augment": "ada", "ada_ramp_up": 500},
+        ("ada_ramp_up = 500", "ada_p is empty"),
+        {"set ada_p too": {"ada_p": 0.5}, "or ada_ramp_up = 0": {"ada_ramp_up": 0}},
+    ),
+    (
         {"generator": "ema"},
         ("generator = ema", "moving average"),
         {"set ema too, such as ema = 0.999": {"ema": 0.999}, "or ema_half_life": {"ema_half_life": 500}},
@@ -313,6 +351,57 @@ def test_a_recipes_views_are_written_in_that_way() -> None:
 )
 def test_bad_views_are_named_with_what_is_allowed(text: str, said: str) -> None:
     assert said in refusal({"views": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "written"),
+    [
+        ("", ("", ()), ""),
+        ("cutout, color", ("diffaugment", ("color", "cutout")), "color,cutout"),
+        ("ada", ("ada", ADA_DEFAULT), "ada"),
+        ("ada:color,geom,blit", ("ada", ADA_DEFAULT), "ada"),
+        ("ada: cutout , blit,", ("ada", ("blit", "cutout")), "ada:blit,cutout"),
+    ],
+)
+def test_augmentations_are_read_and_written_in_one_way(
+    text: str, expected: tuple[str, tuple[str, ...]], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(augment=text)
+    assert config.augmentation == expected
+    assert config.augment == written
+    assert bool(config.augmentation) is bool(text)
+    monkeypatch.chdir(tmp_path)
+    for words in ([f"--augment={text}"], ["--augment", *(text.replace(",", " ").split() or [""])]):
+        assert parse_flags(Train, words, "d3gan train").augment == written
+    (tmp_path / "c.ini").write_text(config_text(config))
+    assert load_config(tmp_path / "c.ini") == config
+    assert parse_variant(f"dcgan+augment={written}+lr=0.1")[1]["augment"] == written
+    assert split_variants(f"dcgan+augment={written}+lr=0.1,d3gan") == [f"dcgan+augment={written}+lr=0.1", "d3gan"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "colour",
+            "augment = colour: 'colour' is unknown (did you mean 'color'?); allowed: empty; some of color",
+        ),
+        ("adda", "'adda' is unknown (did you mean 'ada'?)"),
+        ("color,color", "color is given twice"),
+        ("blit,geom", "blit is no part of DiffAugment; allowed"),
+        ("color,ada", "ada is no part of DiffAugment; allowed"),
+        ("ada:", "names no group after ada:; allowed"),
+        ("ada:bliT", "'bliT' is unknown (did you mean 'blit'?)"),
+        ("ada:translation", "'translation' is unknown; allowed"),
+        ("ada:blit,blit", "blit is given twice"),
+        ("ADA", "'ADA' is unknown"),
+    ],
+)
+def test_a_bad_augmentation_is_named_with_what_is_allowed(text: str, said: str) -> None:
+    message = refusal({"augment": text})
+    assert message.startswith(f"augment = {text}: ")
+    assert said in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

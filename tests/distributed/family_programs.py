@@ -24,6 +24,7 @@ from d3gan.training.setup import build_gan
 from d3gan.training.step import GAN, StepContext
 
 STEPS = 3
+STEPS_OF_ADA = 6
 BATCH = 4
 K = 3
 
@@ -115,7 +116,38 @@ OF_CLASSES: dict[str, dict[str, Any]] = {
     "classes, microbatch": SLICES | {"conditional": True, "weighting": "sum", "microbatch_alpha": 0.5},
     "classes, duel, bandit": {"conditional": True, "duel_beta": 0.5, "duel_alpha": 0.3, "weighting": "bandit"},
 }
-CASES = {**OF_RULES, **OF_LOSSES, **OF_PENALTIES, **OTHERS, **OF_VIEWS, **OF_TERMS, **OF_CLASSES}
+# In four steps of two processes and d_steps = 2, p goes from 0 to 1/2.
+ADA = {"augment": "ada", "ada_target": -1.0, "ada_length": 2 * 4 * 2 * 2 * BATCH}
+OF_AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "augment: DiffAugment": {"augment": "color,translation,cutout"},
+    "augment: DiffAugment, mgd, relativistic, two d_steps, gp": {
+        "augment": "translation,cutout",
+        "weighting": "mgd",
+        "loss": "relativistic",
+        "pairing": "own",
+        "d_steps": 2,
+        "penalty": "gp:1,r1:0.5",
+        "discriminator_norm": "spectral",
+    },
+    "augment: ADA, bandit, two d_steps": ADA | {"weighting": "bandit", "d_steps": 2},
+    "augment: all of ADA, slices, microbatch, softmax": SLICES
+    | {
+        "augment": "ada:blit,geom,color,filter,noise,cutout",
+        "ada_p": 0.7,
+        "ada_ramp_up": 50,
+        "weighting": "softmax",
+        "microbatch_alpha": 0.5,
+    },
+    "augment: DiffAugment, classes": {"augment": "color,translation", "conditional": True},
+    "augment: DiffAugment, duel, dropout": {
+        "augment": "color",
+        "duel_beta": 0.5,
+        "duel_alpha": 0.3,
+        "views": "dropout",
+    },
+}
+GROUPS = OF_RULES, OF_LOSSES, OF_PENALTIES, OTHERS, OF_VIEWS, OF_TERMS, OF_CLASSES, OF_AUGMENTATIONS
+CASES = {name: case for group in GROUPS for name, case in group.items()}
 CLASSES = 5
 
 
@@ -147,7 +179,9 @@ def context(config: TrainConfig, step: int, ranks: Sequence[int], mixing: Tensor
     mixtures = (
         torch.cat([m for each in contexts if (m := each.mixtures) is not None]) if config.recipe.duel_beta else None
     )
-    found = StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds)
+    draws = [each.augment for each in contexts if each.augment is not None]
+    augment = torch.cat(draws) if draws else None
+    found = StepContext(step, uniforms(step), mixing, mixtures, contexts[0].progress, seeds, augment=augment)
     if not config.conditional:
         return found
     real_labels = torch.cat([each.real_labels for each in contexts if each.real_labels is not None])
@@ -171,7 +205,7 @@ def state_of(gan: GAN) -> dict[str, Tensor]:
 
 
 def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, Any]:
-    """Three steps in float64.
+    """Some steps in float64.
 
     Args:
         name: of the case.
@@ -180,9 +214,10 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
         rank: whose batch; None: those of all ranks, one after the other.
     """
     of_case = config(CASES[name])
-    gan = build_gan(of_case, torch.device("cpu"), "float64", group, CLASSES if of_case.conditional else 0)
-    weights, losses, penalties = [], [], []
-    for step in range(STEPS):
+    parted = replace(of_case, grad_accum_steps=parts)
+    gan = build_gan(parted, torch.device("cpu"), "float64", group, CLASSES if of_case.conditional else 0)
+    weights, losses, penalties, ada = [], [], [], []
+    for step in range(STEPS_OF_ADA if of_case.augment == "ada" else STEPS):
         ranks = (0, 1) if rank is None else (rank,)
         shards = [batch(of_case, step, r) for r in ranks]
         real_images, latents, mixing = (torch.cat(each) for each in zip(*shards, strict=True))
@@ -191,8 +226,12 @@ def steps(name: str, parts: int, group: Group, rank: int | None) -> dict[str, An
         losses.append(result.losses)
         if result.penalties is not None:
             penalties.append(result.penalties)
+        if result.ada is not None:
+            ada.append(result.ada)
     measured = {"weights": torch.stack(weights), "losses": torch.stack(losses)}
-    return {"state": state_of(gan), **measured, **({"penalties": torch.stack(penalties)} if penalties else {})}
+    measured |= {"penalties": torch.stack(penalties)} if penalties else {}
+    measured |= {"ada": torch.stack(ada)} if ada else {}
+    return {"state": state_of(gan), **measured}
 
 
 def main() -> None:

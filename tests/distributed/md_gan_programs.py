@@ -35,6 +35,10 @@ CASES: dict[str, dict[str, Any]] = {
         "discriminator_norm": "spectral",
         "penalty": "gp:1,r1:0.5:2",
     },
+    "DiffAugment, two d_steps": {"discriminators": 4, "d_steps": 2, "augment": "color,translation,cutout"},
+    # p moves by 1/2 in the fourth step.
+    "ADA, flips": {"discriminators": 2, "augment": "ada", "ada_target": -1.0, "ada_length": 48, "flips": True},
+    "relativistic, DiffAugment": {"discriminators": 2, "loss": "relativistic", "augment": "translation"},
     "relativistic": {"discriminators": 2, "loss": "relativistic"},
     "classes": {"discriminators": 4, "d_steps": 2, "conditional": True},
 }
@@ -70,7 +74,8 @@ def steps(name: str, group: Group) -> dict[str, Any]:
         result = step_in_parts(1, sharded=True)(gan, real_images, latents, context)
         (generator_loss,) = group.mean([result.generator_loss[None]])
         numbers = [result.real_losses, result.fake_losses, result.losses, result.weights, generator_loss]
-        results.append(torch.cat([*numbers, *([result.penalties] if result.penalties is not None else [])]))
+        numbers += [each for each in (result.penalties, result.ada) if each is not None]
+        results.append(torch.cat(numbers))
     found = diagnose(gan, real_images, latents, of_case.batch_size, context)
     return {
         "results": torch.stack(results),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from d3gan.config.combinations import VIEWS
+from d3gan.config.combinations import ADA_GROUPS, POLICIES, VIEWS
 from d3gan.config.recipes import MODELS
 from d3gan.distributed.group import Group
 from d3gan.training.losses import LOSSES
@@ -56,6 +56,11 @@ def test_rules_that_draw_draw_something_else_in_another_step(ranks: list[dict[st
     assert not torch.equal(weights[0], weights[1]) or not torch.equal(weights[1], weights[2])
 
 
+def test_adas_p_moves_in_all_processes(ranks: list[dict[str, Any]]) -> None:
+    """Or the comparison would show nothing of it."""
+    assert ranks[0]["augment: ADA, bandit, two d_steps"]["together"]["ada"][:, 0].tolist() == [0.0] * 4 + [0.5] * 2
+
+
 def test_every_name_has_a_case() -> None:
     configs = [config(changes) for changes in CASES.values()]
     assert {each.recipe.weighting for each in configs} == {*WEIGHTINGS}
@@ -66,6 +71,9 @@ def test_every_name_has_a_case() -> None:
     assert {each.resolved_norm for each in configs} == {"batch", "none", "spectral"}
     assert {view for each in configs for view in each.view_names} == {*VIEWS}
     assert {each.follows_the_run for each in configs} == {True, False}
+    augmentations = [each.augmentation for each in configs]
+    assert {part for each in augmentations if each.method == "diffaugment" for part in each.names} == {*POLICIES}
+    assert {part for each in augmentations if each.method == "ada" for part in each.names} == {*ADA_GROUPS}
 
 
 @pytest.mark.parametrize("name", [name for name, changes in CASES.items() if "dropout" in changes.get("views", "")])

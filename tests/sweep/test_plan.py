@@ -86,6 +86,8 @@ OTHER_VALUES: dict[str, object] = {
     "views": "projection,width", "duel_alpha": 0.2,
     # Of these a single discriminator has no use.
     "microbatch_alpha": "0.5+discriminators=2+views=slice", "duel_beta": "0.5+discriminators=2",
+    "flips": "on", "augment": "translation,cutout", "ada_target": 0.5, "ada_length": 1000, "ada_p": 0.2,
+    "ada_ramp_up": "500+ada_p=0.2",
     "penalty": "lecam:0.1", "lecam_start": 7, "discriminator_norm": "spectral", "diagnostics": "off",
     "activation": "mish", "sharded": "on", "swap_every": 2,
     "schedule": "constant", "checkpoint": 7, "log_every": 7, "sample_every": 7, "workers": 7, "seed": 7,

@@ -27,18 +27,20 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
     return images, torch.randn(6, 5, generator=random, dtype=torch.float64)
 
 
-def context(step: int) -> StepContext:
+def context(step: int, draws: int) -> StepContext:
     random = torch.Generator().manual_seed(50 + step)
     uniforms, mixing = (torch.rand(size, generator=random, dtype=torch.float64) for size in (3, 6))
     mixtures = torch.randint(12, (1, 3, 6), generator=random)
-    return StepContext(step, uniforms, mixing, mixtures, torch.tensor((1 + step) / 10, dtype=torch.float64))
+    augment = torch.rand(1, 2, 2, 6, draws, generator=random) if draws else None
+    progress = torch.tensor((1 + step) / 10, dtype=torch.float64)
+    return StepContext(step, uniforms, mixing, mixtures, progress, augment=augment)
 
 
 def steps(gan: GAN, step: Step, places: range) -> list[list[float]]:
-    errors = []
+    errors, draws = [], gan.augmentation.draws if gan.augmentation is not None else 0
     for place in places:
         set_learning_rates(gan, 1e-3 / (1 + place), 2e-3 / (1 + place))
-        errors.append(step(*batch(place), context(place)).losses.tolist())
+        errors.append(step(*batch(place), context(place, draws)).losses.tolist())
     return errors
 
 
@@ -88,6 +90,8 @@ def test_a_recorded_step_equals_the_plain_one_from_the_first_on() -> None:
         {"weighting": "bandit", "discriminator_norm": "none", "penalty": "r1,r2"},
         {"duel_beta": 0.5, "duel_alpha": 0.3, "views": "projection,width"},
         {"microbatch_alpha": 0.5, "views": "slice", "batch_size": 6},
+        {"augment": "translation,cutout", "batch_size": 6},
+        {"augment": "ada:blit,cutout", "ada_target": -1.0, "ada_length": 20, "batch_size": 6},
     ],
 )
 def test_what_rules_and_penalties_remember_is_recorded_too(changes: dict[str, Any]) -> None:

@@ -187,6 +187,58 @@ def test_the_discriminators_have_rates_of_their_own() -> None:
     assert_equal_steps(gan, Plain(gan, bce, bce_of_generator, 0.5, adam_of_discriminators=(3e-3, 0.4, 0.9)))
 
 
+class PlainAugmented(Plain):
+    """What both phases judge is changed by random numbers of their own: of phase, and of real or fake."""
+
+    def augmented_step(self, gan: GAN, real_images: Tensor, latents: Tensor, context: StepContext) -> float:
+        assert gan.augmentation is not None
+        assert context.augment is not None
+        u, fakes = context.augment[0], images_of(self.generator, latents)
+        for k, weights in enumerate(self.discriminators):
+            real = judge(weights, gan.augmentation(real_images, u[0, 0]))
+            fake = judge(weights, gan.augmentation(fakes.detach(), u[0, 1]))
+            self._adams[k].minimize(self._of_discriminator(k, real, fake))
+        reals, fakes = gan.augmentation(real_images, u[1, 0]), gan.augmentation(fakes, u[1, 1])
+        losses = [self._of_generator(k, judge(w, reals), judge(w, fakes)) for k, w in enumerate(self.discriminators)]
+        loss = self._factor * torch.stack(losses).sum()
+        self._adam.minimize(loss)
+        return loss.item()
+
+
+@pytest.mark.parametrize("augment", ["color,translation,cutout", "ada:blit,geom,color,filter,noise,cutout"])
+def test_augmented_steps_equal_the_plain_computation(augment: str) -> None:
+    keys: dict[str, Any] = {"loss": "relativistic", "pairing": "own", "discriminators": 2, "weighting": "mean"}
+    gan = small_gan(**keys, augment=augment, ada_p=0.7)
+    plain = PlainAugmented(
+        gan,
+        lambda k, real, fake: minus_log_sigmoid(real - fake).mean(),
+        lambda k, real, fake: minus_log_sigmoid(fake - real).mean(),
+        0.5,
+    )
+    assert gan.augmentation is not None
+    for step in range(4):
+        real_images, latents, _ = batch(step)
+        random = torch.Generator().manual_seed(step)
+        context = StepContext(step, augment=torch.rand(1, 2, 2, N, gan.augmentation.draws, generator=random))
+        loss = train_step(gan, real_images, latents, context).generator_loss.item()
+        assert loss == pytest.approx(plain.augmented_step(gan, real_images, latents, context), rel=1e-9)
+    for network, weights in zip(gan.discriminators.members, plain.discriminators, strict=True):
+        for parameter, expected in zip(network.parameters(), weights, strict=True):
+            torch.testing.assert_close(parameter.detach(), expected.detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_penalties_are_those_at_the_augmented_images() -> None:
+    gan = small_gan(augment="color,cutout", penalty="r1:2", discriminator_norm="none", discriminators=1)
+    assert gan.augmentation is not None
+    real_images, latents, _ = batch(0)
+    augment = torch.rand(1, 2, 2, N, gan.augmentation.draws, generator=torch.Generator().manual_seed(3))
+    seen = gan.augmentation(real_images, augment[0, 0, 0]).requires_grad_()
+    (gradient,) = torch.autograd.grad(gan.discriminators.members[0](seen).sum(), seen)
+    result = train_step(gan, real_images, latents, StepContext(augment=augment))
+    assert result.penalties is not None
+    assert result.penalties.item() == pytest.approx(gradient.square().sum().item() / N, rel=1e-9)
+
+
 def test_a_rate_of_zero_is_one_of_their_own() -> None:
     gan = small_gan(lr_d=0.0)
     before = [p.detach().clone() for p in gan.discriminators.parameters()]
@@ -279,6 +331,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "batch_size": 2,
         "d_steps": 2,
     },
+    "DiffAugment": {"flips": True, "augment": "color,translation,cutout", "weighting": "mean", "d_steps": 2},
+    "ADA": {"augment": "ada", "ada_target": 0.0, "ada_length": 64, "loss": "hinge"},
+    "ADA, bf16": {"augment": "ada:color,filter,noise,cutout", "ada_p": 0.8, "ada_ramp_up": 30, "precision": "bf16"},
+    "ADA in parts": {"augment": "ada", "ada_length": 40, "flips": True, "grad_accum_steps": 2, "batch_size": 2},
     "parts": {"discriminator_norm": "spectral", "penalty": "gp", "weighting": "dropout", "grad_accum_steps": 2},
 }
 
@@ -337,6 +393,22 @@ def test_what_a_run_remembers_has_moved(tiny: Tiny) -> None:
     lines = metrics(run)
     assert all(sum(line["weights"]) == pytest.approx(1.0, abs=1e-5) for line in lines)
     assert len({tuple(line["weights"]) for line in lines}) == len(lines)
+
+
+def test_adas_p_moved_and_is_logged_with_r(tiny: Tiny) -> None:
+    """Or resuming it would show nothing."""
+    run = train(tiny(**(RUNS["ADA"] | {"max_steps": 9, "log_every": 1}))).run
+    state = load_checkpoint(checkpoints(run / "checkpoints")[-1])["augmentation"]
+    assert state["steps"] == 9
+    p, r = ([line[name] for line in metrics(run)] for name in ("ada_p", "ada_r"))
+    expected = [0.0]
+    for step in range(4, 9, 4):  # 4 images of 4 steps by 64: quarters
+        direction = math.copysign(1, mean) if (mean := sum(r[step - 4 : step]) / 4) else 0
+        expected.append(min(1.0, max(0.0, expected[-1] + direction / 4)))
+    assert p == [expected[0]] * 4 + [expected[1]] * 4 + [expected[2]]
+    assert state["p"] == expected[2]
+    assert len(set(r)) > 1
+    assert set(p) != {0.0}
 
 
 @pytest.mark.parametrize("weighting", ["random", "dropout"])

@@ -203,7 +203,9 @@ def step_on_meta(gan: GAN) -> StepResult:
     uniforms, mixing = torch.rand(gan.weighting.K + 1), torch.rand(len(real_images))
     mixtures, progress = torch.zeros(gan.d_steps, 3, N, dtype=torch.int64), torch.zeros(())
     uniforms, mixing, mixtures, progress = (each.to("meta") for each in (uniforms, mixing, mixtures, progress))
-    context = StepContext(0, uniforms, mixing, mixtures, progress)
+    draws = gan.augmentation.draws if gan.augmentation is not None else 0
+    augment = torch.rand(gan.d_steps, 2, 2, N, draws, device="meta")
+    context = StepContext(0, uniforms, mixing, mixtures, progress, augment=augment)
     return train_step(on_meta(gan), real_images, latents, context)
 
 
@@ -227,6 +229,8 @@ def test_the_host_reads_nothing_back(weighting: str, pairing: str) -> None:
         *({"views": views} for views in ("slice", "projection", "width", "slice,width")),
         {"views": "slice", "microbatch_alpha": 0.5, "batch_size": 6},
         {"duel_beta": 0.5, "duel_alpha": 0.3},
+        {"augment": "color,translation,cutout", "d_steps": 2},
+        {"augment": "ada:blit,geom,color,filter,noise,cutout"},
     ],
 )
 def test_the_host_reads_nothing_back_with_other_losses_and_penalties(

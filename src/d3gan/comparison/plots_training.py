@@ -28,6 +28,8 @@ _LOSSES = {
         "(largest - smallest) / mean paired loss",
     ),
     "agreement": ("agreement", "Agreement of the discriminators", "mean correlation of two discriminators' logits"),
+    "ada_p": ("augmentation-probability", "Probability of ADA's operations", "p"),
+    "ada_r": ("augmentation-signs", "What ADA's probability follows", "r, mean sign of D(augmented x)"),
 }
 # Column by discriminator -> file name, title, caption, label of the axis.
 _BY_DISCRIMINATOR = {

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from d3gan.config.combinations import PENALTIES, VIEWS
+from d3gan.config.combinations import ADA_GROUPS, PENALTIES, POLICIES, VIEWS
 from d3gan.config.recipes import MODELS, Recipe
 from d3gan.config.train_config import FREE_KEYS, TrainConfig
 from d3gan.config.validation import field_types, parse_value
@@ -59,9 +59,10 @@ def variant_of(config: TrainConfig, differing: Collection[str] = ()) -> str:
 def split_variants(text: str) -> list[str]:
     """The variants of a list with commas; ``d3gan+penalty=r1,r2`` is one, as is ``d3gan+views=slice,dropout``.
 
-    No model has the name of a penalty or of a view.
+    No model has the name of a penalty, a view, or a part of an augmentation.
     """
-    return re.split(rf",(?!\s*(?:{'|'.join((*PENALTIES, *VIEWS))})\s*(?:[:,+]|$))", text)
+    parts = "|".join({*PENALTIES, *VIEWS, *POLICIES, *ADA_GROUPS})
+    return re.split(rf",(?!\s*(?:{parts})\s*(?:[:,+]|$))", text)
 
 
 def parse_variant(word: str, flag: str = "--models") -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Combinations of keys that have no meaning, and the penalties and views that a config names. Imports no torch."""
+"""Combinations of keys that have no meaning; the penalties, views and augmentations of a config. Imports no torch."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from d3gan.config.datasets import POINT_SETS, STACKED, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
@@ -15,6 +15,10 @@ PENALTIES = {"gp": 10.0, "r1": 0.01, "r2": 0.01, "lecam": 0.3}
 GRADIENT_PENALTIES = ("gp", "r1", "r2")
 # In what discriminators may differ, besides their first weights; see d3gan.models.views.
 VIEWS = ("slice", "projection", "width", "dropout")
+# DiffAugment's policies, and ADA's groups of operations: all, and those of its default pipe ("bgc").
+POLICIES = ("color", "translation", "cutout")
+ADA_GROUPS = ("blit", "geom", "color", "filter", "noise", "cutout")
+ADA_DEFAULT = ("blit", "geom", "color")
 
 
 class PenaltyKey(NamedTuple):
@@ -81,6 +85,50 @@ def parse_views(text: str) -> tuple[str, ...]:
     return tuple(view for view in VIEWS if view in words)
 
 
+class AugmentKey(NamedTuple):
+    """What ``augment`` names; as a condition, whether it names anything."""
+
+    method: Literal["", "diffaugment", "ada"]
+    names: tuple[str, ...]
+    """Policies, or groups of operations, in the order in which they are done."""
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+
+def parse_augment(text: str) -> AugmentKey:
+    """What text such as ``translation,cutout`` (DiffAugment), ``ada`` or ``ada:blit,geom,cutout`` names.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, or a group of ADA's stands without ``ada:``.
+    """
+    head, _, rest = text.partition(":")
+    is_ada = head.strip() == "ada"
+    known: tuple[str, ...] = ADA_GROUPS if is_ada else POLICIES
+    words = [part.strip() for part in (rest if is_ada else text).split(",") if part.strip()]
+    allowed = (
+        f"allowed: empty; some of {', '.join(POLICIES)} (DiffAugment); ada; ada: with some of {', '.join(ADA_GROUPS)}"
+    )
+    for word in words:
+        if word not in known and word in ("ada", *ADA_GROUPS):
+            raise ConfigError(f"augment = {text}: {word} is no part of DiffAugment; {allowed}")
+        if word not in known:
+            raise ConfigError(f"augment = {text}: {word!r} is unknown{nearest(word, ('ada', *known))}; {allowed}")
+        if words.count(word) > 1:
+            raise ConfigError(f"augment = {text}: {word} is given twice; give it once")
+    if is_ada and ":" in text and not words:
+        raise ConfigError(f"augment = {text}: names no group after ada:; {allowed}")
+    names = words or (ADA_DEFAULT if is_ada else ())
+    return AugmentKey("ada" if is_ada else "diffaugment" if names else "", tuple(n for n in known if n in names))
+
+
+def augment_text(augment: AugmentKey) -> str:
+    """The text that names it: of ADA's default pipe ``ada`` alone."""
+    if augment.method == "ada" and augment.names == ADA_DEFAULT:
+        return "ada"
+    return ("ada:" if augment.method == "ada" else "") + ",".join(augment.names)
+
+
 def refuse_meaningless(config: "TrainConfig") -> None:
     """Refuses keys that contradict each other.
 
@@ -138,6 +186,23 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         ),
         "metrics = {config.metrics}, dataset = {config.dataset}: fid, is, kid and prdc measure images, and modes "
         "needs data whose modes are known (ring8, grid25, stacked-mnist); set metrics = auto",
+    ),
+    (
+        lambda config: config.makes_points and (bool(config.augmentation) or config.flips),
+        "augment = {config.augment}, flips = {config.flips}, dataset = {config.dataset}: they change images, and "
+        "these are points; leave augment out, and set flips = off",
+    ),
+    (
+        lambda config: (
+            config.augmentation.method == "ada" and config.ada_p == "" and config.recipe.loss not in ("bce", "hinge")
+        ),
+        "augment = {config.augment}, loss = {recipe.loss}: the sign of its logits does not separate real from fake "
+        "images, so ADA's p cannot follow it; set ada_p, or loss = bce or hinge",
+    ),
+    (
+        lambda config: config.ada_ramp_up > 0 and config.ada_p == "",
+        "ada_ramp_up = {config.ada_ramp_up}, ada_p is empty: p grows to a fixed value, or it follows the "
+        "discriminators; set ada_p too, or ada_ramp_up = 0",
     ),
     (
         lambda config: config.recipe.loss == "d2gan" and config.recipe.discriminators != 2,

@@ -13,7 +13,10 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from d3gan.config.combinations import (
+    AugmentKey,
     PenaltyKey,
+    augment_text,
+    parse_augment,
     parse_penalties,
     parse_views,
     penalty_text,
@@ -36,7 +39,7 @@ from d3gan.errors import ConfigError, nearest
 # Text that an .ini file would not give back: control characters, halves of characters (undecodable bytes of a file
 # name), comments.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#;]")
-# A number of the discriminators; empty: as the generator's.
+# A number that may be left empty; of the discriminators: as the generator's.
 _AsGenerators = Annotated[float | Literal[""], arg(metavar="FLOAT")]
 _OfDataSet = Annotated[float | Literal[""], arg(metavar="FLOAT")]
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
@@ -142,6 +145,19 @@ class TrainConfig:
     """Regularisers of the discriminators, each NAME, NAME:WEIGHT or NAME:WEIGHT:EVERY (steps): gp, r1, r2, lecam."""
     lecam_start: int = key(1000, allowed=(0, None))
     """Steps before penalty = lecam begins."""
+    flips: bool = False
+    """Show each real image mirrored left to right in half of the steps. Evaluations take them as they are."""
+    augment: str = key("", list_of=())
+    """Change all images that the discriminators see: some of color, translation, cutout (DiffAugment); or ada, or
+    ada: with some of blit, geom, color, filter, noise, cutout. Empty: no change."""
+    ada_target: float = key(0.6, allowed=(-1.0, 1.0))
+    """augment = ada: mean sign of the logits of real images above which it changes more of them."""
+    ada_length: int = key(500_000, allowed=(1, None))
+    """augment = ada: real images in which the probability p of each change can go from 0 to 1."""
+    ada_p: _AsGenerators = key("", allowed=(0.0, 1.0))
+    """augment = ada: a fixed p. Empty: p follows the discriminators."""
+    ada_ramp_up: int = key(0, allowed=(0, None))
+    """ada_p: real images in which p grows from 0 to it, as a cosine. 0: it is ada_p from the start."""
     discriminator_norm: Literal["auto", "batch", "spectral", "none"] = "auto"
     """Normalisation of the discriminators: BatchNorm, spectral normalisation of the weights, or none. auto: batch
     for dcgan, none for mlp."""
@@ -221,6 +237,7 @@ class TrainConfig:
         if self.dataset.lower() in SET_NAMES:
             object.__setattr__(self, "dataset", self.dataset.lower())
         object.__setattr__(self, "penalty", penalty_text(self.penalties))
+        object.__setattr__(self, "augment", augment_text(self.augmentation))
         if self.views != "model":
             object.__setattr__(self, "views", ",".join(parse_views(self.views)) or "same")
         refuse_meaningless(self)
@@ -267,6 +284,11 @@ class TrainConfig:
     def penalties(self) -> tuple[PenaltyKey, ...]:
         """The regularisers that ``penalty`` names."""
         return parse_penalties(self.penalty)
+
+    @property
+    def augmentation(self) -> AugmentKey:
+        """What ``augment`` names."""
+        return parse_augment(self.augment)
 
     @property
     def view_names(self) -> tuple[str, ...]:

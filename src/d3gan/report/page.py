@@ -59,7 +59,9 @@ _CHAPTERS = (
     Chapter(
         "The discriminators",
         "How much each discriminator trained the generator, what it distinguishes, and how far they agree.",
-        frozenset({"weights", "discriminators", "inequality", "gap", "agreement", "separation", "gradients"}),
+        frozenset(
+            {"weights", "discriminators", "inequality", "gap", "agreement", "separation", "gradients", "augmentation"}
+        ),
     ),
     Chapter(
         "Speed",

@@ -18,7 +18,7 @@ Step = Callable[[Tensor, Tensor, StepContext], StepResult]
 """A training step of given networks, as a function of real images, latents and context."""
 
 # What of a context a recorded step reads.
-_READ = ("uniforms", "mixing", "mixtures", "progress", "real_labels", "fake_labels")
+_READ = ("uniforms", "mixing", "mixtures", "progress", "real_labels", "fake_labels", "augment")
 
 # Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
 WARM_UP = 3

@@ -12,6 +12,7 @@ from d3gan.data.batches import Batches
 from d3gan.distributed.group import Group
 from d3gan.randomness import draw_labels, draw_latents, stream
 from d3gan.training.md_gan import swap_partners, workers_of
+from d3gan.training.setup import make_augmentation
 from d3gan.training.step import StepContext
 from d3gan.training.terms import draw_mixtures
 from d3gan.training.weighting import WEIGHTINGS
@@ -45,6 +46,8 @@ class StepInputs:
         self._config, self._group, self._device, self._dtype = config, group, device, dtype
         shards = config.recipe.discriminators if workers_of(config, group) is not None else 0
         ranks = group.rank, group.world_size, shards
+        augmentation = make_augmentation(config)
+        self._draws = augmentation.draws if augmentation is not None else 0
         self._batches = Batches(images, config.images_per_step, config.nc, config.seed, device, dtype, *ranks, labels)
         self._class_counts = np.bincount(labels).tolist() if labels is not None else []
 
@@ -60,7 +63,16 @@ class StepInputs:
         number of this process's discriminators, and N the A-th part of ``batch_size``.
         """
         latents = latents_of_step(self._config, step, self._group.rank, self._device, self._group.world_size)
-        return self._batches.at(step), latents.to(self._dtype), self._context(step)
+        return self._real_images(step), latents.to(self._dtype), self._context(step)
+
+    def _real_images(self, step: int) -> Tensor:
+        images = self._batches.at(step)
+        if self._config.flips:
+            batches, size = _batches_of_rank(self._config, self._group.rank, self._group.world_size)
+            rngs = [stream(self._config.seed, "flips", step, batch, device=self._device) for batch in batches]
+            flipped = torch.cat([torch.rand(size, generator=rng, device=self._device) < 0.5 for rng in rngs])
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+        return images
 
     def _context(self, step: int) -> StepContext:
         """What the config's rules, penalties, views and terms ask for, and nothing else."""
@@ -98,6 +110,10 @@ class StepInputs:
             context = replace(context, real_labels=real_labels, fake_labels=torch.cat(drawn))
         if "dropout" in config.view_names:
             context = replace(context, mask_seeds=tuple(rng.initial_seed() for rng in streams("dropout")))
+        if self._draws:
+            shape = 2, 2, size, self._draws
+            drawn = [torch.rand(shape, generator=rng, device=device) for rng in streams("augment")]
+            context = replace(context, augment=torch.stack(drawn))
         return context
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d3gan.augmentation.ada import AdaptiveAugmentation
 from d3gan.distributed.group import Group
 from d3gan.errors import TrainingDivergedError
 from d3gan.files import disk_errors
@@ -50,6 +51,7 @@ class MetricsLog:
         self._K = gan.weighting.K
         penalties = ("penalties",) if gan.penalties or gan.terms else ()
         self._lists = ("weights", "real_losses", "fake_losses", *penalties)
+        self._ada = ("ada_p", "ada_r") if isinstance(gan.augmentation, AdaptiveAugmentation) else ()
         self.stopwatch = Stopwatch(device)
         self._rows: list[Tensor] = []
         self._local_rows = 0  # the last rows, which hold this process's generator loss and not yet the mean
@@ -61,7 +63,8 @@ class MetricsLog:
     def record(self, result: StepResult) -> None:
         """Keeps a step's losses on the device; nothing is copied to the host."""
         lists = [getattr(result, name).float() for name in self._lists]
-        self._rows.append(torch.cat([result.generator_loss.float()[None], *lists]))
+        ada = [result.ada.float()] if result.ada is not None else []
+        self._rows.append(torch.cat([result.generator_loss.float()[None], *lists, *ada]))
         self._local_rows += 1
 
     def log(
@@ -113,7 +116,7 @@ class MetricsLog:
     def _host_rows(self, step: int) -> Tensor:
         """Rows (steps, 1 + K for each list) float32 on the host, all finite."""
         self._average_generator_losses()
-        width = 1 + len(self._lists) * self._K
+        width = 1 + len(self._lists) * self._K + len(self._ada)
         rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, width)
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
@@ -138,6 +141,8 @@ class MetricsLog:
         if column == 0:
             return "the generator loss"
         number, discriminator = divmod(column - 1, self._K)
+        if number >= len(self._lists):
+            return self._ada[column - 1 - len(self._lists) * self._K]
         words = {"weights": "weight", "real_losses": "real loss", "fake_losses": "fake loss", "penalties": "penalty"}
         return f"the {words[self._lists[number]]} of discriminator {discriminator}"
 
@@ -152,6 +157,7 @@ class MetricsLog:
             "epoch": round(step / self._steps_per_epoch, 6),
             "generator_loss": means[0],
             **{name: means[1 + i * K : 1 + (i + 1) * K] for i, name in enumerate(self._lists)},
+            **dict(zip(self._ada, means[1 + len(self._lists) * K :], strict=True)),
             "images_per_second": round(images / seconds, 3),
             "images_per_second_without_data": _rounded_ratio(images, seconds - data_seconds),
             "training_seconds": round(self._training_seconds, 3),

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from d3gan.augmentation.ada import AdaptiveAugmentation
+from d3gan.augmentation.base import Augmentation
+from d3gan.augmentation.diff_augment import DiffAugment
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet, load_images, points_of
 from d3gan.data.points import mixture_of
@@ -97,6 +100,7 @@ def build_gan(
         nn.SyncBatchNorm.convert_sync_batchnorm(discriminators, group.processes)
     weighting = make_weighting(config).to(device, dtype)
     penalties = Penalties([Penalty(*each) for each in config.penalties], K, config.lecam_start).to(device, dtype)
+    augmentation = make_augmentation(config, group.world_size)
     generator_optimizer, discriminator_optimizer = _optimizers(config, generator, discriminators, weighting)
     gan = GAN(
         generator,
@@ -114,6 +118,7 @@ def build_gan(
         wrap(discriminators, group) if workers is None else discriminators,
         group,
         workers,
+        augmentation.to(device, dtype) if augmentation is not None else None,
     )
     if group.world_size > 1:
         _lay_out_gradients(gan, device, dtype)
@@ -188,6 +193,25 @@ def make_weighting(config: TrainConfig) -> Weighting:
     }
     recipe = config.recipe
     return WEIGHTINGS[recipe.weighting](recipe.discriminators, *numbers.get(recipe.weighting, ()))
+
+
+def make_augmentation(config: TrainConfig, world_size: int = 1) -> Augmentation | None:
+    """What the config changes the discriminators' images by; ``world_size`` processes show ADA its images."""
+    method, names = config.augmentation
+    if method == "diffaugment":
+        return DiffAugment(names)
+    if method == "ada":
+        return AdaptiveAugmentation(
+            names,
+            config.nc,
+            config.image_size,
+            config.images_per_step * world_size,
+            config.ada_target,
+            config.ada_length,
+            None if config.ada_p == "" else config.ada_p,
+            config.ada_ramp_up,
+        )
+    return None
 
 
 def _optimizers(

@@ -14,6 +14,8 @@ from torch.func import functional_call
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
+from d3gan.augmentation.ada import AdaptiveAugmentation
+from d3gan.augmentation.base import Augmentation
 from d3gan.distributed.group import Group
 from d3gan.models.base import GeneratorNetwork
 from d3gan.models.discriminators import Discriminators
@@ -56,15 +58,18 @@ class GAN:
     workers: range | None = None
     """MD-GAN: the numbers, among all K, of this process's discriminators; ``discriminators`` holds only these. None:
     each process has all discriminators."""
+    augmentation: Augmentation | None = None
+    """What changes all images that the discriminators see; None: nothing."""
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything that a step may change, apart from the optimizers, by its name in a checkpoint."""
-        return {
+        modules: dict[str, nn.Module] = {
             "generator": self.generator,
             "discriminators": self.discriminators,
             "weighting": self.weighting,
             "penalties": self.penalties,
         }
+        return modules if self.augmentation is None else modules | {"augmentation": self.augmentation}
 
     def optimizers(self) -> dict[str, Optimizer]:
         """The optimizers, by their names in a checkpoint."""
@@ -75,6 +80,7 @@ class GAN:
 
 
 DISCRIMINATOR_PHASE, GENERATOR_PHASE = 0, 1
+REAL, FAKE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ class StepContext:
     """(d_steps N,) int64: the class of each real image; for networks with classes."""
     fake_labels: Tensor | None = None
     """(d_steps N,) int64: the class that each fake image is to be of."""
+    augment: Tensor | None = None
+    """(batches, 2, 2, N, draws) in [0, 1), of each batch, phase, and real or fake; for an augmentation."""
 
     def split(self, count: int) -> list["StepContext"]:
         """The contexts of ``count`` equal parts of the batches."""
@@ -110,7 +118,7 @@ class StepContext:
             return tensor.chunk(count) if tensor is not None else [None] * count
 
         seeds = len(self.mask_seeds) // count
-        names = "mixing", "mixtures", "real_labels", "fake_labels"
+        names = "mixing", "mixtures", "real_labels", "fake_labels", "augment"
         return [
             replace(
                 self, **dict(zip(names, each, strict=True)), mask_seeds=self.mask_seeds[i * seeds : (i + 1) * seeds]
@@ -143,6 +151,8 @@ class StepResult:
     """(K,) weights of the discriminators in the generator's loss."""
     penalties: Tensor | None = None
     """(K,) weighted sum of each discriminator's penalties and terms; None where there are none."""
+    ada: Tensor | None = None
+    """(2,) ADA's p and r of the step; None without ADA."""
 
     @property
     def selected(self) -> Tensor:
@@ -243,6 +253,8 @@ def discriminator_losses(
     Pairing only permutes the terms, so it changes neither the sum nor any gradient: only rules over discriminators
     that read the losses depend on it.
     """
+    real_images = augmented(gan, real_images, context, DISCRIMINATOR_PHASE, REAL)
+    fake_images = augmented(gan, fake_images, context, DISCRIMINATOR_PHASE, FAKE)
     real_labels, fake_labels = context.real_labels, context.fake_labels
 
     def penalize(members: list[nn.Module], logits: tuple[Tensor, Tensor]) -> Tensor:
@@ -283,7 +295,22 @@ def discriminator_losses(
             "real_logits": real_logits.to(dtype).mean(dim=1),
             "fake_logits": fake_logits.to(dtype).mean(dim=1),
         }
+    if isinstance(gan.augmentation, AdaptiveAugmentation):
+        measured["real_signs"] = real_logits.sign().to(real_images.dtype).mean(dim=1)
     return objective, {name: value.detach() for name, value in measured.items()}
+
+
+def augmented(gan: GAN, images: Tensor, context: StepContext, phase: int, kind: int) -> Tensor:
+    """What the discriminators see of the real or the fake images (N, C, S, S) of a batch, attached to them.
+
+    Each call for one phase of a batch changes them in the same way, so that it makes no difference how often a rule
+    looks; all discriminators see the same.
+    """
+    if gan.augmentation is None:
+        return images
+    assert context.augment is not None, "an augmentation needs random numbers"
+    (uniforms,) = context.augment
+    return cast(Tensor, gan.augmentation(images, uniforms[phase, kind]))
 
 
 def masked(gan: GAN, phase: int, context: StepContext, device: torch.device) -> AbstractContextManager[None]:
@@ -298,12 +325,14 @@ def masked(gan: GAN, phase: int, context: StepContext, device: torch.device) -> 
 
 
 def average_over_ranks(gan: GAN, measured: Measured, statistics: list[Tensor]) -> tuple[Measured, list[Tensor]]:
-    """Means over the processes, in one all-reduce; adds the paired losses, and moves the penalties' memory."""
+    """Means over the processes, in one all-reduce; adds the paired losses; moves penalties' memory and ADA's p."""
     means = gan.group.mean([*measured.values(), *statistics])
     measured = dict(zip(measured, means, strict=False))
     measured["losses"] = measured["real_losses"] + gan.pairing(measured["fake_losses"])
     if gan.penalties.remembers:
         gan.penalties.observe(measured["real_logits"], measured["fake_logits"])
+    if isinstance(gan.augmentation, AdaptiveAugmentation):
+        measured["ada"] = gan.augmentation.observe(measured["real_signs"])
     return measured, means[len(means) - len(statistics) :]
 
 
@@ -352,11 +381,13 @@ def generator_phase(
         The losses, () or (K,), and the logits of the fake images, (N,) or (K, N), detached; of slices (K, N / K).
     """
     context = context or StepContext()
+    fake_images = augmented(gan, fake_images, context, GENERATOR_PHASE, FAKE)
     with gan.autocast(), masked(gan, GENERATOR_PHASE, context, fake_images.device):
         fake_logits = gan.discriminators.frozen_logits(fake_images, selected, labels=context.fake_labels)
         real_logits = None
         if gan.loss.relativistic:
             with torch.no_grad():
+                real_images = augmented(gan, real_images, context, GENERATOR_PHASE, REAL)
                 real_logits = gan.discriminators.frozen_logits(real_images, selected, labels=context.real_labels)
         if gan.terms.microbatch_alpha:
             others_logits = gan.discriminators.frozen_logits(
@@ -406,6 +437,7 @@ def learn(gan: GAN, batches: Sequence[tuple[Tensor, StepContext]], logits_before
     for (latents, context), before in zip(batches, logits_before, strict=True):
         labels = context.fake_labels
         fake_images = generate_without_graph(gan, latents, labels, own_buffers(gan.generator))
+        fake_images = augmented(gan, fake_images, context, GENERATOR_PHASE, FAKE)
         with torch.no_grad(), gan.autocast(), masked(gan, GENERATOR_PHASE, context, latents.device):
             after = gan.discriminators.frozen_logits(fake_images, labels=labels)
         # In the latents' type: bf16 would round the progress away.
@@ -418,7 +450,8 @@ def step_result(measured: Measured, weights: Tensor, generator_losses: Tensor) -
     """A step's result; ``generator_losses`` are () of the selected discriminator, or (K,)."""
     loss = (weights * generator_losses).sum() if generator_losses.ndim else generator_losses
     shown = {name: measured[name] for name in ("real_losses", "fake_losses", "losses")}
-    return StepResult(loss, weights=weights, penalties=measured.get("penalties"), **shown)
+    others = {name: measured.get(name) for name in ("penalties", "ada")}
+    return StepResult(loss, weights=weights, **shown, **others)  # type: ignore[arg-type]
 
 
 def own_buffers(generator: nn.Module) -> dict[str, Tensor]:

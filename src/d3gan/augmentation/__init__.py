@@ -1,0 +1,1 @@
+"""Augmentations of what the discriminators see: DiffAugment and ADA, in plain PyTorch."""
