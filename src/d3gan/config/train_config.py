@@ -303,10 +303,16 @@ class TrainConfig:
         return free | (keys_with(TrainConfig, resume="free if sharded") if sharded else set())
 
     @property
+    def bound_values(self) -> dict[str, object]:
+        """The keys that a resumed run must share, with their values."""
+        free = self.free_keys
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in free}
+
+    @property
     def run_directory(self) -> Path:
         """Folder of the run: ``out``, or a name made of data set, model, batch size and seed."""
         if self.out:
-            return Path(self.out)
+            return Path(self.out).expanduser()
         return Path("runs") / f"{self.dataset_name}-{self.model}-b{self.batch_size}-s{self.seed}"
 
     @property

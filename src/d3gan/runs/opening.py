@@ -1,6 +1,5 @@
 """Which run a folder holds, and which process writes to it."""
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     from filelock import FileLock, Timeout
 
     run = RunDirectory(config.run_directory)
-    lock = FileLock(run.path / ".lock")
+    lock = FileLock(run.lock)
     with disk_errors(run.path, "choose another folder with --out"):
         run.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -40,6 +39,24 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
         yield run
     finally:
         lock.release()
+
+
+def is_taken(config: TrainConfig) -> bool:
+    """Whether another process holds the lock of a config's run."""
+    from filelock import FileLock, Timeout
+
+    path = RunDirectory(config.run_directory).lock
+    if not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # the run itself says what is wrong
+        return False
+    lock.release()
+    return False
 
 
 def refuse_other_runs(config: TrainConfig) -> None:
@@ -68,9 +85,9 @@ def refuse_other_runs(config: TrainConfig) -> None:
             f"{run.config}: cannot be read ({error}); fix the file or choose another --out"
         ) from error
     differing = [
-        f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in config.free_keys and getattr(before, field.name) != getattr(config, field.name)
+        f"{name} = {getattr(before, name)} there, {value} asked for"
+        for name, value in config.bound_values.items()
+        if getattr(before, name) != value
     ]
     if differing:
         raise ConfigError(
