@@ -28,10 +28,8 @@ _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folder's checkpoints, oldest step first."""
-    files = (path for path in folder.glob("*.pt") if path.is_file())
-    return [
-        path for _, path in sorted((int(match[1]), path) for path in files if (match := _NAME.fullmatch(path.name)))
-    ]
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("*.pt") if path.is_file())
+    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:

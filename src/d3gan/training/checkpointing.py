@@ -145,9 +145,8 @@ def _load(training: Training, state: dict[str, Any]) -> None:
 
 def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
     before, now = state.get("config", {}), training.config.bound_values
-    differing = [
-        f"{key} = {before[key]} there, {now[key]} here" for key in now if before.get(key, now[key]) != now[key]
-    ]
+    keys = [key for key in now if before.get(key, now[key]) != now[key]]
+    differing = [f"{key} = {before[key]} there, {now[key]} here" for key in keys]
     if differing:
         raise ConfigError(f"{path}: is of another run ({'; '.join(differing)}); remove it, or choose another --out")
     if state["data"] != training.image_set.checksum:
@@ -157,8 +156,8 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
     batches = state.get("batches_per_step", 1)
     if batches != training.batches_per_step:
         raise ConfigError(
-            f"{path}: was trained with {batches} batches per step, here are {training.batches_per_step} ({training.group.world_size} "
-            f"processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
+            f"{path}: was trained with {batches} batches per step, here are {training.batches_per_step} "
+            f"({training.group.world_size} processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
             f"choose --grad-accum-steps so that the product of the two is {batches}, or choose another --out"
         )
     if training.gan.workers is not None and state["global_batch_size"] != training.global_batch_size:
