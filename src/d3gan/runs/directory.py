@@ -86,7 +86,7 @@ class RunDirectory:
         if not self.is_ours():
             raise ExternalError(
                 f"{self.path}: the run's folder or its config.ini was removed or moved while it trained; "
-                "nothing more is written there. Bring it back and give the same command to go on, or choose another --out"
+                "nothing more is written there. Bring it back and give the same command, or choose another --out"
             )
 
     def is_ours(self) -> bool:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from d3gan.config.datasets import SET_NAMES
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
-from d3gan.files import disk_errors, write_text
+from d3gan.files import disk_errors, user_path, write_text
 from d3gan.runs.directory import RunDirectory
 
 
@@ -68,7 +67,7 @@ def refuse_other_runs(config: TrainConfig) -> None:
     run = RunDirectory(config.run_directory)
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
-    source = Path(config.dataset).expanduser()
+    source = user_path(config.dataset)
     is_folder = config.dataset not in SET_NAMES and source.is_dir()
     if is_folder and run.path.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")

@@ -157,8 +157,9 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
     if batches != training.batches_per_step:
         raise ConfigError(
             f"{path}: was trained with {batches} batches per step, here are {training.batches_per_step} "
-            f"({training.group.world_size} processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
-            f"choose --grad-accum-steps so that the product of the two is {batches}, or choose another --out"
+            f"({training.group.world_size} processes, grad_accum_steps = {training.config.grad_accum_steps}); start "
+            f"as many processes as before, choose --grad-accum-steps so that the product of the two is {batches}, or "
+            "choose another --out"
         )
     if training.gan.workers is not None and state["global_batch_size"] != training.global_batch_size:
         raise ConfigError(
