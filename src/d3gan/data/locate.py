@@ -21,9 +21,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     if folder:
         return user_path(folder)
     if user_path("~") == Path("~"):
-        raise ConfigError(
-            "no home folder is known, so no folder for data; give --data-dir, or set D3GAN_DATA"
-        )
+        raise ConfigError("no home folder is known, so no folder for data; give --data-dir, or set D3GAN_DATA")
     return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
 
 
