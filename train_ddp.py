@@ -3,9 +3,7 @@
 It is ``python train.py --workers-per-node auto``; ``torchrun train_ddp.py`` works too.
 """
 
-import sys
-
-from d3gan.cli import main
+from d3gan.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], "python train_ddp.py", ["train", "--workers-per-node", "auto"]))
+    run("python train_ddp.py", ["train", "--workers-per-node", "auto"])

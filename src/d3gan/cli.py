@@ -29,7 +29,8 @@ from d3gan.distributed.exit import code_of, first_on_host, leave, report
 from d3gan.distributed.launcher import launch_processes, started_by_launcher
 from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
-from d3gan.output import say, silence
+from d3gan.interrupt import was_interrupted
+from d3gan.output import answer, prepare_streams, say, silence
 from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Export, Sample
@@ -109,8 +110,8 @@ def run_scale(flags: Scale, call: Call) -> int:
 
     folder = measure_scaling(flags)
     if folder is not None:
-        print(f"\n{table(json.loads((folder / 'scaling.json').read_text()))}\n")
-        print("\n".join(str(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".json", ".png")))
+        answer(f"\n{table(json.loads((folder / 'scaling.json').read_text()))}\n")
+        answer("\n".join(str(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".json", ".png")))
     return 0
 
 
@@ -123,7 +124,7 @@ def run_evaluate(flags: Evaluate, _call: Call) -> int:
 
     record = measure(flags)
     if record is not None:
-        print(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
+        answer(json.dumps(record, indent=1) if flags.json else f"\n{measure_text(record)}")
         if reasons := reasons_of(record):
             raise ExternalError("; ".join(f"{metric} not computed: {reason}" for metric, reason in reasons.items()))
     return 0
@@ -138,21 +139,21 @@ def run_sample(flags: Sample, _call: Call) -> int:
     if flags.animate:
         path = Path(flags.out or home / "animation.gif")
         frames = write_animation(flags.run, path, flags.classes)
-        print(f"{path} ({frames} frames)")
+        answer(f"{path} ({frames} frames)")
     elif flags.interpolate:
         path = Path(flags.out or home / "interpolation.png")
         sizes = flags.num, flags.columns, flags.seed, flags.device, flags.scale
         write_interpolation(flags.run, path, *sizes, flags.classes)
-        print(path)
+        answer(path)
     elif flags.npz:
         of_classes = flags.classes, flags.per_class
         write_array(flags.run, Path(flags.npz), flags.num, flags.seed, flags.device, *of_classes)
-        print(flags.npz)
+        answer(flags.npz)
     else:
         path = Path(flags.out or home / "grid.png")
         sizes = flags.num, flags.columns, flags.seed, flags.device, flags.scale
         write_image_grid(flags.run, path, *sizes, flags.classes, flags.per_class)
-        print(path)
+        answer(path)
     return 0
 
 
@@ -161,14 +162,14 @@ def run_compare(flags: Compare, call: Call) -> int:
     from d3gan.sweep.command import dry_run, run_sweep
 
     if flags.dry_run:
-        print("\n".join(dry_run(flags)))
+        answer("\n".join(dry_run(flags)))
         return 0
     result = run_sweep(flags)
     if result.stopped_by is not None:
-        print(f"stopped by {result.stopped_by.name}; what was trained is saved. Resume with: {call}", flush=True)
+        answer(f"stopped by {result.stopped_by.name}; what was trained is saved. Resume with: {call}")
         return 128 + result.stopped_by
     if result.page is not None:
-        print(f"\n{result.verdict}\n\nfigures: {result.page.parent / 'figures'}\nthe page: {result.page.resolve()}")
+        answer(f"\n{result.verdict}\n\nfigures: {result.page.parent / 'figures'}\nthe page: {result.page.resolve()}")
     if result.failed:
         raise ExternalError(
             f"of {flags.out}, {len(result.failed)} failed: {', '.join(run.name for run in result.failed)}"
@@ -180,7 +181,7 @@ def run_report(flags: Report, _call: Call) -> int:
     """Writes a page about finished runs; see ``d3gan.report``."""
     from d3gan.report.write import write_report
 
-    print(write_report(flags.runs, flags.out, flags.against))
+    answer(write_report(flags.runs, flags.out, flags.against))
     return 0
 
 
@@ -188,7 +189,7 @@ def run_export(flags: Export, _call: Call) -> int:
     """Writes the generator in another file format; see ``d3gan.sampling.export``."""
     from d3gan.sampling.export import export
 
-    print(export(flags.run, flags.format, flags.out))
+    answer(export(flags.run, flags.format, flags.out))
     return 0
 
 
@@ -238,16 +239,16 @@ def model_lines() -> list[str]:
 
 def run_models(_flags: Models, _call: Call) -> int:
     """Lists the models."""
-    print("\n".join(model_lines()))
+    answer("\n".join(model_lines()))
     return 0
 
 
 def run_presets(flags: Presets, _call: Call) -> int:
     """Lists the presets, or prints one of them."""
     if flags.name:
-        print(preset_text(flags.name), end="")
+        answer(preset_text(flags.name).rstrip("\n"))
     else:
-        print("\n".join(preset_lines()))
+        answer("\n".join(preset_lines()))
     return 0
 
 
@@ -255,7 +256,7 @@ def run_data_list(flags: DataList, _call: Call) -> int:
     """Prints the catalog of data sets."""
     from d3gan.data.published.commands import catalog_lines
 
-    print("\n".join(catalog_lines(flags.data_dir or None)))
+    answer("\n".join(catalog_lines(flags.data_dir or None)))
     return 0
 
 
@@ -263,7 +264,7 @@ def run_data_fetch(flags: DataFetch, _call: Call) -> int:
     """Fetches a data set."""
     from d3gan.data.published.commands import fetch
 
-    print(fetch(flags.name, data_dir=flags.data_dir or None))
+    answer(fetch(flags.name, data_dir=flags.data_dir or None))
     return 0
 
 
@@ -272,7 +273,7 @@ def run_data_verify(flags: DataVerify, _call: Call) -> int:
     from d3gan.data.published.verify import verify
 
     verify(flags.name, data_dir=flags.data_dir or None)
-    print(f"{flags.name}: all files are intact")
+    answer(f"{flags.name}: all files are intact")
     return 0
 
 
@@ -311,11 +312,6 @@ class _LogHandler(logging.Handler):
         say(level + record.getMessage(), sys.stderr if self.to_stderr else sys.stdout)
 
 
-def run() -> None:
-    """The console script ``d3gan``."""
-    sys.exit(main(sys.argv[1:]))
-
-
 def main(arguments: Sequence[str], program: str = "d3gan", implied: Sequence[str] = ()) -> int:
     """Runs one command.
 
@@ -328,39 +324,45 @@ def main(arguments: Sequence[str], program: str = "d3gan", implied: Sequence[str
         The exit code.
     """
     debug = "--debug" in arguments
+    prepare_streams()
     handler = _LogHandler()
     logger.addHandler(handler)
     try:
         code = _dispatch(Call(program, list(implied), list(arguments)), handler)
-        sys.stdout.flush()  # a closed pipe raises here, not at exit
         return leave(code)
     except KeyboardInterrupt:
-        if first_on_host("interrupted"):
-            print(f"{program}: interrupted", file=sys.stderr)
-        return leave(130)
+        return _interrupted(program)
     except BrokenPipeError:
         silence(sys.stdout)
         return leave(141)
     except Exception as error:
+        if was_interrupted():  # what an interrupted import has become
+            return _interrupted(program)
         report(program, error, debug)
         return leave(code_of(error))
     finally:
         logger.removeHandler(handler)
 
 
+def _interrupted(program: str) -> int:
+    if first_on_host("interrupted"):
+        say(f"{program}: interrupted", sys.stderr)
+    return leave(130)
+
+
 def _dispatch(call: Call, handler: _LogHandler) -> int:
     arguments, program = call.arguments, call.program
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview("", program))
+        answer(_overview("", program))
         return 0
     if arguments[0] in ("--version", "-V"):
-        print(f"d3gan {__version__}")
+        answer(f"d3gan {__version__}")
         return 0
     words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)
     if not words and any(name.startswith(f"{arguments[0]} ") for name in COMMANDS):
         if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
             raise _unknown_command(" ".join(arguments[:2]))
-        print(_overview(f"{arguments[0]} ", program))
+        answer(_overview(f"{arguments[0]} ", program))
         return 0
     if not words:
         raise _unknown_command(arguments[0])

@@ -24,6 +24,11 @@ def disk_errors(path: Path, way_out: str = ANOTHER_FOLDER) -> Iterator[None]:
         raise ExternalError(f"{path}: {error.strerror or error}; {first}, or {way_out}") from error
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as the user wrote it, with ``~`` as the home folder; where none is known, ``~`` stays."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib's raises where no home is known
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Makes a folder if it is missing, and checks that files can be written there.
 

@@ -11,6 +11,7 @@ from d3gan.config.command_line import parse_flags
 from d3gan.config.train_config import FREE_KEYS, PER_PROCESS_KEYS, TrainConfig
 from d3gan.config.validation import check_values, field_types, key
 from d3gan.errors import ConfigError
+from d3gan.training.options import Train
 
 
 def parsed(line: str) -> Any:
@@ -93,3 +94,10 @@ def test_what_decides_a_step_binds_a_resumed_run() -> None:
     for model in ("microbatchgan", "duelgan"):
         assert TrainConfig(model=model).free_keys == FREE_KEYS
     assert TrainConfig(model="duelgan", duel_beta=0.0).free_keys == FREE_KEYS | {"epochs"}
+
+
+def test_the_home_folder_is_understood_in_every_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = parse_flags(Train, ["--out=~/run", "--data-dir", "~/data", "--dataset=mnist"], "d3gan train")
+    assert (flags.out, flags.data_dir) == (f"{tmp_path}/run", f"{tmp_path}/data")
+    assert TrainConfig(dataset="mnist", out="~/run").run_directory == tmp_path / "run"

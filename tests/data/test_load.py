@@ -207,3 +207,18 @@ def test_mnist_itself(tmp_path: Path) -> None:
     assert images.shape == (60_000, 1, 28, 28)
     # The mean of MNIST's training pixels as everybody normalises by it.
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+
+
+def test_without_a_home_folder_one_line_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``docker run -u 54321``: no HOME, and a user that no file knows."""
+    for name in ("HOME", "USERPROFILE", "D3GAN_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    pwd = pytest.importorskip("pwd")
+
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    with pytest.raises(ConfigError, match=r"no home folder is known.*--data-dir"):
+        data_folder()
+    assert data_folder("~/here") == Path("~/here")

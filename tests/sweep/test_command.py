@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,38 @@ def test_an_interrupted_sweep_is_resumed(words: list[str], tmp_path: Path, capsy
             for folder in (resumed, straight)
         )
         assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX gives an orphan another parent")
+def test_the_runs_of_a_killed_sweep_save_themselves_and_the_next_one_goes_on(
+    words: list[str], tmp_path: Path
+) -> None:
+    longer = [*words, "--epochs=100000", "--models=dcgan", "--seeds=0", "--evaluate-every=1000000"]
+    run = tmp_path / "out" / "runs" / RUNS[0]
+    command = [sys.executable, "-m", "d3gan", *longer]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sweep:
+        while not (run / "metrics.jsonl").exists():
+            time.sleep(0.1)
+        sweep.kill()
+    # The next sweep waits for the run that still saves itself, and takes it over; --max-steps ends it soon.
+    log = tmp_path / "out" / "logs" / f"{RUNS[0]}.log"
+    while "saved" not in log.read_text():
+        time.sleep(0.1)
+    step = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert main([*longer, f"--max-steps={step + 3}"]) == 0
+    assert "the comparison that started this run has ended" in log.read_text()
+    assert checkpoint_path(run / "checkpoints", step + 3).exists()
+
+
+def test_a_run_that_another_process_trains_is_waited_for(words: list[str], tmp_path: Path, said: list[str]) -> None:
+    from filelock import FileLock
+
+    run = tmp_path / "out" / "runs" / RUNS[0]
+    run.mkdir(parents=True)
+    # FileLock counts by thread: released by another one, it would stay locked.
+    lock = FileLock(run / ".lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(3.0, lock.release).start()
+    assert main([*words, "--models=dcgan", "--seeds=0"]) == 0
+    assert f"{RUNS[0]}: another process trains it; waiting until that ends" in said
+    assert checkpoint_path(run / "checkpoints", 22).exists()

@@ -75,6 +75,31 @@ def test_the_best_step_is_kept(followed: Tiny) -> None:
     assert len(checkpoints(run.checkpoints)) == 2, "best.pt is beside the last two"
 
 
+@pytest.mark.parametrize("missing", [("best.pt", "generator-best"), ("generator-best",)])
+def test_the_best_files_are_made_again_after_a_kill_before_them(missing: tuple[str, ...], followed: Tiny) -> None:
+    """The evaluation is in evaluations.jsonl and its checkpoint is saved; the process ended before the rest."""
+    whole = RunDirectory(train(followed()).run)
+    best = min(lines(whole.path), key=fid)["step"]
+    killed = RunDirectory(train(followed("killed", max_steps=best)).run)
+    assert read_facts(killed.best_generator)["step"] == best
+    for path in (killed.best_checkpoint, killed.best_generator):
+        if path.stem in missing or path.name in missing:
+            path.unlink()
+    train(followed("killed", max_steps=best))  # a finished run
+    assert read_facts(killed.best_generator)["step"] == best
+    assert load_checkpoint(killed.best_checkpoint)["step"] == best
+
+
+def test_a_torn_last_line_of_a_finished_run_is_written_again(followed: Tiny) -> None:
+    run = RunDirectory(train(followed()).run)
+    before = lines(run.path)
+    text = run.evaluations.read_text()
+    for torn in (text[:-40], text.rstrip("\n")):
+        run.evaluations.write_text(torn)
+        train(followed())
+        assert lines(run.path) == before
+
+
 def test_evaluating_afterwards_gives_the_same_metrics(followed: Tiny, network: Path, capsys: Any) -> None:
     run = train(followed(seed=5)).run
     capsys.readouterr()

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from d3gan.training.step import train_step
 from tests.conftest import tiny_settings
 
 Tiny = Callable[..., TrainConfig]
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 TIMES = ("images_per_second", "images_per_second_without_data", "training_seconds", "peak_memory_bytes")
 
 
@@ -164,7 +167,7 @@ class SignalAt(Silent):
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *HANGUP])
 def test_a_signal_saves_and_the_same_call_goes_on(number: signal.Signals, uninterrupted: Path, tiny: Tiny) -> None:
     handler = signal.getsignal(number)
     outcome = train(tiny(), SignalAt(8, number))
@@ -173,6 +176,42 @@ def test_a_signal_saves_and_the_same_call_goes_on(number: signal.Signals, uninte
     assert signal.getsignal(number) is handler
     train(tiny())
     assert_same_run(uninterrupted, outcome.run)
+
+
+def test_an_ignored_hangup_stays_ignored(tiny: Tiny) -> None:
+    """As under nohup."""
+    if not HANGUP:
+        pytest.skip("this system has no SIGHUP")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train(tiny(), SignalAt(8, signal.SIGHUP)).step == 22
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class RemoveAt(Silent):
+    """Removes the run's folder after a step."""
+
+    def __init__(self, step: int, run: Path):
+        self.step, self.run = step, run
+
+    @contextmanager
+    def __call__(self, _total: int, _start: int) -> Iterator[Silent]:
+        yield self
+
+    def advance(self, step: int) -> None:
+        if step == self.step:
+            shutil.rmtree(self.run)
+
+
+@pytest.mark.parametrize("changes", [{}, {"log_every": 1000}, {"checkpoint": 1000, "log_every": 1000}])
+def test_a_run_whose_folder_is_removed_ends_with_an_error_and_makes_no_half_one(
+    changes: dict[str, Any], tiny: Tiny
+) -> None:
+    config = tiny(**changes)
+    with pytest.raises(ExternalError, match=r"removed or moved|No such file"):
+        train(config, RemoveAt(7, config.run_directory))
+    assert not config.run_directory.exists()
 
 
 def test_a_second_signal_does_not_wait_for_the_step(tiny: Tiny, uninterrupted: Path) -> None:
@@ -287,6 +326,83 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted: Path, 
     assert any("trying an older one" in line and newest.name in line for line in said)
     assert any(line.startswith("resuming from") and "step-00000010.pt" in line for line in said)
     assert_same_run(uninterrupted, run)
+
+
+def changed_checkpoint(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    state = load_checkpoint(path)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("metrics_log"),
+        lambda state: state.update(step=float("nan")),
+        lambda state: state.update(step=-22),
+        lambda state: state.update(step=10**30),
+        lambda state: state["metrics_log"].update(rows=torch.zeros(2, 99)),
+        lambda state: state["generator"].popitem(),
+        lambda state: state["generator_optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
+        lambda state: state.update(discriminators={k: value[:1] for k, value in state["discriminators"].items()}),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_falls_back_to_the_one_before(
+    change: Callable[[dict[str, Any]], object], uninterrupted: Path, tiny: Tiny
+) -> None:
+    run = train(tiny()).run
+    last = checkpoint_path(run / "checkpoints", 22)
+    changed_checkpoint(last, change)
+    train(tiny())
+    assert_same_run(uninterrupted, run)
+    assert last.with_name(last.name + ".damaged").exists()
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"ngf": 8}, {"beta1": 0.25}])
+def test_a_checkpoint_of_another_run_is_refused_by_its_config(changes: dict[str, Any], tiny: Tiny) -> None:
+    run, other = train(tiny(max_steps=8)).run, train(tiny("other", max_steps=9, **changes)).run
+    shutil.copy(checkpoint_path(other / "checkpoints", 9), run / "checkpoints")
+    ((key, value),) = changes.items()
+    with pytest.raises(ConfigError, match=rf"step-00000009.pt: is of another run \({key} = {value} there"):
+        train(tiny())
+
+
+def test_torn_lines_of_a_finished_run_are_cut(uninterrupted: Path, tiny: Tiny) -> None:
+    run = train(tiny()).run
+    for tail in ('{"step": 22, "gene', '{"step": 22}'):  # torn, and whole without its line break
+        before = (run / "metrics.jsonl").read_text()
+        (run / "metrics.jsonl").write_text(before + tail)
+        train(tiny())
+        assert all(isinstance(json.loads(line), dict) for line in (run / "metrics.jsonl").read_text().splitlines())
+    assert metrics(run)[: len(metrics(uninterrupted))] == metrics(uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/step-00000001.pt", "checkpoints/x.pt.tmp"])
+def test_folders_among_checkpoints_are_left_alone(name: str, tiny: Tiny) -> None:
+    run = train(tiny(max_steps=8)).run
+    (run / name).mkdir()
+    assert train(tiny()).step == 22
+    assert (run / name).is_dir()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl"])
+def test_a_folder_in_place_of_a_file_is_named(name: str, tiny: Tiny) -> None:
+    run = train(tiny(max_steps=8)).run
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    with pytest.raises(ExternalError, match=name):
+        train(tiny())
+
+
+@pytest.mark.parametrize(
+    "text", ['{"sessions": null}', '{"sessions": [1]}', '{"sessions": {"a": 1}}', "[" * 20_000, "\xff"]
+)
+def test_an_environment_file_that_is_not_ours_stops_nothing(text: str, tiny: Tiny) -> None:
+    run = train(tiny(max_steps=8)).run
+    (run / "environment.json").write_text(text, encoding="latin-1")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("[" * 20_000 + "\n")
+    assert train(tiny()).step == 22
 
 
 def test_two_processes_do_not_share_a_run(pictures: Path, tiny: Tiny, tmp_path: Path) -> None:

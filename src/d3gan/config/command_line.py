@@ -11,6 +11,7 @@ from d3gan.config.presets import read_preset
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import describe_type, element_type, field_types, parse_value
 from d3gan.errors import ConfigError, nearest
+from d3gan.files import user_path
 
 DEFAULT_CONFIG = "config.ini"
 
@@ -65,7 +66,8 @@ def _given_values(owner: type[Any], arguments: list[str], program: str) -> dict[
     positionals = required + [name for name in _marked_positional(owner) if name not in required]
     flags = {field.name: field for field in dataclasses.fields(owner) if field.name not in positionals}
     values: dict[str, Any] = {}
-    words = list(arguments)
+    # A shell expands ~ at the start of a word alone, and none does so in --out=~/run or for another program.
+    words = [_with_home(word) for word in arguments]
     while words:
         word = words.pop(0)
         if word.startswith("--"):
@@ -86,6 +88,11 @@ def _given_values(owner: type[Any], arguments: list[str], program: str) -> dict[
     if missing := [name for name in required if name not in values]:
         raise ConfigError(f"{missing[0].upper()} is missing: {program} {missing[0].upper()} [OPTIONS]")
     return values
+
+
+def _with_home(word: str) -> str:
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{equals}{user_path(value)}" if value.startswith("~") else word
 
 
 def _marked_positional(owner: type[Any]) -> list[str]:

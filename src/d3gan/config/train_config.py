@@ -35,6 +35,7 @@ from d3gan.config.shared_flags import (
 )
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
+from d3gan.files import user_path
 
 # Text that an .ini file would not give back: control characters, halves of characters (undecodable bytes of a file
 # name), comments.
@@ -327,16 +328,22 @@ class TrainConfig:
         return free | (keys_with(TrainConfig, resume="free if sharded") if sharded else set())
 
     @property
+    def bound_values(self) -> dict[str, object]:
+        """The keys that a resumed run must share, with their values."""
+        free = self.free_keys
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in free}
+
+    @property
     def run_directory(self) -> Path:
         """Folder of the run: ``out``, or a name made of data set, model, batch size and seed."""
         if self.out:
-            return Path(self.out)
+            return user_path(self.out)
         return Path("runs") / f"{self.dataset_name}-{self.model}-b{self.batch_size}-s{self.seed}"
 
     @property
     def dataset_name(self) -> str:
         """The data set's name, or that of the folder or .zip of images without its path."""
-        path = Path(self.dataset).expanduser()
+        path = user_path(self.dataset)
         return path.resolve().name if path.is_dir() else path.stem if path.suffix.lower() == ".zip" else path.name
 
 

@@ -8,13 +8,20 @@ import platformdirs
 from d3gan.config.datasets import POINT_SETS
 from d3gan.data.published.catalog import Dataset, StackedDataset, dataset_names, find_dataset
 from d3gan.errors import ConfigError, nearest
+from d3gan.files import user_path
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """The folder of data files: ``data_dir``, else $D3GAN_DATA, else the user's cache folder for d3gan."""
+    """The folder of data files: ``data_dir``, else $D3GAN_DATA, else the user's cache folder for d3gan.
+
+    Raises:
+        ConfigError: neither is given, and no home folder is known.
+    """
     folder = str(data_dir) if data_dir is not None else os.environ.get("D3GAN_DATA", "")
     if folder:
-        return Path(folder).expanduser()
+        return user_path(folder)
+    if user_path("~") == Path("~"):
+        raise ConfigError("no home folder is known, so no folder for data; give --data-dir, or set D3GAN_DATA")
     return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
 
 
@@ -32,7 +39,7 @@ def resolve_dataset(dataset: str | Path | Dataset | StackedDataset) -> Dataset |
         return published
     if dataset in POINT_SETS:
         raise ConfigError(f"dataset = {dataset}: its points are computed; there are no files to fetch, check or read")
-    path = Path(dataset).expanduser()
+    path = user_path(dataset)
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return path
     problem = "a file, but no .zip" if path.is_file() else "neither a known name nor an existing path"

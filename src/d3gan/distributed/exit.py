@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from d3gan.errors import ConfigError, ExternalError, PeerLostError, TrainingDivergedError
 from d3gan.files import write_text
+from d3gan.output import say, settle
 
 # Set by ``distributed.launcher`` for the processes it starts: it reads their files and prints what went wrong itself.
 LAUNCHED = "D3GAN_LAUNCHED"
@@ -48,7 +49,7 @@ def report(program: str, error: BaseException, debug: bool = False) -> None:
         _write_for_launcher(error, Path(file))
     launcher_says = file and os.environ.get(LAUNCHED)
     if not launcher_says and first_on_host(message_of(error)):
-        print(f"{program}: {message_of(error)}", file=sys.stderr, flush=True)
+        say(f"{program}: {message_of(error)}", sys.stderr)
     if isinstance(error, ConfigError | TrainingDivergedError):
         _end_launcher()
 
@@ -92,7 +93,7 @@ def first_on_host(message: str) -> bool:
 def end_process(error: ConfigError | ExternalError) -> NoReturn:
     """Ends this process at once, from any thread, while its main thread is blocked inside a backend."""
     report("d3gan", error)
-    sys.stdout.flush()
+    settle()
     os._exit(code_of(error))
 
 
@@ -112,8 +113,7 @@ def leave(code: int) -> int:
     and a thread of gloo that returns to Python while Python shuts down aborts the process (seen with PyTorch 2.13,
     about once in a hundred ends).
     """
+    settle()
     if _at_once:
-        with suppress(OSError):  # the reader may have left
-            sys.stdout.flush()
         os._exit(code)
     return code

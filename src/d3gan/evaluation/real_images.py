@@ -1,7 +1,6 @@
 """The real images that a generator is measured against."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from d3gan.data.load import ImageSet, load_images
 from d3gan.data.published.catalog import find_dataset
 from d3gan.errors import ConfigError
 from d3gan.evaluation.feature_statistics import Source, gray_to_color
+from d3gan.files import user_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def native_size(spec: str, flag: str) -> int:
         dataset = find_dataset(name_and_split[0])
         assert dataset is not None  # split_of looked
         return dataset.shape[1]
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     if not path.is_dir() and path.suffix.lower() != ".zip":
         raise ConfigError(
             f"{flag} {spec}: no such images; allowed: NAME:SPLIT such as cifar10:test, a folder, a .zip"
@@ -111,11 +111,11 @@ class ImageFinder:
 
     def _resolve(self, spec: str, flag: str) -> tuple[str, str, str]:
         """The name in metric names, the data set or path, and the split."""
-        path = Path(spec).expanduser()
+        path = user_path(spec)
         if self.dataset and spec in ("train", "test", "extra", "unlabeled"):  # before a folder of that name
             if find_dataset(self.dataset) is not None:
                 return spec, self.dataset, spec
-            if not Path(self.dataset).expanduser().exists():
+            if not user_path(self.dataset).exists():
                 raise ConfigError(
                     f"{flag} = {spec}: the run's images, {self.dataset}, are not there (a relative path starts from "
                     "the folder in which the run was started); give their current path, or another reference"

@@ -27,7 +27,7 @@ from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.feature_statistics import FeatureStatistics, collect_statistics
 from d3gan.evaluation.metrics.fid import Gaussian
 from d3gan.evaluation.real_images import ImageFinder, RealImages
-from d3gan.files import disk_errors, replace_file
+from d3gan.files import disk_errors, replace_file, user_path
 from d3gan.progress_bar import progress_bar
 
 logger = logging.getLogger("d3gan")
@@ -67,7 +67,7 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
     """
     with group.raise_on_all_ranks():
         if spec.lower().endswith(".npz"):
-            return read_reference(Path(spec).expanduser(), extractor)
+            return read_reference(user_path(spec), extractor)
         images = finder.open(spec, "reference")
     return _reference_of(images, extractor, group, finder)
 

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folder's checkpoints, oldest step first."""
-    numbered = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(numbered)]
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("*.pt") if path.is_file())
+    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -44,10 +45,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     path = checkpoint_path(folder, step)
     write_checkpoint(path, step, state)
-    for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
-        old.unlink(missing_ok=True)
-    for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
+    with disk_errors(folder):
+        for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
+            old.unlink(missing_ok=True)
+        for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
     return path
 
 
@@ -86,10 +89,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def latest_checkpoint(
+    folder: Path, use: Callable[[Path, dict[str, Any]], None] = lambda _path, _state: None
+) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that can be used, or None where there is none at all.
 
     Once an older one has been read, newer damaged ones are set aside as ``NAME.damaged``, with a warning.
+
+    Args:
+        folder: of the checkpoints.
+        use: given path and content, takes it in; raises DamagedCheckpointError where it does not fit.
 
     Raises:
         ExternalError: there are checkpoints and none can be used (training from the start would hide that), or one
@@ -100,6 +109,10 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(paths):
         try:
             state = load_checkpoint(path)
+            step = state["step"]
+            if not isinstance(step, int) or path != checkpoint_path(folder, step):
+                raise DamagedCheckpointError(f"{path}: says that it is of step {step}")
+            use(path, state)
         except DamagedCheckpointError as error:
             logger.warning(f"{error}; trying an older one")
             damaged.append(path)

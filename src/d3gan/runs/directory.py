@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from d3gan.config.ini import RUN_MARK
-from d3gan.errors import ConfigError
+from d3gan.errors import ConfigError, ExternalError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,11 @@ class RunDirectory:
     def config(self) -> Path:
         """The config as resolved."""
         return self.path / "config.ini"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / ".lock"
 
     @property
     def environment(self) -> Path:
@@ -72,11 +77,25 @@ class RunDirectory:
         numbered = ((path.stem.removeprefix("step-"), path) for path in self.samples.glob("step-*.png"))
         return sorted((int(step), path) for step, path in numbered if step.isdecimal())
 
+    def refuse_removed(self) -> None:
+        """Checks, before a file is written there, that the folder of an opened run is still its own.
+
+        Raises:
+            ExternalError: it was removed or moved; made anew, it would hold a part of a run.
+        """
+        if not self.is_ours():
+            raise ExternalError(
+                f"{self.path}: the run's folder or its config.ini was removed or moved while it trained; "
+                "nothing more is written there. Bring it back and give the same command, or choose another --out"
+            )
+
     def is_ours(self) -> bool:
         """Whether the folder holds a run: a config.ini with the first line that only a run's has."""
         try:
+            if not self.config.is_file():  # a pipe would be waited for
+                return False
             with self.config.open(encoding="utf-8", errors="replace") as file:
-                return file.readline().strip() == RUN_MARK
+                return file.readline(1024).strip() == RUN_MARK
         except OSError:
             return False
 

@@ -37,7 +37,7 @@ def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any
 def read_environment(run: RunDirectory) -> list[dict[str, Any]]:
     """The sessions that worked on a run, oldest first; empty if environment.json is missing or damaged."""
     try:
-        sessions: list[dict[str, Any]] = json.loads(run.environment.read_text())["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
+        sessions = json.loads(run.environment.read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return sessions
+    return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []

@@ -16,7 +16,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         ExternalError: the file cannot be read.
     """
     with disk_errors(path):
-        content = path.read_bytes() if path.exists() else b""
+        content = path.read_bytes() if path.is_file() else b""
     return [record for line in content.splitlines() if (record := _record(line)) is not None]
 
 
@@ -37,10 +37,11 @@ def keep_lines_up_to(path: Path, last_step: int) -> None:
     Raises:
         ExternalError: the file cannot be written.
     """
-    if not path.exists():
-        return
-    text = path.read_text(encoding="utf-8", errors="replace")
-    kept = "".join(line for line in text.splitlines(keepends=True) if _is_up_to(line, last_step))
+    with disk_errors(path):
+        if not path.exists():
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+    kept = "".join(f"{line}\n" for line in text.split("\n") if _is_up_to(line, last_step))
     if kept != text:
         write_text(path, kept)
 
@@ -54,6 +55,6 @@ def _is_up_to(line: str, last_step: int) -> bool:
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # cut short by a crash, or no text
+    except (ValueError, RecursionError):  # cut short by a crash, or no text, or not ours
         return None
     return record if isinstance(record, dict) else None

@@ -1,15 +1,13 @@
 """Which run a folder holds, and which process writes to it."""
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from d3gan.config.datasets import SET_NAMES
 from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
-from d3gan.files import disk_errors, write_text
+from d3gan.files import disk_errors, user_path, write_text
 from d3gan.runs.directory import RunDirectory
 
 
@@ -25,7 +23,7 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     from filelock import FileLock, Timeout
 
     run = RunDirectory(config.run_directory)
-    lock = FileLock(run.path / ".lock")
+    lock = FileLock(run.lock)
     with disk_errors(run.path, "choose another folder with --out"):
         run.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -42,6 +40,24 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
         lock.release()
 
 
+def is_taken(config: TrainConfig) -> bool:
+    """Whether another process holds the lock of a config's run."""
+    from filelock import FileLock, Timeout
+
+    path = RunDirectory(config.run_directory).lock
+    if not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # the run itself says what is wrong
+        return False
+    lock.release()
+    return False
+
+
 def refuse_other_runs(config: TrainConfig) -> None:
     """Checks that the config's run directory is free, or holds a run that the config may resume.
 
@@ -51,7 +67,7 @@ def refuse_other_runs(config: TrainConfig) -> None:
     run = RunDirectory(config.run_directory)
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"--out {run.path}: is a file; give a folder")
-    source = Path(config.dataset).expanduser()
+    source = user_path(config.dataset)
     is_folder = config.dataset not in SET_NAMES and source.is_dir()
     if is_folder and run.path.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
@@ -68,9 +84,9 @@ def refuse_other_runs(config: TrainConfig) -> None:
             f"{run.config}: cannot be read ({error}); fix the file or choose another --out"
         ) from error
     differing = [
-        f"{field.name} = {getattr(before, field.name)} there, {getattr(config, field.name)} asked for"
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in config.free_keys and getattr(before, field.name) != getattr(config, field.name)
+        f"{name} = {getattr(before, name)} there, {value} asked for"
+        for name, value in config.bound_values.items()
+        if getattr(before, name) != value
     ]
     if differing:
         raise ConfigError(

@@ -21,6 +21,8 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.files import disk_errors, write_text
 from d3gan.formatting import duration
+from d3gan.interrupt import PARENT, stop_signals
+from d3gan.runs.opening import is_taken
 from d3gan.sweep.plan import is_finished, steps_of
 
 logger = logging.getLogger("d3gan")
@@ -112,6 +114,7 @@ class Scheduler:
         self._waiting, self._total = list(configs), len(configs)
         self._running: list[_Child] = []
         self._results: list[RunResult] = []
+        self._awaited: set[str] = set()
         # Off a terminal the lines that name each run are enough.
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=Console(), refresh_per_second=2, disable=not sys.stdout.isatty())
@@ -122,7 +125,8 @@ class Scheduler:
     def run(self) -> list[RunResult]:
         """Trains what is not finished yet; returns how each run ended, except those that a signal stopped.
 
-        Passes the first SIGINT or SIGTERM on to every run, which saves itself and ends; a second one kills them.
+        Passes the first SIGINT, SIGTERM or SIGHUP on to every run, which saves itself and ends; a second one kills
+        them. A run that another process trains at the moment is waited for.
 
         Raises:
             ExternalError: logs or configs cannot be written.
@@ -136,14 +140,14 @@ class Scheduler:
                 while self._running or (self._waiting and not self.stopped_by):
                     for child in [child for child in self._running if child.process.poll() is not None]:
                         self._end(child)
-                    while self._free and self._waiting and not self.stopped_by:
-                        self._begin(self._waiting.pop(0))
+                    while self._free and not self.stopped_by and (config := self._next()):
+                        self._begin(config)
                     if not self._bars.disable and time.monotonic() - last_shown >= _SHOW_SECONDS:
                         last_shown = time.monotonic()
                         for child in self._running:
                             step, last = steps_of(child.config)
                             self._bars.update(child.bar, completed=step, total=last)
-                    time.sleep(_POLL_SECONDS if self._running else 0)
+                    time.sleep(_POLL_SECONDS if self._running or self._waiting else 0)
             finally:  # an error, such as a full disk: the runs save themselves and end
                 for child in self._running:
                     child.process.terminate()
@@ -153,6 +157,16 @@ class Scheduler:
                     except subprocess.TimeoutExpired:
                         child.process.kill()
         return self._results
+
+    def _next(self) -> TrainConfig | None:
+        """Takes the first waiting run that no other process trains; of the others it is said once that they wait."""
+        for number, config in enumerate(self._waiting):
+            if not is_taken(config):
+                return self._waiting.pop(number)
+            if config.out not in self._awaited:
+                self._awaited.add(config.out)
+                logger.info(f"{Path(config.out).name}: another process trains it; waiting until that ends")
+        return None
 
     def _begin(self, config: TrainConfig) -> None:
         name = Path(config.out).name
@@ -171,7 +185,7 @@ class Scheduler:
         # In a session of its own, so that a terminal's Ctrl-C reaches it only through us, and once.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | environment,
+            env=os.environ | environment | {PARENT: str(os.getpid())},
         )  # fmt: skip
         bar = self._bars.add_task(name, total=None)
         self._running.append(_Child(config, slot, process, log, log.tell(), bar))
@@ -207,7 +221,7 @@ class Scheduler:
             for child in self._running:
                 child.process.send_signal(signal.SIGKILL if again else number)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in stop_signals()}
         try:
             yield
         finally:

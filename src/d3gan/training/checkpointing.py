@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from d3gan.errors import ConfigError, TrainingDivergedError
+from d3gan.errors import ConfigError, TrainingDivergedError, first_line
 from d3gan.images import image_grid, save_png
 from d3gan.models.base import GeneratorNetwork
-from d3gan.runs.checkpoint import latest_checkpoint, save_checkpoint, write_checkpoint
+from d3gan.runs.checkpoint import DamagedCheckpointError, latest_checkpoint, save_checkpoint, write_checkpoint
 from d3gan.runs.generator_file import save_generator
 from d3gan.sampling.generate import GRID_CLASSES, GRID_COLUMNS, sample
 from d3gan.sampling.point_picture import POINTS, half_side, plane, point_picture
@@ -49,11 +49,13 @@ def save(training: Training, step: int, *, best: bool = False) -> None:
     state |= {
         "metrics_log": training.metrics_log.state(step),
         "data": training.image_set.identity,
+        "config": training.config.bound_values,
         "batches_per_step": training.batches_per_step,
         "global_batch_size": training.global_batch_size,
     }
     if not training.group.is_main:
         return
+    training.run.refuse_removed()
     save_checkpoint(training.run.checkpoints, step, state)
     _save_generators(training, step)
     if best:
@@ -97,23 +99,27 @@ def resume(training: Training) -> int:
     Rank 0 reads it and sends it to the others: only rank 0 needs to see the run's folder.
 
     Raises:
-        ConfigError: the run was trained on other images, or with another number of batches per step.
+        ConfigError: the checkpoint is another run's: of another config, other images, or another number of batches
+            per step.
         ExternalError: there are checkpoints and none can be used.
     """
+
+    def use(path: Path, state: dict[str, Any]) -> None:
+        _refuse_other_training(training, path, state)
+        try:
+            _load(training, state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DamagedCheckpointError(f"{path}: does not fit this run ({first_line(error)})") from error
+
     latest = None
     with training.group.raise_on_all_ranks():
         if training.group.is_main:
-            latest = latest_checkpoint(training.run.checkpoints)
-            if latest is not None:
-                _refuse_other_training(training, *latest)
+            latest = latest_checkpoint(training.run.checkpoints, use)
     state = training.group.broadcast(latest[1] if latest is not None else None)
     if state is None:
         return 0
-    if training.gan.workers is not None:
-        state |= own_states(training.gan, state)
-    for name, part in training.parts().items():
-        part.load_state_dict(state[name])
-    training.metrics_log.load_state(state["metrics_log"])
+    if not training.group.is_main:
+        _load(training, state)
     if latest is not None:
         # A crash between writing the two leaves generators older than the checkpoint; a finished run would keep them.
         _save_generators(training, int(state["step"]))
@@ -121,17 +127,41 @@ def resume(training: Training) -> int:
     return int(state["step"])
 
 
+def _load(training: Training, state: dict[str, Any]) -> None:
+    """Loads a checkpoint's content.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError: it is not this run's; what was
+            loaded is of no use.
+    """
+    if training.gan.workers is not None:
+        state = state | own_states(training.gan, state)
+    for name, part in training.parts().items():
+        part.load_state_dict(state[name])
+    for optimizer in training.gan.optimizers().values():
+        for parameter, moments in optimizer.state.items():  # PyTorch compares no shapes here
+            if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
+                raise ValueError("an optimizer's moments have other shapes than its parameters")
+    training.metrics_log.load_state(state["metrics_log"])
+
+
 def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]) -> None:
+    before, now = state.get("config", {}), training.config.bound_values
+    keys = [key for key in now if before.get(key, now[key]) != now[key]]
+    differing = [f"{key} = {before[key]} there, {now[key]} here" for key in keys]
+    if differing:
+        raise ConfigError(f"{path}: is of another run ({'; '.join(differing)}); remove it, or choose another --out")
     if state["data"] != training.image_set.identity:
         raise ConfigError(
             f"{path}: was trained on other images than {training.image_set.name} holds now; choose another --out"
         )
-    before, now = state.get("batches_per_step", 1), training.batches_per_step
-    if before != now:
+    batches = state.get("batches_per_step", 1)
+    if batches != training.batches_per_step:
         raise ConfigError(
-            f"{path}: was trained with {before} batches per step, here are {now} ({training.group.world_size} "
-            f"processes, grad_accum_steps = {training.config.grad_accum_steps}); start as many processes as before, "
-            f"choose --grad-accum-steps so that the product of the two is {before}, or choose another --out"
+            f"{path}: was trained with {batches} batches per step, here are {training.batches_per_step} "
+            f"({training.group.world_size} processes, grad_accum_steps = {training.config.grad_accum_steps}); start "
+            f"as many processes as before, choose --grad-accum-steps so that the product of the two is {batches}, or "
+            "choose another --out"
         )
     if training.gan.workers is not None and state["global_batch_size"] != training.global_batch_size:
         raise ConfigError(
@@ -149,6 +179,7 @@ def save_samples(training: Training, step: int) -> None:
     """
     if not training.group.is_main:
         return
+    training.run.refuse_removed()
     gan, mixture = training.gan, training.image_set.mixture
     if gan.generator.classes:
         labels = torch.arange(min(gan.generator.classes, GRID_CLASSES)).repeat_interleave(GRID_COLUMNS)

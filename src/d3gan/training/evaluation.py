@@ -13,7 +13,7 @@ import torch
 from d3gan.config.train_config import TrainConfig
 from d3gan.data.load import ImageSet
 from d3gan.distributed.group import Group
-from d3gan.errors import ExternalError
+from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.evaluate import evaluate, fake_images
 from d3gan.evaluation.metric_names import NOT_COMPUTED, PUBLISHED_FID, metric_label
 from d3gan.evaluation.published_fid import published_fid
@@ -21,6 +21,8 @@ from d3gan.evaluation.real_images import ImageFinder, RealImages
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import disk_errors
 from d3gan.models.base import GeneratorNetwork
+from d3gan.runs.directory import RunDirectory
+from d3gan.runs.generator_file import read_facts
 from d3gan.runs.jsonl import read_lines
 
 logger = logging.getLogger("d3gan")
@@ -68,6 +70,19 @@ class PeriodicEvaluator:
             return False
         missing = self._group.is_main and all(line.get("step") != step for line in read_lines(path))
         return bool(self._group.broadcast(missing))
+
+    def best_is_unsaved(self, run: RunDirectory, step: int) -> bool:
+        """Whether a step was evaluated as the best one so far, and its files do not exist: a kill came between."""
+        unsaved = False
+        if self._group.is_main:
+            lines = read_lines(run.evaluations)
+            line = next((line for line in lines if line.get("step") == step), None)
+            if line is not None and _is_best(line, [other for other in lines if other is not line]):
+                try:
+                    unsaved = read_facts(run.best_generator)["step"] != step
+                except (ConfigError, ExternalError, KeyError):
+                    unsaved = True
+        return bool(self._group.broadcast(unsaved))
 
     def evaluate(
         self,
@@ -134,15 +149,20 @@ class PeriodicEvaluator:
             file.flush()
             os.fsync(file.fileno())
         _warn_of_collapse(line, earlier)
-        badness = _badness(line)
-        if not badness:
-            return False
-        kind = ("num_samples", "reference", "generator")
-        return all(
-            tuple(badness.values()) < tuple(_badness(other).values())
-            for other in earlier
-            if _badness(other).keys() == badness.keys() and all(other.get(key) == line.get(key) for key in kind)
-        )
+        return _is_best(line, earlier)
+
+
+def _is_best(line: dict[str, Any], earlier: list[dict[str, Any]]) -> bool:
+    """Whether a line is better than all earlier ones of its kind."""
+    badness = _badness(line)
+    if not badness:
+        return False
+    kind = ("num_samples", "reference", "generator")
+    return all(
+        tuple(badness.values()) < tuple(_badness(other).values())
+        for other in earlier
+        if _badness(other).keys() == badness.keys() and all(other.get(key) == line.get(key) for key in kind)
+    )
 
 
 def _badness(line: dict[str, Any]) -> dict[str, float]:

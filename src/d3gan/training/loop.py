@@ -120,9 +120,9 @@ def _train(
         do_step = accelerate(gan, config.grad_accum_steps, **acceleration)
         processes = group.all_gather({"host": hostname(), "device": str(device)})
         if group.is_main:
-            if step < last_step:
-                keep_lines_up_to(run.metrics, metrics_log.logged_step)
-                keep_lines_up_to(run.evaluations, step)
+            # A finished run keeps its last line, which one that goes on writes anew.
+            keep_lines_up_to(run.metrics, metrics_log.logged_step if step < last_step else step)
+            keep_lines_up_to(run.evaluations, step)
             _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
         many = f"{len(image_set.images):,} {image_set.unit}"
         many += f" of {len(image_set.class_names)} classes" if image_set.class_names else ""
@@ -143,7 +143,7 @@ def _train(
             metrics_log.stopwatch.restart()
             while True:
                 # What is due after this many steps. In the first turn an earlier session has done it, except for an
-                # evaluation during which that session was stopped.
+                # evaluation during which that session was stopped, and the best files, before which it was killed.
                 is_new = step > first_step
                 is_last = step >= last_step
                 stopping = is_new and group.to_stop()
@@ -159,7 +159,8 @@ def _train(
                 if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):
                     with metrics_log.stopwatch.paused():
                         save_samples(training, step)
-                is_best = put_off = False
+                is_best = evaluator is not None and not is_new and evaluator.best_is_unsaved(run, step)
+                put_off = False
                 if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
                     with metrics_log.stopwatch.paused():
                         is_best, put_off = (

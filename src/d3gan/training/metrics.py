@@ -187,12 +187,19 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restores what a checkpoint kept."""
-        self._rows = list(state["rows"].to(self._device))
+        """Restores what a checkpoint kept.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is of a run with other lists of losses.
+        """
+        rows = state["rows"].to(self._device)
+        if rows.ndim != 2 or rows.shape[1] != 1 + len(self._lists) * self._K:
+            raise ValueError(f"the losses of the last steps have the shape {tuple(rows.shape)}")
+        self._rows = list(rows)
         self._local_rows = 0
-        self._lap = list(state["lap"])
-        self._training_seconds = state["training_seconds"]
-        self.logged_step = state["logged_step"]
+        self._lap = [float(seconds) for seconds in state["lap"]]
+        self._training_seconds = float(state["training_seconds"])
+        self.logged_step = int(state["logged_step"])
 
 
 def _rounded_ratio(images: int, seconds: float) -> float | None:

@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM as a request that training answers between two steps."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that training answers between two steps."""
 
+import logging
 import os
 import signal
 import threading
@@ -9,6 +10,11 @@ from types import FrameType
 
 from d3gan.distributed.group import Group
 from d3gan.distributed.launcher import started_by_launcher
+from d3gan.interrupt import PARENT, stop_signals
+
+logger = logging.getLogger("d3gan")
+
+_PARENT_POLL_SECONDS = 1.0
 
 
 class StopRequest:
@@ -43,7 +49,9 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(group: Group) -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM, or the loss of the launcher, into a request to stop.
+    """Turns the first SIGINT, SIGTERM or SIGHUP, or the loss of what started this process, into a request to stop.
+
+    SIGHUP, which comes when the terminal or the connection closes, stays ignored where it was (``nohup``).
 
     A second signal interrupts at once, unless there is a launcher: that hands signals on, so that they may come in
     twice, and ends its processes anyway when they take too long.
@@ -52,8 +60,14 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
     """
     request, launched = StopRequest(group), started_by_launcher()
     group.on_orphan(lambda: request.make(signal.SIGTERM))
+    over = threading.Event()
+    if parent := os.environ.get(PARENT):
+        threading.Thread(target=_watch_parent, args=(int(parent), request, over), daemon=True).start()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        try:
+            yield request
+        finally:
+            over.set()
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -61,10 +75,20 @@ def stop_requests(group: Group) -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.make(signal.Signals(number))
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield request
     finally:
+        over.set()
         for number, handler in before.items():
             # A launcher that stops sends its own signal, maybe only now; this process still has to report its result.
             signal.signal(number, signal.SIG_IGN if request and launched else handler)
+
+
+def _watch_parent(parent: int, request: StopRequest, over: threading.Event) -> None:
+    """Makes the request once another process is this one's parent: the one that started it has ended."""
+    while not over.wait(_PARENT_POLL_SECONDS):
+        if os.getppid() != parent:
+            logger.warning("the comparison that started this run has ended; the run saves itself and ends too")
+            request.make(signal.SIGTERM)
+            return

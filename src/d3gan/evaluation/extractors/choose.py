@@ -11,6 +11,7 @@ from d3gan.evaluation.extractors.custom import from_file
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import inception
 from d3gan.evaluation.extractors.weights import obtain_inception, require_official
+from d3gan.files import user_path
 
 logger = logging.getLogger("d3gan")
 
@@ -46,14 +47,14 @@ def choose_extractor(
     if features == "efficientnet-lite0":
         return efficientnet_lite0(device)
     if features not in NAMES:
-        if not Path(features).expanduser().is_file():
+        if not user_path(features).is_file():
             raise ConfigError(
                 f"features = {features}: unknown{nearest(features, NAMES)}; allowed: {', '.join(NAMES)}, or the path "
                 "of a TorchScript or ExportedProgram file"
             )
-        return from_file(Path(features).expanduser(), device, image_size)
+        return from_file(user_path(features), device, image_size)
     if inception_weights:
-        return inception(require_official(Path(inception_weights).expanduser()), device)
+        return inception(require_official(user_path(inception_weights)), device)
     try:
         return inception(obtain_inception(data_dir), device)
     except ExternalError as error:
