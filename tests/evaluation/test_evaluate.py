@@ -222,7 +222,7 @@ def test_statistics_go_out_and_come_back(
 def test_intervals_hold_their_values(run: Path, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = evaluate(run, "--num-samples", 80, "--features", network, "--bootstrap", 20, capsys=capsys)
     intervals = {name: value for name, value in record.items() if name.endswith("_interval")}
-    assert len(intervals) == 7
+    assert len(intervals) == 8
     for name, (low, high) in intervals.items():
         assert low <= record[name.removesuffix("_interval")] <= high
     plain = evaluate(run, "--num-samples", 80, "--features", network, capsys=capsys)

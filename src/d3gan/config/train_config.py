@@ -205,8 +205,8 @@ class TrainConfig:
     num_samples: int = key(10_000, allowed=(2, 10_000_000), resume="free")
     """Fake images per evaluation."""
     metrics: str = key("auto", resume="free", list_of=("auto", *METRICS))
-    """Metrics to compute: any of fid, is, kid, prdc (precision, recall, density, coverage), and modes (modes found,
-    high-quality share, reverse KL) where the data's modes are known. auto: modes there, else fid,is."""
+    """Metrics to compute: any of fid, is, kid, prdc (precision, recall, density, coverage, authenticity), and modes
+    (modes found, high-quality share, reverse KL) where the data's modes are known. auto: modes there, else fid,is."""
     reference: str = key("train", resume="free")
     """Real images to evaluate against: a split of the data set (train, test), NAME:SPLIT, a folder, .zip or .npz."""
     features: Features = key("auto", resume="free")

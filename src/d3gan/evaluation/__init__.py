@@ -1,1 +1,1 @@
-"""Measuring images: FID, Inception Score, KID, precision and recall, density and coverage."""
+"""Measuring images: FID, Inception Score, KID, precision and recall, density and coverage, authenticity."""

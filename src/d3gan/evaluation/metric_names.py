@@ -18,6 +18,7 @@ METRIC_LABELS = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
+    "authenticity": "authenticity",
     "modes": "modes",
     "quality": "high-quality share",
     "kl": "reverse KL",
@@ -84,7 +85,10 @@ def reasons_of(record: Mapping[str, Any]) -> dict[str, str]:
     reasons = record.get(NOT_COMPUTED)
     if not isinstance(reasons, Mapping):
         return {}
-    labels: dict[Any, str] = {PUBLISHED_FID: _PUBLISHED_LABEL, "prdc": "precision, recall, density, coverage"}
+    labels: dict[Any, str] = {
+        PUBLISHED_FID: _PUBLISHED_LABEL,
+        "prdc": "precision, recall, density, coverage, authenticity",
+    }
     labels |= METRIC_LABELS
     return {labels.get(metric, str(metric)): str(reason) for metric, reason in reasons.items()}
 

@@ -31,8 +31,8 @@ class Evaluate:
     reference: str = "train"
     """Real images to measure against: train or test of the run's data set, NAME:SPLIT, a folder, .zip or .npz."""
     metrics: str = key("auto", list_of=("auto", *METRICS))
-    """Metrics to compute; prdc stands for precision, recall, density and coverage. auto: all that apply to the run's
-    data set; modes to those whose modes are known."""
+    """Metrics to compute; prdc stands for precision, recall, density, coverage and authenticity. auto: all that apply
+    to the run's data set; modes to those whose modes are known."""
     num_samples: int = key(0, allowed=(0, 10_000_000))
     """Number of fake images. 0: 50,000 for a generator, all of --images."""
     features: Features = "auto"

@@ -40,6 +40,30 @@ def by_definition(real: Tensor, fake: Tensor, k: int) -> list[float]:
     ]
 
 
+def test_copies_are_not_authentic_and_other_images_are() -> None:
+    real = points(40, 0)
+    fake = torch.cat([points(30, 1), real[:10], real[:5] + 1e-3])
+    per_image = neighbors(real, fake).authenticity
+    assert per_image[30:].sum() == 0, "copies, exact and nearly"
+    expected = []
+    for y in fake[:30]:
+        apart = [float((x - y).square().sum()) for x in real]
+        nearest = apart.index(min(apart))
+        others = [float((real[nearest] - x).square().sum()) for i, x in enumerate(real) if i != nearest]
+        expected.append(float(min(apart) >= min(others)))
+    assert per_image[:30].tolist() == expected
+    assert 0.2 < sum(expected) / 30 < 1.0
+    assert neighbors(torch.cat([real, real]), real).authenticity.sum() == 0, "of images that are there twice too"
+    assert neighbors(real, points(30, 1, 100.0)).authenticity.mean() == 1.0
+
+
+def test_authenticity_is_taken_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = points(50, 0), points(60, 1)
+    whole = neighbors(real, fake).authenticity
+    monkeypatch.setattr("d3gan.evaluation.metrics.prdc._ROWS", 7)
+    assert torch.equal(neighbors(real, fake).authenticity, whole)
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.7, 1.5])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_four_are_what_the_papers_define(k: int, shift: float) -> None:

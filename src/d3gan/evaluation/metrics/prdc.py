@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whether images are near neighbours of the other set's images."""
+"""Precision, recall, density, coverage and authenticity: whether images are near neighbours of the other set's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from torch import Tensor
 from d3gan.evaluation.metrics.features import UnusableFeaturesError, require_finite
 
 NEAREST = 5
-"""k, the neighbours that define an image's ball, for all four metrics, as in the code of Naeem et al. 2020."""
+"""k, the neighbours that define an image's ball, as in the code of Naeem et al. 2020; authenticity takes one."""
 
 _ROWS = 500  # of a distance matrix at a time: with 10,000 columns 40 MB
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The four metrics per image; each metric is the mean."""
+    """The metrics per image; each metric is the mean."""
 
     precision: Tensor
     """(M,) float64, 0 or 1: the fake image is in the ball of some real one (Kynkaanniemi et al. 2019)."""
@@ -26,6 +26,9 @@ class Neighbors:
     """(M,) float64: number of real images' balls that hold the fake one, over k (Naeem et al. 2020, equation 3)."""
     coverage: Tensor
     """(N,) float64, 0 or 1: the real image's ball holds some fake one (Naeem et al. 2020, equation 4)."""
+    authenticity: Tensor
+    """(M,) float64, 0 or 1: the fake image is no copy: it is not nearer to its nearest real one than any other real
+    image is to that, and not equal to it (Alaa et al. 2022, "authenticity")."""
 
 
 def neighbors(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbors:
@@ -35,7 +38,8 @@ def neighbors(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbors:
     distances come from a matrix product in float64; those within rounding of 0 count as 0, and those within rounding
     of the ball's edge as outside, so that rounding decides nothing.
 
-    Kynkaanniemi et al. 2019 (arXiv:1904.06991), Naeem et al. 2020 (arXiv:2002.09797).
+    Kynkaanniemi et al. 2019 (arXiv:1904.06991), Naeem et al. 2020 (arXiv:2002.09797),
+    Alaa et al. 2022 (arXiv:2102.08921).
 
     Args:
         real: (N, D) features, N > ``nearest``.
@@ -54,15 +58,25 @@ def neighbors(real: Tensor, fake: Tensor, nearest: int = NEAREST) -> Neighbors:
         require_finite(features)
     # Positions are relative to the centre: a common offset would cost digits of the differences.
     center = real.mean(dim=0, dtype=torch.float64)
-    real_radii, fake_radii = _radii(real, center, nearest), _radii(fake, center, nearest)
+    (real_nearest, real_radii), (_, fake_radii) = _radii(real, center, nearest), _radii(fake, center, nearest)
     recall, coverage = [], []
     balls = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
+    closest, allowed = torch.full_like(balls, torch.inf), torch.zeros_like(balls)
     for rows, distances in _distances(real, fake, center):
         in_real = distances < real_radii[rows, None] * (1 - 1e-9)
         balls += in_real.sum(dim=0)
         coverage.append(in_real.any(dim=1))
         recall.append((distances < fake_radii * (1 - 1e-9)).any(dim=1))
-    return Neighbors((balls > 0).double(), torch.cat(recall).double(), balls / nearest, torch.cat(coverage).double())
+        here, row = distances.min(dim=0)
+        allowed = torch.where(here < closest, real_nearest[rows][row], allowed)
+        closest = torch.minimum(here, closest)
+    return Neighbors(
+        (balls > 0).double(),
+        torch.cat(recall).double(),
+        balls / nearest,
+        torch.cat(coverage).double(),
+        ((closest >= allowed * (1 - 1e-9)) & (closest > 0)).double(),
+    )
 
 
 def _distances(a: Tensor, b: Tensor, center: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -81,8 +95,8 @@ def _distances(a: Tensor, b: Tensor, center: Tensor) -> Iterator[tuple[slice, Te
         yield rows, distances[: len(x)]
 
 
-def _radii(features: Tensor, center: Tensor, nearest: int) -> Tensor:
-    """(N,) squared distance of each image to its k-th nearest other one."""
+def _radii(features: Tensor, center: Tensor, nearest: int) -> tuple[Tensor, Tensor]:
+    """(N,) and (N,): squared distance of each image to its nearest, and to its k-th nearest other one."""
     # k + 1, as each image is its own nearest neighbour.
-    radii = [d.topk(nearest + 1, largest=False).values[:, -1] for _, d in _distances(features, features, center)]
-    return torch.cat(radii)
+    smallest = [d.topk(nearest + 1, largest=False).values for _, d in _distances(features, features, center)]
+    return torch.cat([each[:, 1] for each in smallest]), torch.cat([each[:, -1] for each in smallest])
