@@ -42,6 +42,9 @@ from d3gan.training.step import StepContext, train_step
         {"model": "md-gan", "image_size": 16, "batch_size": 8, "discriminators": 4, "d_steps": 2},
         {"weighting": "bandit", "image_size": 16, "grad_accum_steps": 2},
         {"loss": "relativistic", "pairing": "own", "discriminator_norm": "spectral", "image_size": 16},
+        {"network": "sndcgan", "model": "dcgan", "image_size": 16},
+        {"network": "sndcgan", "image_size": 48, "nc": 1, "nz": 7, "d_steps": 2},
+        {"network": "sndcgan", "model": "gman", "image_size": 64, "batch_size": 4, "views": "projection,width"},
     ],
 )
 def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None:
@@ -79,9 +82,10 @@ def test_operations_of_multiple_gradient_descent() -> None:
     assert flops_per_image(config) == (counter.get_total_flops() - products) / 2
 
 
+@pytest.mark.parametrize("network", ["dcgan", "sndcgan"])
 @pytest.mark.parametrize("views", ["same", "projection,width", "slice"])
 @pytest.mark.parametrize("penalty", ["r1", "gp", "r1,r2", "lecam"])
-def test_operations_of_penalties(penalty: str, views: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_of_penalties(network: Any, penalty: str, views: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def gradients(discriminator: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         images = images.detach().requires_grad_() * 1.0  # the counter does not know gradients of leaves
         return torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)[0].flatten(1)
@@ -90,7 +94,7 @@ def test_operations_of_penalties(penalty: str, views: str, monkeypatch: pytest.M
     # At 16 and 32 pixels a projected image has an odd side, at which PyTorch computes more than it needs.
     side = 64 if "projection" in views else 16
     config = TrainConfig(penalty=penalty, discriminator_norm="none", batch_size=4, image_size=side, ngf=4, ndf=4)
-    config = dataclasses.replace(config, views=views, weighting="mean")
+    config = dataclasses.replace(config, network=network, views=views, weighting="mean")
     gan = build_gan(config, torch.device("cpu"), "float64")
     real_images, latents = torch.rand(4, 3, side, side, dtype=torch.float64), torch.rand(4, 100, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:

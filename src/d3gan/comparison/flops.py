@@ -13,8 +13,10 @@ from d3gan.models.widths import (
     DIMENSIONS,
     PIECES,
     discriminator_width,
+    halved,
     innermost_size,
     projection,
+    sndcgan_multipliers,
     stage_multipliers,
 )
 
@@ -29,10 +31,8 @@ class _Network(NamedTuple):
     forward: float
     backward: float
     """The gradients of all weights, and of all inputs but the network's own."""
-    first: float
-    """The forward pass of the first layer."""
-    last: float
-    """The forward pass of the last layer."""
+    spared: float
+    """What the last layer spares a gradient penalty: see ``_chain``."""
     fixed: float = 0.0
     """The forward pass of a layer before them that nothing trains: a random projection."""
 
@@ -68,7 +68,7 @@ def flops_per_image(config: TrainConfig) -> float:
         if penalty.name in GRADIENT_PENALTIES:
             # Forward, the gradient of the image, and twice both for the gradients of the weights, of which a fixed
             # layer lacks one; the gradient of the last layer's output is a constant.
-            each = sum(6 * D.forward - 2 * D.last + 5 * D.fixed for D in networks)
+            each = sum(6 * D.forward - D.spared + 5 * D.fixed for D in networks)
             discriminator_step += seen * each / penalty.every
     if recipe.duel_beta:
         # Two mixtures with gradients and one without, of an even number of images.
@@ -93,49 +93,79 @@ def flops_per_image(config: TrainConfig) -> float:
 
 
 def _generator(config: TrainConfig) -> _Network:
+    size, width, nc = config.image_size, config.ngf, config.nc
     if config.resolved_network == "mlp":
-        forward, first, last = _mlp(config.nz, [config.ngf] * 4, DIMENSIONS)
-        return _Network(forward, 2 * forward - first, first, last)
-    forward, outermost, innermost = _layers(config.image_size, config.ngf, config.nc, config.nz)
-    return _Network(forward, 2 * forward - innermost, innermost, outermost)
+        return _chain(_mlp(config.nz, [config.ngf] * 4, DIMENSIONS))
+    if config.resolved_network == "sndcgan":
+        widths = [width * multiplier for multiplier in reversed(sndcgan_multipliers(size))]
+        side = halved(size, len(widths) - 1)
+        layers = [2.0 * config.nz * widths[0] * side**2]
+        for inner, outer in itertools.pairwise(widths):
+            layers += [_convolution(4, side, inner, outer)]
+            side *= 2
+        return _chain([*layers, _convolution(3, side, width, nc)])
+    return _chain(_dcgan(size, width, nc, config.nz)[::-1])
 
 
 def _discriminator(config: TrainConfig, k: int) -> _Network:
     """Discriminator k, as ``d3gan.training.setup`` builds it."""
     size, width, nc, fixed = config.image_size, config.ndf, config.nc, 0.0
+    side = size
     if "width" in config.view_names:
         width = discriminator_width(width, k, config.recipe.discriminators)
     projects = "projection" in config.view_names
     if config.resolved_network == "mlp":
-        forward, first, last = _mlp(1 if projects else DIMENSIONS, [width] * 3, 1, PIECES)
-        return _Network(forward, 2 * forward - first, first, last, 2.0 * DIMENSIONS if projects else 0.0)
+        layers = _mlp(1 if projects else DIMENSIONS, [width] * 3, 1, PIECES)
+        return _chain(layers, 2.0 * DIMENSIONS if projects else 0.0)
     if projects:
         projected = projection(size)
         fixed = 2.0 * projected.kernel**2 * nc * projected.side**2
-        size, nc = projected.image_size, 1
-    forward, outermost, innermost = _layers(size, width, nc, 1)
-    return _Network(forward, 2 * forward - outermost, outermost, innermost, fixed)
+        size, side, nc = projected.image_size, projected.side, 1
+    if config.resolved_network == "sndcgan":
+        widths = [width * multiplier for multiplier in sndcgan_multipliers(size)]
+        layers = [_convolution(3, side, nc, width)]
+        for outer, inner in itertools.pairwise(widths):
+            side //= 2
+            layers += [_convolution(4, side, outer, inner), _convolution(3, side, inner, inner)]
+        return _chain([*layers, 2.0 * widths[-1] * side**2], fixed)
+    return _chain(_dcgan(size, width, nc, 1), fixed, spared=2)
 
 
-def _mlp(inputs: int, widths: list[int], outputs: int, pieces: int = 1) -> tuple[float, float, float]:
-    """Operations of all layers of a network of ``d3gan.models.mlp``, of the first one and of the last one."""
+def _chain(layers: list[float], fixed: float = 0.0, *, spared: int = 3) -> _Network:
+    """A network of layers one after the other.
+
+    Args:
+        layers: operations of each one's forward pass.
+        fixed: those of a layer before them that nothing trains.
+        spared: how many of a gradient penalty's six passes the last layer does not need: of a linear one PyTorch
+            leaves out three, of a convolution two.
+    """
+    forward = sum(layers)
+    return _Network(forward, 2 * forward - layers[0], spared * layers[-1], fixed)
+
+
+def _convolution(kernel: int, side: int, inputs: int, outputs: int) -> float:
+    """Operations of a convolution whose output has this side, or of a transposed one whose input has it."""
+    return 2.0 * kernel**2 * side**2 * inputs * outputs
+
+
+def _mlp(inputs: int, widths: list[int], outputs: int, pieces: int = 1) -> list[float]:
+    """Operations of each layer of a network of ``d3gan.models.mlp``."""
     sizes = zip([inputs, *widths], [*(width * pieces for width in widths), outputs], strict=True)
-    layers = [2.0 * a * b for a, b in sizes]
-    return sum(layers), layers[0], layers[-1]
+    return [2.0 * a * b for a, b in sizes]
 
 
-def _layers(image_size: int, width: int, nc: int, ends: int) -> tuple[float, float, float]:
-    """Operations of all layers of a network, of the one at the image, and of the one at the latents or the logit.
+def _dcgan(image_size: int, width: int, nc: int, ends: int) -> list[float]:
+    """Operations of each layer of a network of ``d3gan.models.dcgan``, from the image inwards.
 
     Args:
         image_size: side of the images in pixels.
         width: channels next to the image.
         nc: image channels.
-        ends: numbers at the network's other end.
+        ends: numbers at the network's other end: the latents or the logit.
     """
     widths = [nc] + [width * multiplier for multiplier in stage_multipliers(image_size)]
     # Each layer between two maps touches 4 x 4 pixels for every pixel of the smaller map.
     sides = [image_size // 2**i for i in range(1, len(widths))]
-    between = [2.0 * 16 * side**2 * a * b for side, (a, b) in zip(sides, itertools.pairwise(widths), strict=True)]
-    innermost = 2.0 * innermost_size(image_size) ** 2 * widths[-1] * ends
-    return sum(between) + innermost, between[0], innermost
+    between = [_convolution(4, side, a, b) for side, (a, b) in zip(sides, itertools.pairwise(widths), strict=True)]
+    return [*between, 2.0 * innermost_size(image_size) ** 2 * widths[-1] * ends]

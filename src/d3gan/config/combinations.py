@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from d3gan.config.datasets import POINT_SETS, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
+from d3gan.models.widths import IMAGE_SIZES
 
 if TYPE_CHECKING:
     from d3gan.config.train_config import TrainConfig
@@ -87,6 +88,13 @@ def refuse_meaningless(config: "TrainConfig") -> None:
     Raises:
         ConfigError: names both keys, why they do not go together, and what to change.
     """
+    sizes = IMAGE_SIZES.get(config.resolved_network, (config.image_size,))
+    if config.image_size not in sizes:
+        raise ConfigError(
+            f"image_size = {config.image_size}, network = {config.network}: the networks of "
+            f"{config.resolved_network} are for {', '.join(map(str, sizes))} pixels; set image_size to one of these, "
+            "or choose another network"
+        )
     for applies, message in _MEANINGLESS:
         if applies(config):
             raise ConfigError(message.format(config=config, recipe=config.recipe))

@@ -1,4 +1,4 @@
-"""The sizes of networks: the DCGAN's widths by resolution, and how discriminators that differ do.
+"""The sizes of networks: their widths by resolution, and how discriminators that differ do.
 
 Imports no torch: the cost of a run is known before a network is built.
 """
@@ -10,6 +10,12 @@ DIMENSIONS = 2
 """Numbers of a point, which the mlp networks make and judge."""
 PIECES = 5
 """Linear pieces of a maxout unit of the mlp discriminator (Goodfellow et al., arXiv:1302.4389)."""
+
+IMAGE_SIZES = {
+    "dcgan": (16, 32, 64, 128, 256),
+    "sndcgan": (16, 32, 48, 64, 128, 256),
+}
+"""Sides of the images, in pixels, that each network makes and judges; mlp has points instead."""
 
 
 def stage_multipliers(image_size: int) -> list[int]:
@@ -32,6 +38,25 @@ def innermost_size(image_size: int) -> int:
     if image_size not in (16, 32, 64, 128, 256):
         raise ValueError(f"image_size = {image_size}: must be 16, 32, 64, 128 or 256")
     return 2 if image_size <= 32 else 4
+
+
+def halved(image_size: int, times: int) -> int:
+    """Side in pixels of a map after its side was halved so many times."""
+    return image_size >> times
+
+
+def sndcgan_multipliers(image_size: int) -> list[int]:
+    """The SNDCGAN's width multipliers from the image inwards: the first for the whole side, one for each halving.
+
+    Every halving doubles the width, up to 8 times, until the map is 4 x 4; at 48 pixels, 6 x 6.
+
+    Args:
+        image_size: side of the image in pixels, one of ``IMAGE_SIZES``.
+
+    Returns:
+        For 16: [1, 2, 4]; 32 and 48: [1, 2, 4, 8]; 64: [1, 2, 4, 8, 8].
+    """
+    return [min(2**i, 8) for i in range(int(math.log2(image_size // 4)) + 1)]
 
 
 def discriminator_width(ndf: int, k: int, discriminators: int) -> int:

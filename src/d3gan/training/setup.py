@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -14,11 +14,11 @@ from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models import dcgan, mlp
+from d3gan.models import mlp
 from d3gan.models.base import GeneratorNetwork
-from d3gan.models.dcgan import initialize
 from d3gan.models.discriminators import Discriminators
 from d3gan.models.matmul_convolution import use_matmul
+from d3gan.models.networks import NETWORKS
 from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.models.views import PointProjection, RandomProjection, Viewing, add_dropout, keep_probability
 from d3gan.models.widths import DIMENSIONS, discriminator_width, projection
@@ -62,7 +62,7 @@ def build_gan(config: TrainConfig, device: torch.device, precision: Precision, g
     group = group or Group()
     if config.sync_batchnorm and device.type != "cuda":
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
-    recipe = config.recipe
+    recipe, initialize = config.recipe, NETWORKS[config.resolved_network].initialize
     generator = _generator(config)
     initialize(generator, stream(config.seed, "generator"))
     K = recipe.discriminators
@@ -116,7 +116,9 @@ def _generator(config: TrainConfig) -> GeneratorNetwork:
     """The generator of the config's network."""
     if config.resolved_network == "mlp":
         return mlp.Generator(config.nz, config.ngf, config.recipe.activation)
-    return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation)
+    network = NETWORKS[config.resolved_network]
+    sizes = config.image_size, config.nz, config.ngf, config.nc
+    return cast(GeneratorNetwork, network.Generator(*sizes, config.recipe.activation))
 
 
 def _discriminator(config: TrainConfig, k: int) -> nn.Module:
@@ -129,7 +131,7 @@ def _discriminator(config: TrainConfig, k: int) -> nn.Module:
         return mlp.Discriminator(ndf, batch_norm, dimensions=1 if projects else DIMENSIONS)
     if projects:
         size, nc = projection(size).image_size, 1
-    return dcgan.Discriminator(size, ndf, nc, batch_norm)
+    return cast(nn.Module, NETWORKS[config.resolved_network].Discriminator(size, ndf, nc, batch_norm))
 
 
 def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
