@@ -12,10 +12,14 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.models.widths import (
     DIMENSIONS,
     PIECES,
+    R3GAN_BLOCKS,
+    RESNETS,
     discriminator_width,
     halved,
     innermost_size,
     projection,
+    r3gan_group,
+    r3gan_multipliers,
     sndcgan_multipliers,
     stage_multipliers,
 )
@@ -32,7 +36,7 @@ class _Network(NamedTuple):
     backward: float
     """The gradients of all weights, and of all inputs but the network's own."""
     spared: float
-    """What the last layer spares a gradient penalty: see ``_chain``."""
+    """What a gradient penalty does not need of six forward passes; see ``_chain``."""
     fixed: float = 0.0
     """The forward pass of a layer before them that nothing trains: a random projection."""
 
@@ -104,6 +108,24 @@ def _generator(config: TrainConfig) -> _Network:
             layers += [_convolution(4, side, inner, outer)]
             side *= 2
         return _chain([*layers, _convolution(3, side, width, nc)])
+    if config.resolved_network == "resnet":
+        widths = [width * multiplier for multiplier in reversed(RESNETS[size].generator)]
+        side = halved(size, len(widths) - 1)
+        layers = [2.0 * config.nz * widths[0] * side**2]
+        for inner, outer in itertools.pairwise(widths):
+            layers += [_convolution(1, side, inner, outer)]
+            side *= 2
+            layers += [_convolution(3, side, inner, outer), _convolution(3, side, outer, outer)]
+        return _chain([*layers, _convolution(3, side, width, nc)])
+    if config.resolved_network == "r3gan":
+        widths = [width * multiplier for multiplier in reversed(r3gan_multipliers(size))]
+        side = 4
+        layers = [2.0 * config.nz * widths[0], *_r3gan_stage(side, widths[0])]
+        for inner, outer in itertools.pairwise(widths):
+            layers += [_convolution(1, side, inner, outer)] if inner != outer else []
+            side *= 2
+            layers += _r3gan_stage(side, outer)
+        return _chain([*layers, _convolution(1, side, width, nc)])
     return _chain(_dcgan(size, width, nc, config.nz)[::-1])
 
 
@@ -128,25 +150,52 @@ def _discriminator(config: TrainConfig, k: int) -> _Network:
             side //= 2
             layers += [_convolution(4, side, outer, inner), _convolution(3, side, inner, inner)]
         return _chain([*layers, 2.0 * widths[-1] * side**2], fixed)
-    return _chain(_dcgan(size, width, nc, 1), fixed, spared=2)
+    if config.resolved_network == "resnet":
+        widths = [nc, *(width * multiplier for multiplier in RESNETS[size].discriminator)]
+        layers = []
+        for i, (outer, inner) in enumerate(itertools.pairwise(widths)):
+            hidden, down = inner if i == 0 else outer, i < RESNETS[size].halvings
+            layers += [_convolution(3, side, outer, hidden), _convolution(3, side, hidden, inner)]
+            side //= 2 if down else 1
+            if down or outer != inner:
+                layers += [_convolution(1, side, outer, inner)]
+        first, second, shortcut, *others = layers
+        return _chain([first + shortcut, second, *others, 2.0 * widths[-1]], fixed)
+    if config.resolved_network == "r3gan":
+        widths = [width * multiplier for multiplier in r3gan_multipliers(size)]
+        layers = [_convolution(1, side, nc, width), *_r3gan_stage(side, width)]
+        for outer, inner in itertools.pairwise(widths):
+            side //= 2
+            layers += [_convolution(1, side, outer, inner)] if inner != outer else []
+            layers += _r3gan_stage(side, inner)
+        # No activation comes after the last block, so its last convolution spares two passes as well.
+        return _chain([*layers, 2.0 * widths[-1]], fixed, spared=2 * layers[-1] + 6.0 * widths[-1])
+    layers = _dcgan(size, width, nc, 1)
+    return _chain(layers, fixed, spared=2 * layers[-1])
 
 
-def _chain(layers: list[float], fixed: float = 0.0, *, spared: int = 3) -> _Network:
+def _chain(layers: list[float], fixed: float = 0.0, *, spared: float | None = None) -> _Network:
     """A network of layers one after the other.
 
     Args:
-        layers: operations of each one's forward pass.
+        layers: operations of each one's forward pass; the first are those of all layers that see the network's input.
         fixed: those of a layer before them that nothing trains.
-        spared: how many of a gradient penalty's six passes the last layer does not need: of a linear one PyTorch
-            leaves out three, of a convolution two.
+        spared: what a gradient penalty does not need of six forward passes. Default: three times the last layer,
+            which is linear; of a convolution PyTorch leaves out two passes.
     """
     forward = sum(layers)
-    return _Network(forward, 2 * forward - layers[0], spared * layers[-1], fixed)
+    return _Network(forward, 2 * forward - layers[0], 3 * layers[-1] if spared is None else spared, fixed)
 
 
 def _convolution(kernel: int, side: int, inputs: int, outputs: int) -> float:
     """Operations of a convolution whose output has this side, or of a transposed one whose input has it."""
     return 2.0 * kernel**2 * side**2 * inputs * outputs
+
+
+def _r3gan_stage(side: int, channels: int) -> list[float]:
+    """Operations of each layer of the blocks that ``d3gan.models.r3gan`` has at one resolution."""
+    outer, grouped = _convolution(1, side, channels, 2 * channels), r3gan_group(channels)
+    return [outer, _convolution(3, side, 2 * channels, grouped), outer] * R3GAN_BLOCKS
 
 
 def _mlp(inputs: int, widths: list[int], outputs: int, pieces: int = 1) -> list[float]:

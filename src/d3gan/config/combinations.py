@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from d3gan.config.datasets import POINT_SETS, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
-from d3gan.models.widths import IMAGE_SIZES
+from d3gan.models.widths import IMAGE_SIZES, WITHOUT_BATCH_NORM
 
 if TYPE_CHECKING:
     from d3gan.config.train_config import TrainConfig
@@ -114,6 +114,21 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         "network = {config.network}, dataset = {config.dataset}: mlp is for points in the plane ("
         + ", ".join(POINT_SETS)
         + "), the others for images; set network = auto",
+    ),
+    (
+        lambda config: config.resolved_network in WITHOUT_BATCH_NORM and config.discriminator_norm == "batch",
+        "network = {config.network}, discriminator_norm = batch: its discriminators have no place for BatchNorm; set "
+        "discriminator_norm = auto",
+    ),
+    (
+        lambda config: config.resolved_network == "r3gan" and config.discriminator_norm == "spectral",
+        "network = r3gan, discriminator_norm = spectral: the last weights of its blocks start at 0, by whose norm "
+        "nothing can be divided; set discriminator_norm = auto",
+    ),
+    (
+        lambda config: config.resolved_network == "r3gan" and config.activation not in ("model", "leaky_relu"),
+        "network = r3gan, activation = {config.activation}: its generator has leaky ReLU; set activation = "
+        "leaky_relu",
     ),
     (
         lambda config: not config.makes_points and (config.radius != "" or config.deviation != ""),

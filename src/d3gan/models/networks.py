@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, cast
 
-from d3gan.models import dcgan, mlp, sndcgan
+from d3gan.models import dcgan, mlp, r3gan, resnet, sndcgan
 from d3gan.models.base import GeneratorNetwork
 
-NETWORKS: dict[str, ModuleType] = {"dcgan": dcgan, "mlp": mlp, "sndcgan": sndcgan}
+NETWORKS: dict[str, ModuleType] = {"dcgan": dcgan, "mlp": mlp, "r3gan": r3gan, "resnet": resnet, "sndcgan": sndcgan}
 """Each has a ``Generator``, a ``Discriminator``, and ``initialize``, which draws the first weights of either."""
 
 

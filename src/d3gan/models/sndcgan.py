@@ -1,8 +1,8 @@
 """SNDCGAN: the small convolutional networks of the papers on spectral normalisation.
 
-Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversarial Networks (arXiv:1802.05957), table
-3. Widths and first weights as in w86763777/pytorch-gan-collections, whose program reaches an FID of 17.8 on CIFAR-10;
-there the transposed convolutions have biases too, which the BatchNorm after each of them takes away again.
+Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversarial Networks (arXiv:1802.05957),
+appendix B. Widths and first weights as in w86763777/pytorch-gan-collections, whose program reaches an FID of 17.8 on
+CIFAR-10; there the transposed convolutions have biases too, which the BatchNorm after each of them takes away again.
 """
 
 import itertools

@@ -14,8 +14,13 @@ PIECES = 5
 IMAGE_SIZES = {
     "dcgan": (16, 32, 64, 128, 256),
     "sndcgan": (16, 32, 48, 64, 128, 256),
+    "resnet": (32, 48, 64, 128),
+    "r3gan": (16, 32, 64, 128, 256),
 }
 """Sides of the images, in pixels, that each network makes and judges; mlp has points instead."""
+
+WITHOUT_BATCH_NORM = ("resnet", "r3gan")
+"""Networks whose discriminators have no place for BatchNorm."""
 
 
 def stage_multipliers(image_size: int) -> list[int]:
@@ -57,6 +62,53 @@ def sndcgan_multipliers(image_size: int) -> list[int]:
         For 16: [1, 2, 4]; 32 and 48: [1, 2, 4, 8]; 64: [1, 2, 4, 8, 8].
     """
     return [min(2**i, 8) for i in range(int(math.log2(image_size // 4)) + 1)]
+
+
+class ResNet(NamedTuple):
+    """The sizes of the residual networks for one resolution."""
+
+    generator: tuple[int, ...]
+    """Width multipliers of its maps, from the image inwards; between two of them a block halves the side."""
+    discriminator: tuple[int, ...]
+    """Width multipliers of its blocks, from the image inwards."""
+    halvings: int
+    """How many of these, from the first on, halve the side."""
+
+
+# From 48 pixels on as in kwotsin/mimicry, at 32 as in the paper.
+RESNETS = {
+    32: ResNet((1, 1, 1, 1), (1, 1, 1, 1), 2),
+    48: ResNet((1, 2, 4, 8), (1, 2, 4, 8, 16), 4),
+    64: ResNet((1, 2, 4, 8, 16), (1, 2, 4, 8, 16), 5),
+    128: ResNet((1, 2, 4, 8, 16, 16), (1, 2, 4, 8, 16, 16), 5),
+}
+
+R3GAN_BLOCKS = 2
+"""Blocks of R3GAN's networks at each resolution."""
+
+
+def r3gan_multipliers(image_size: int) -> list[int]:
+    """R3GAN's width multipliers from the image inwards, one for each resolution down to 4 x 4.
+
+    Every halving doubles the width until the side is 32 pixels, as in the program's presets for FFHQ; from there on
+    it stays.
+
+    Args:
+        image_size: side of the image in pixels, one of ``IMAGE_SIZES``.
+
+    Returns:
+        For 16: [1, 1, 1]; 32: [1, 1, 1, 1]; 64: [1, 2, 2, 2, 2]; 256: [1, 2, 4, 8, 8, 8, 8].
+    """
+    return [min(2**i, max(1, image_size // 32)) for i in range(int(math.log2(image_size // 4)) + 1)]
+
+
+def r3gan_group(channels: int) -> int:
+    """Channels in a group of a block's convolution: 16, as in all of the program's presets, where 8 divides channels.
+
+    Args:
+        channels: of the block; the convolution has twice as many.
+    """
+    return math.gcd(2 * channels, 16)
 
 
 def discriminator_width(ndf: int, k: int, discriminators: int) -> int:

@@ -21,7 +21,7 @@ from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.networks import NETWORKS
 from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.models.views import PointProjection, RandomProjection, Viewing, add_dropout, keep_probability
-from d3gan.models.widths import DIMENSIONS, discriminator_width, projection
+from d3gan.models.widths import DIMENSIONS, WITHOUT_BATCH_NORM, discriminator_width, projection
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
 from d3gan.training.md_gan import workers_of
@@ -116,9 +116,10 @@ def _generator(config: TrainConfig) -> GeneratorNetwork:
     """The generator of the config's network."""
     if config.resolved_network == "mlp":
         return mlp.Generator(config.nz, config.ngf, config.recipe.activation)
-    network = NETWORKS[config.resolved_network]
-    sizes = config.image_size, config.nz, config.ngf, config.nc
-    return cast(GeneratorNetwork, network.Generator(*sizes, config.recipe.activation))
+    arguments: dict[str, Any] = dict(image_size=config.image_size, nz=config.nz, ngf=config.ngf, nc=config.nc)
+    if config.resolved_network != "r3gan":  # which has an activation of its own
+        arguments |= dict(activation=config.recipe.activation)
+    return cast(GeneratorNetwork, NETWORKS[config.resolved_network].Generator(**arguments))
 
 
 def _discriminator(config: TrainConfig, k: int) -> nn.Module:
@@ -131,7 +132,10 @@ def _discriminator(config: TrainConfig, k: int) -> nn.Module:
         return mlp.Discriminator(ndf, batch_norm, dimensions=1 if projects else DIMENSIONS)
     if projects:
         size, nc = projection(size).image_size, 1
-    return cast(nn.Module, NETWORKS[config.resolved_network].Discriminator(size, ndf, nc, batch_norm))
+    arguments = dict(image_size=size, ndf=ndf, nc=nc)
+    if config.resolved_network not in WITHOUT_BATCH_NORM:
+        arguments |= dict(batch_norm=batch_norm)
+    return cast(nn.Module, NETWORKS[config.resolved_network].Discriminator(**arguments))
 
 
 def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
