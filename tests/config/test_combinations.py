@@ -235,6 +235,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         {"set discriminator_norm = auto": {"discriminator_norm": "auto"}},
     ),
     (
+        {"network": "r3gan", "compile": "on"},
+        ("compile = on", "network = r3gan"),
+        {"set compile = off": {"compile": "off"}},
+    ),
+    (
         {"network": "r3gan", "activation": "mish"},
         ("network = r3gan", "activation = mish"),
         {"set activation = leaky_relu": {"activation": "leaky_relu"}},

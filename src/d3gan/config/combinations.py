@@ -204,6 +204,11 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         "so the gradient of one image means nothing; set discriminator_norm = none or spectral",
     ),
     (
+        lambda config: config.compile == "on" and config.network == "r3gan",
+        "compile = on, network = r3gan: torch.compile fails on the gradient of its discriminators (PyTorch 2.13, on "
+        "CPUs); set compile = off",
+    ),
+    (
         lambda config: config.compile == "on" and _slope_is_penalized(config),
         "compile = on, penalty = {config.penalty}: torch.compile cannot differentiate a gradient again; set "
         "compile = off",
