@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from d3gan import TrainConfig
 from d3gan.comparison.flops import flops_per_image
@@ -16,6 +16,18 @@ from d3gan.training.accumulation import step_in_parts
 from d3gan.training.inputs import StepInputs
 from d3gan.training.setup import build_gan
 from d3gan.training.step import StepContext, train_step
+
+
+def counter() -> FlopCounterMode:
+    """PyTorch's, which of a grouped convolution's weight gradient counts each group against all others too."""
+
+    def backward(*args: Any, out_shape: Any) -> float:
+        *others, groups, (of_input, of_weight, _) = args
+        count: Any = conv_backward_flop
+        inputs = count(*others, groups, [of_input, False, False], out_val=out_shape)
+        return float(inputs + count(*others, groups, [False, of_weight, False], out_val=out_shape) // groups)
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward})
 
 
 @pytest.mark.parametrize(
@@ -42,6 +54,15 @@ from d3gan.training.step import StepContext, train_step
         {"model": "md-gan", "image_size": 16, "batch_size": 8, "discriminators": 4, "d_steps": 2},
         {"weighting": "bandit", "image_size": 16, "grad_accum_steps": 2},
         {"loss": "relativistic", "pairing": "own", "discriminator_norm": "spectral", "image_size": 16},
+        {"network": "sndcgan", "model": "dcgan", "image_size": 16},
+        {"network": "sndcgan", "image_size": 48, "nc": 1, "nz": 7, "d_steps": 2},
+        {"network": "sndcgan", "model": "gman", "image_size": 64, "batch_size": 4, "views": "projection,width"},
+        {"network": "resnet", "model": "dcgan"},
+        {"network": "resnet", "image_size": 48, "nc": 1, "nz": 7, "ngf": 2, "ndf": 2, "d_steps": 2},
+        {"network": "resnet", "image_size": 64, "batch_size": 4, "views": "projection,width", "model": "gman"},
+        {"network": "r3gan", "model": "dcgan"},
+        {"network": "r3gan", "image_size": 64, "nc": 1, "d_steps": 2, "ngf": 3, "ndf": 3},
+        {"network": "r3gan", "image_size": 128, "batch_size": 4, "views": "projection,width", "model": "gman"},
     ],
 )
 def test_operations_are_those_that_pytorch_counts(sizes: dict[str, Any]) -> None:
@@ -57,10 +78,10 @@ def counted(config: TrainConfig, uniform: float = 0.5) -> float:
     context = StepInputs(config, pixels, Group(), torch.device("cpu"), torch.float64).at(0)[2]
     context = dataclasses.replace(context, uniforms=torch.full((config.recipe.discriminators + 1,), uniform))
     real_images = torch.zeros(images, config.nc, config.image_size, config.image_size, dtype=torch.float64)
-    with FlopCounterMode(display=False) as counter:
+    with counter() as counted_flops:
         latents = torch.zeros(images, config.nz, dtype=torch.float64)
         step_in_parts(config.grad_accum_steps, gan.workers is not None)(gan, real_images, latents, context)
-    return float(counter.get_total_flops() / images)
+    return float(counted_flops.get_total_flops() / images)
 
 
 def test_operations_of_one_of_several_widths_are_means() -> None:
@@ -73,29 +94,42 @@ def test_operations_of_one_of_several_widths_are_means() -> None:
 def test_operations_of_multiple_gradient_descent() -> None:
     config = TrainConfig(model="d3gan", weighting="mgd", batch_size=2, image_size=16, ngf=4, ndf=4)
     gan = build_gan(config, torch.device("cpu"), "float64")
-    with FlopCounterMode(display=False) as counter:
+    with counter() as counted_flops:
         train_step(gan, torch.rand(2, 3, 16, 16, dtype=torch.float64), torch.rand(2, 100, dtype=torch.float64))
     products = 2 * 2 * 2 * sum(parameter.numel() for parameter in gan.generator.parameters())  # of the gradients
-    assert flops_per_image(config) == (counter.get_total_flops() - products) / 2
+    assert flops_per_image(config) == (counted_flops.get_total_flops() - products) / 2
 
 
-@pytest.mark.parametrize("views", ["same", "projection,width", "slice"])
-@pytest.mark.parametrize("penalty", ["r1", "gp", "r1,r2", "lecam"])
-def test_operations_of_penalties(penalty: str, views: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradients(discriminator: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+@pytest.mark.parametrize(
+    ("network", "penalty", "views"),
+    [
+        *(
+            ("dcgan", penalty, views)
+            for penalty in ("r1", "gp", "r1,r2", "lecam")
+            for views in ("same", "projection,width", "slice")
+        ),
+        *(
+            (network, penalty, views)
+            for network in ("sndcgan", "resnet", "r3gan")
+            for penalty, views in (("r1", "same"), ("gp", "projection,width"), ("r1,r2", "slice"))
+        ),
+    ],
+)
+def test_operations_of_penalties(network: Any, penalty: str, views: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients(discriminator: torch.nn.Module, images: torch.Tensor, _labels: None = None) -> torch.Tensor:
         images = images.detach().requires_grad_() * 1.0  # the counter does not know gradients of leaves
         return torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)[0].flatten(1)
 
     monkeypatch.setattr(penalties, "_gradients", gradients)
     # At 16 and 32 pixels a projected image has an odd side, at which PyTorch computes more than it needs.
-    side = 64 if "projection" in views else 16
+    side = 64 if "projection" in views or network == "resnet" else 16
     config = TrainConfig(penalty=penalty, discriminator_norm="none", batch_size=4, image_size=side, ngf=4, ndf=4)
-    config = dataclasses.replace(config, views=views, weighting="mean")
+    config = dataclasses.replace(config, network=network, views=views, weighting="mean")
     gan = build_gan(config, torch.device("cpu"), "float64")
     real_images, latents = torch.rand(4, 3, side, side, dtype=torch.float64), torch.rand(4, 100, dtype=torch.float64)
-    with FlopCounterMode(display=False) as counter:
+    with counter() as counted_flops:
         train_step(gan, real_images, latents, StepContext(mixing=torch.rand(4)))
-    assert flops_per_image(config) == pytest.approx(counter.get_total_flops() / 4, rel=1e-12)
+    assert flops_per_image(config) == pytest.approx(counted_flops.get_total_flops() / 4, rel=1e-12)
     lazy = dataclasses.replace(config, penalty=",".join(f"{name}:0.1:4" for name in penalty.split(",")))
     without = flops_per_image(dataclasses.replace(config, penalty=""))
     assert flops_per_image(lazy) - without == pytest.approx((flops_per_image(config) - without) / 4)

@@ -259,6 +259,39 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str], dict[str, dict[str, Any]]]]
         ("generator = ema", "moving average"),
         {"set ema too, such as ema = 0.999": {"ema": 0.999}, "or ema_half_life": {"ema_half_life": 500}},
     ),
+    (
+        {"image_size": 48},
+        ("image_size = 48", "the networks of dcgan are for 16, 32, 64, 128, 256 pixels"),
+        {"set image_size to one of these": {"image_size": 64}, "or choose another network": {"network": "resnet"}},
+    ),
+    (
+        {"image_size": 256, "network": "resnet"},
+        ("image_size = 256", "the networks of resnet are for 32, 48, 64, 128 pixels"),
+        {"set image_size to one of these": {"image_size": 128}},
+    ),
+    *(
+        (
+            {"network": network} | BATCH,
+            (f"network = {network}", "discriminator_norm = batch"),
+            {"set discriminator_norm = auto": {"discriminator_norm": "auto"}},
+        )
+        for network in ("resnet", "r3gan")
+    ),
+    (
+        {"network": "r3gan"} | SPECTRAL,
+        ("network = r3gan", "discriminator_norm = spectral"),
+        {"set discriminator_norm = auto": {"discriminator_norm": "auto"}},
+    ),
+    (
+        {"network": "r3gan", "compile": "on"},
+        ("compile = on", "network = r3gan"),
+        {"set compile = off": {"compile": "off"}},
+    ),
+    (
+        {"network": "r3gan", "activation": "mish"},
+        ("network = r3gan", "activation = mish"),
+        {"set activation = leaky_relu": {"activation": "leaky_relu"}},
+    ),
 ]
 
 
@@ -299,10 +332,11 @@ def test_several_contradictions_are_solved_one_after_the_other() -> None:
 def step(config: TrainConfig) -> None:
     """A step of small networks changes every network, and nothing becomes NaN."""
     batch_size = 2 * max(2, config.recipe.discriminators)  # so that each sees a slice of two
-    sizes = {"image_size": 16, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": batch_size}
+    side = 32 if config.network == "resnet" else 16
+    sizes = {"image_size": side, "ngf": 2, "ndf": 2, "nz": 4, "batch_size": batch_size}
     config, device = TrainConfig(**(vars(config) | sizes)), torch.device("cpu")
     rng = np.random.default_rng(0)
-    shape, dtype = ((batch_size, 2), np.float32) if config.makes_points else ((batch_size, 3, 16, 16), np.uint8)
+    shape, dtype = ((batch_size, 2), np.float32) if config.makes_points else ((batch_size, 3, side, side), np.uint8)
     images: Any = rng.integers(0, 256, shape).astype(dtype)
     real_images, latents, context = StepInputs(config, images, Group(), device, torch.float32).at(0)
     gan = build_gan(config, device, "float32")

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from d3gan import TrainConfig
+from d3gan.models import resnet, sndcgan
 from d3gan.models.dcgan import Discriminator, initialize
+from d3gan.models.networks import NETWORKS
 from d3gan.models.spectral_norm import FIRST_ITERATIONS, SpectralNorm, add_spectral_norm
 from d3gan.randomness import stream
 from d3gan.training.setup import build_gan
@@ -66,6 +68,31 @@ def test_the_norm_finds_other_weights_too() -> None:
     for _ in range(1000):
         network(batch(0)[0])
     assert norms(network) == pytest.approx([1.0] * LAYERS, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        (sndcgan.Discriminator(16, 2, 1, classes=3), 5 + 1 + 1),
+        (resnet.Discriminator(32, 3, 1, classes=2), 10 + 1 + 1),
+    ],
+)
+def test_it_reaches_every_layer_of_the_networks_that_usually_have_it(network: nn.Module, layers: int) -> None:
+    """Convolutions, shortcuts, the linear layer and the table of the projection: all that have a matrix."""
+    NETWORKS[type(network).__module__.rpartition(".")[2]].initialize(network, stream(0, "test"))
+    add_spectral_norm(network, stream(0, "spectral norm"))
+    network.double()
+    size, names = (16 if layers == 7 else 32), [name for name, p in network.named_parameters() if p.ndim > 1]
+    assert len(names) == layers
+    assert all(name.endswith("parametrizations.weight.original") for name in names)
+    images, labels = torch.randn(2, 1, size, size, dtype=torch.float64), torch.tensor([0, 1])
+    for _ in range(300):
+        network(images, labels)
+    for name in names:
+        layer: Any = network.get_submodule(name.removesuffix(".parametrizations.weight.original"))
+        original = network.get_parameter(name).detach()
+        exact = torch.linalg.svdvals(original.flatten(1))[0]
+        assert (original / layer.weight.detach()).mean().item() == pytest.approx(exact.item(), rel=1e-9), name
 
 
 def vectors(network: nn.Module, name: str = "u") -> list[Tensor]:

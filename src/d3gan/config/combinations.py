@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from d3gan.config.datasets import POINT_SETS, STACKED, metrics_that_apply
 from d3gan.errors import ConfigError, nearest
+from d3gan.models.widths import IMAGE_SIZES, WITHOUT_BATCH_NORM
 
 if TYPE_CHECKING:
     from d3gan.config.train_config import TrainConfig
@@ -135,6 +136,13 @@ def refuse_meaningless(config: "TrainConfig") -> None:
     Raises:
         ConfigError: names both keys, why they do not go together, and what to change.
     """
+    sizes = IMAGE_SIZES.get(config.resolved_network, (config.image_size,))
+    if config.image_size not in sizes:
+        raise ConfigError(
+            f"image_size = {config.image_size}, network = {config.network}: the networks of "
+            f"{config.resolved_network} are for {', '.join(map(str, sizes))} pixels; set image_size to one of these, "
+            "or choose another network"
+        )
     for applies, message in _MEANINGLESS:
         if applies(config):
             raise ConfigError(message.format(config=config, recipe=config.recipe))
@@ -159,6 +167,21 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         lambda config: config.conditional and config.resolved_network == "mlp",
         "conditional = True, network = mlp: only networks for images have classes, dataset = {config.dataset} has "
         "points; set conditional = False",
+    ),
+    (
+        lambda config: config.resolved_network in WITHOUT_BATCH_NORM and config.discriminator_norm == "batch",
+        "network = {config.network}, discriminator_norm = batch: its discriminators have no place for BatchNorm; set "
+        "discriminator_norm = auto",
+    ),
+    (
+        lambda config: config.resolved_network == "r3gan" and config.discriminator_norm == "spectral",
+        "network = r3gan, discriminator_norm = spectral: the last weights of its blocks start at 0, by whose norm "
+        "nothing can be divided; set discriminator_norm = auto",
+    ),
+    (
+        lambda config: config.resolved_network == "r3gan" and config.activation not in ("model", "leaky_relu"),
+        "network = r3gan, activation = {config.activation}: its generator has leaky ReLU; set activation = "
+        "leaky_relu",
     ),
     (
         lambda config: not config.makes_points and (config.radius != "" or config.deviation != ""),
@@ -253,6 +276,11 @@ _MEANINGLESS: tuple[tuple[Callable[["TrainConfig"], bool], str], ...] = (
         lambda config: config.resolved_norm == "batch" and _slope_is_penalized(config),
         "penalty = {config.penalty}, discriminator_norm = batch: BatchNorm makes a logit depend on the whole batch, "
         "so the gradient of one image means nothing; set discriminator_norm = none or spectral",
+    ),
+    (
+        lambda config: config.compile == "on" and config.network == "r3gan",
+        "compile = on, network = r3gan: torch.compile fails on the gradient of its discriminators (PyTorch 2.13, on "
+        "CPUs); set compile = off",
     ),
     (
         lambda config: config.compile == "on" and _slope_is_penalized(config),

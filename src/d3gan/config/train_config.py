@@ -36,6 +36,7 @@ from d3gan.config.shared_flags import (
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
 from d3gan.files import user_path
+from d3gan.models.widths import IMAGE_SIZES
 
 # Text that an .ini file would not give back: control characters, halves of characters (undecodable bytes of a file
 # name), comments.
@@ -43,6 +44,15 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|(^|\s)[#
 # A number that may be left empty; of the discriminators: as the generator's.
 _AsGenerators = Annotated[float | Literal[""], arg(metavar="FLOAT")]
 _OfDataSet = Annotated[float | Literal[""], arg(metavar="FLOAT")]
+Network = Literal["dcgan", "sndcgan", "resnet", "r3gan", "mlp"]
+# Of the discriminators, with discriminator_norm = auto.
+USUAL_NORMS: dict[str, Literal["batch", "spectral", "none"]] = {
+    "dcgan": "batch",
+    "sndcgan": "spectral",
+    "resnet": "spectral",
+    "r3gan": "none",
+    "mlp": "none",
+}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
 
 
@@ -69,8 +79,8 @@ class TrainConfig:
     """ring8, grid25: standard deviation of each mode. Empty: 0.01 and 0.05."""
     out: str = key("", resume="free")
     """Run directory. Default: runs/DATASET-MODEL-bBATCH-sSEED. If it holds this run already, training resumes it."""
-    image_size: int = key(32, allowed=frozenset({16, 32, 64, 128, 256}))
-    """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
+    image_size: int = key(32, allowed=frozenset(side for sides in IMAGE_SIZES.values() for side in sides))
+    """Side of the square images in pixels: 16, 32, 64, 128 or 256, with sndcgan and resnet also 48."""
     # At least 2: BatchNorm over one image would compare it with itself.
     batch_size: int = key(128, allowed=(2, 1_000_000), resume="free if sharded")
     """Real images that go through a network at once, per process; sharded = on divides them among discriminators."""
@@ -78,8 +88,9 @@ class TrainConfig:
     """Gradient-accumulation steps per process; about 6 % more compute."""
     nz: int = key(100, allowed=(1, 1_000_000))
     """Numbers in a latent vector."""
-    network: Literal["auto", "dcgan", "mlp"] = "auto"
-    """Layers of the networks: dcgan for images, mlp for points in the plane. auto: as the data needs."""
+    network: Literal["auto", Network] = "auto"
+    """Layers of the networks: dcgan, sndcgan, resnet or r3gan for images, mlp for points in the plane. auto: dcgan
+    or mlp, as the data needs."""
     ngf: int = key(64, allowed=(1, 10_000))
     """Width of the generator: channels (mlp: units) of its last hidden layer."""
     ndf: int = key(64, allowed=(1, 10_000))
@@ -161,9 +172,9 @@ class TrainConfig:
     """ada_p: real images in which p grows from 0 to it, as a cosine. 0: it is ada_p from the start."""
     discriminator_norm: Literal["auto", "batch", "spectral", "none"] = "auto"
     """Normalisation of the discriminators: BatchNorm, spectral normalisation of the weights, or none. auto: batch
-    for dcgan, none for mlp."""
+    for dcgan, spectral for sndcgan and resnet, none for r3gan and mlp."""
     activation: Activation | Literal["model"] = "model"
-    """The generator's activation."""
+    """The generator's activation; r3gan has leaky ReLU whatever the model's recipe says."""
     schedule: Schedule | Literal["model"] = "model"
     """Learning rate over the run: constant, or falling to 0 at the end of the last epoch, as a line or a cosine."""
     sharded: Sharded | Literal["model"] = "model"
@@ -255,7 +266,7 @@ class TrainConfig:
         return self.dataset in POINT_SETS
 
     @property
-    def resolved_network(self) -> Literal["dcgan", "mlp"]:
+    def resolved_network(self) -> Network:
         """``network``, or what the data needs."""
         if self.network != "auto":
             return self.network
@@ -266,7 +277,7 @@ class TrainConfig:
         """``discriminator_norm``, or the network's usual one."""
         if self.discriminator_norm != "auto":
             return self.discriminator_norm
-        return "none" if self.resolved_network == "mlp" else "batch"
+        return USUAL_NORMS[self.resolved_network]
 
     @property
     def resolved_precision(self) -> str:

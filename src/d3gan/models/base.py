@@ -13,7 +13,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class GeneratorNetwork(nn.Module):
-    """Maps latents (N, nz) float to samples (N, *sample_shape) float: images in [-1, 1], or points."""
+    """Maps latents (N, nz) float to samples (N, *sample_shape) float: images in [-1, 1], or points.
+
+    Of a network without tanh the images lie near [-1, 1], and whoever makes pixels of them clips them.
+    """
 
     nz: int
     """Numbers in a latent vector."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
+from d3gan.models.dcgan import initialize  # noqa: F401 (its first weights are drawn as the dcgan's)
 from d3gan.models.widths import DIMENSIONS, PIECES
 
 

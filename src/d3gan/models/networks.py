@@ -1,12 +1,14 @@
-"""The generators by name, as the files of trained ones name them."""
+"""The networks by name, as configs and the files of trained generators name them."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
-from d3gan.models import dcgan, mlp
+from d3gan.models import dcgan, mlp, r3gan, resnet, sndcgan
 from d3gan.models.base import GeneratorNetwork
 
-_GENERATORS: dict[str, type[GeneratorNetwork]] = {"dcgan": dcgan.Generator, "mlp": mlp.Generator}
+NETWORKS: dict[str, ModuleType] = {"dcgan": dcgan, "mlp": mlp, "r3gan": r3gan, "resnet": resnet, "sndcgan": sndcgan}
+"""Each has a ``Generator``, a ``Discriminator``, and ``initialize``, which draws the first weights of either."""
 
 
 def make_generator(architecture: Mapping[str, Any]) -> GeneratorNetwork:
@@ -16,4 +18,4 @@ def make_generator(architecture: Mapping[str, Any]) -> GeneratorNetwork:
         KeyError, TypeError: it describes none.
     """
     arguments = dict(architecture)
-    return _GENERATORS[arguments.pop("network", "dcgan")](**arguments)
+    return cast(GeneratorNetwork, NETWORKS[arguments.pop("network", "dcgan")].Generator(**arguments))

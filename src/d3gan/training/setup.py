@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -17,14 +17,14 @@ from d3gan.devices import Precision, network_dtype
 from d3gan.distributed.data_parallel import wrap
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError
-from d3gan.models import dcgan, mlp
+from d3gan.models import mlp
 from d3gan.models.base import GeneratorNetwork
-from d3gan.models.dcgan import initialize
 from d3gan.models.discriminators import Discriminators
 from d3gan.models.matmul_convolution import use_matmul
+from d3gan.models.networks import NETWORKS
 from d3gan.models.spectral_norm import add_spectral_norm
 from d3gan.models.views import PointProjection, RandomProjection, Viewing, add_dropout, keep_probability
-from d3gan.models.widths import DIMENSIONS, discriminator_width, projection
+from d3gan.models.widths import DIMENSIONS, WITHOUT_BATCH_NORM, discriminator_width, projection
 from d3gan.randomness import stream
 from d3gan.training.losses import PAIRINGS, make_loss
 from d3gan.training.md_gan import workers_of
@@ -73,7 +73,7 @@ def build_gan(
     group = group or Group()
     if config.sync_batchnorm and device.type != "cuda":
         raise ConfigError(f"sync_batchnorm = True: PyTorch has it for GPUs alone, this is {device}; leave it out")
-    recipe = config.recipe
+    recipe, initialize = config.recipe, NETWORKS[config.resolved_network].initialize
     generator = _generator(config, classes)
     initialize(generator, stream(config.seed, "generator"))
     K = recipe.discriminators
@@ -129,7 +129,10 @@ def _generator(config: TrainConfig, classes: int) -> GeneratorNetwork:
     """The generator of the config's network."""
     if config.resolved_network == "mlp":
         return mlp.Generator(config.nz, config.ngf, config.recipe.activation)
-    return dcgan.Generator(config.image_size, config.nz, config.ngf, config.nc, config.recipe.activation, classes)
+    arguments: dict[str, Any] = dict(image_size=config.image_size, nz=config.nz, ngf=config.ngf, nc=config.nc)
+    if config.resolved_network != "r3gan":  # which has an activation of its own
+        arguments |= dict(activation=config.recipe.activation)
+    return cast(GeneratorNetwork, NETWORKS[config.resolved_network].Generator(**arguments, classes=classes))
 
 
 def _discriminator(config: TrainConfig, k: int, classes: int) -> nn.Module:
@@ -142,7 +145,10 @@ def _discriminator(config: TrainConfig, k: int, classes: int) -> nn.Module:
         return mlp.Discriminator(ndf, batch_norm, dimensions=1 if projects else DIMENSIONS)
     if projects:
         size, nc = projection(size).image_size, 1
-    return dcgan.Discriminator(size, ndf, nc, batch_norm, classes)
+    arguments: dict[str, Any] = dict(image_size=size, ndf=ndf, nc=nc, classes=classes)
+    if config.resolved_network not in WITHOUT_BATCH_NORM:
+        arguments |= dict(batch_norm=batch_norm)
+    return cast(nn.Module, NETWORKS[config.resolved_network].Discriminator(**arguments))
 
 
 def _with_view(config: TrainConfig, network: nn.Module, k: int) -> nn.Module:
