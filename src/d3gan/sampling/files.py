@@ -8,8 +8,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from d3gan.data.points import mixture_in
-from d3gan.errors import ConfigError, ExternalError
+from d3gan.errors import ConfigError
 from d3gan.files import replace_file
+from d3gan.image_files import open_image
 from d3gan.images import captioned, enlarged, image_grid, interpolate, save_animation, save_png
 from d3gan.randomness import draw_latents
 from d3gan.runs.directory import find_run
@@ -100,12 +101,9 @@ def write_animation(run: str, path: Path) -> int:
         raise ConfigError(f"{run}: has no sample grids (samples/step-*.png); train it first")
     frames = []
     for step, file in grids:
-        try:
-            with Image.open(file) as image:
-                scale = max(1, round(ANIMATION_WIDTH / image.width))
-                frames.append(captioned(image, f"step {step}", scale))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ExternalError(f"{file}: is no usable PNG ({error}); delete it and run again") from error
+        with open_image(file, ("PNG",), advice="delete it and run again") as image:
+            scale = max(1, round(ANIMATION_WIDTH / image.width))
+            frames.append(captioned(image, f"step {step}", scale))
     save_animation(frames, path)
     return len(frames)
 
