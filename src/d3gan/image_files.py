@@ -34,7 +34,7 @@ _opening = threading.Lock()
 
 @contextmanager
 def open_image(
-    source: Path | bytes, formats: tuple[str, ...], name: str = "", advice: str = ""
+    source: Path | bytes, formats: tuple[str, ...], name: str = "", advice: str = "", *, header_only: bool = False
 ) -> Iterator[Image.Image]:
     """Opens an image, for the block to read its pixels.
 
@@ -45,6 +45,7 @@ def open_image(
         formats: Names of Pillow's formats, such as ``PNG``; a file of another one is refused.
         name: The file's name in errors; by default its path.
         advice: What an error says can be done.
+        header_only: Reads no pixels, for the image's size.
 
     Yields:
         The image, decoded; of an animation the first frame.
@@ -56,12 +57,12 @@ def open_image(
     try:
         content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
         try:
-            image = _decoded(content, formats)
+            image = _opened(content, formats, header_only)
         except Exception:
             bare = without_metadata(content)
             if bare == content:
                 raise
-            image = _decoded(bare, formats)
+            image = _opened(bare, formats, header_only)
         with image:
             yield image
     except (ConfigError, ExternalError):
@@ -73,7 +74,7 @@ def open_image(
         raise ExternalError(f"{name}: cannot be read as {kinds} ({reason}){advice and f'; {advice}'}") from error
 
 
-def _decoded(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+def _opened(content: bytes, formats: tuple[str, ...], header_only: bool) -> Image.Image:
     # Warning filters belong to the process, hence the lock; only headers are read while it is held.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,6 +82,8 @@ def _decoded(content: bytes, formats: tuple[str, ...]) -> Image.Image:
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} are {pixels:,} pixels, above {MAX_PIXELS:,}")
+    if header_only:
+        return image
     # In a PNG whose EXIF follows the pixels, it is not searched for.
     has_exif = image.format != "PNG" or "exif" in image.info
     image.load()

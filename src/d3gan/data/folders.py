@@ -240,16 +240,16 @@ def decoded_images(collection: Collection, size: int, channels: int, workers: in
         yield result[None]
 
 
-def side_of_first(collection: Collection) -> int:
-    """The shorter side, in pixels, of the first image.
+def sides_of(collection: Collection, most: int = 1000) -> Iterator[int]:
+    """The shorter sides, in pixels, of up to ``most`` images spread evenly over the collection.
 
     Raises:
-        ExternalError: it cannot be read.
+        ExternalError: one cannot be read.
     """
-    first = next(_decode_all(collection, None, 3, 1))
-    if isinstance(first, ExternalError):
-        raise first
-    return int(min(first.shape[1:]))
+    for i in np.unique(np.linspace(0, len(collection.names) - 1, most).round().astype(int)):
+        content, name = collection.read(i), f"{collection.path}: {collection.names[i]}"
+        with open_image(content, _FORMATS, name, "replace or remove it", header_only=True) as image:
+            yield min(image.size)
 
 
 def unreadable_images(collection: Collection, workers: int) -> Iterator[ExternalError | None]:
@@ -259,9 +259,9 @@ def unreadable_images(collection: Collection, workers: int) -> Iterator[External
 
 
 def _decode_all(
-    collection: Collection, size: int | None, channels: int, workers: int
+    collection: Collection, size: int, channels: int, workers: int
 ) -> Iterator[ImageArray | ExternalError]:
-    """Yields every image in order, or its error; square with a side of ``size`` pixels, or for None as it is."""
+    """Yields every image in order, or its error; square with a side of ``size`` pixels."""
 
     def tasks() -> Iterator[_Task | ExternalError]:
         # One thread reads: zipfile's reference counts are not made for several.
@@ -276,8 +276,7 @@ def _decode_all(
             return task
         try:
             with open_image(task.data, _FORMATS, task.name, "replace or remove it") as image:
-                upright = _upright(image, task.data, channels)
-                return to_array(upright if size is None else fit(upright, size))
+                return to_array(fit(_upright(image, task.data, channels), size))
         except ExternalError as error:
             return error
 
