@@ -1,4 +1,4 @@
-"""Arrays of .npz files: the same as NumPy's, no more memory than the file, any damage an error that names the array."""
+"""Arrays of .npz files: read as NumPy does, in no more memory than the file; any damage names the array."""
 
 import io
 import struct

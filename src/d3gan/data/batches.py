@@ -63,7 +63,7 @@ class Batches:
         self._rank, self._world_size, self._shards = rank, world_size, shards
         self._batch_size, self._channels, self._seed = batch_size, channels, seed
         self._device, self._dtype = device, dtype
-        self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
+        self._resident = torch.tensor(images[:], device=device) if self._fits_on_device() else None
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
 

@@ -247,4 +247,4 @@ def _digits_of(split: str, side: int, data_dir: str | Path | None) -> tuple[Tens
     """Images (N, 1, side, side) uint8 and labels (N,) int64 of a split of MNIST."""
     image_set = load_images(MNIST, split=split, image_size=side, channels=1, data_dir=data_dir)
     labels = load_labels(MNIST, split=split, data_dir=data_dir)
-    return torch.tensor(image_set.images), torch.from_numpy(labels)
+    return torch.tensor(image_set.images[:]), torch.from_numpy(labels)
