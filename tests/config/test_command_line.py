@@ -93,3 +93,24 @@ def test_what_decides_a_step_binds_a_resumed_run() -> None:
     for model in ("microbatchgan", "duelgan"):
         assert TrainConfig(model=model).free_keys == FREE_KEYS
     assert TrainConfig(model="duelgan", duel_beta=0.0).free_keys == FREE_KEYS | {"epochs"}
+
+
+@pytest.mark.parametrize("command", ["train", "compare --max-steps=9"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_config_file_alone_starts_no_program(
+    command: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("other.ini" if named else "config.ini")
+    path.write_text("[parameters]\nfeatures = evil.pt2\n")
+    words = f"{command} --config {path}" if named else command
+    with pytest.raises(ConfigError, match=r"\.ini: features = evil\.pt2: is a program, and a config file alone"):
+        parsed(words)
+    assert parsed(f"{words} --trust-features").features == "evil.pt2"
+    assert parsed(f"{words} --features evil.pt2").features == "evil.pt2"
+    assert parsed(f"{words} --features other.pt2").features == "other.pt2"
+    path.write_text("[parameters]\nfeatures = efficientnet-lite0\n")
+    assert parsed(words).features == "efficientnet-lite0"
+    path.write_text("[parameters]\ntrust_features = yes\nfeatures = evil.pt2\n")
+    with pytest.raises(ConfigError, match="unknown key 'trust_features'"):
+        parsed(words)

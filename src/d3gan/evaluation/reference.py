@@ -132,7 +132,7 @@ def reference_from(statistics: FeatureStatistics, name: str, description: str, e
 
 def _read_cache(path: Path, images: RealImages, extractor: Extractor) -> Reference | None:
     """Reads cached statistics; None if there are none, or they are damaged, which is logged."""
-    if not path.exists():
+    if not kind_of(path):
         return None
     try:
         reference = read_reference(path, extractor)
