@@ -55,7 +55,7 @@ def test_a_file_of_another_format_is_refused_and_starts_nothing(
 def test_a_fifo_is_named_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with (
-        pytest.raises(ExternalError, match=r"x\.png: .*is a FIFO, not a file"),
+        pytest.raises(ExternalError, match=r"x\.png: .*\(is a FIFO, not a file\)"),
         open_image(tmp_path / "x.png", ("PNG",)),
     ):
         pass

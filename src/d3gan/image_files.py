@@ -21,7 +21,10 @@ MAX_FILE_BYTES = 1 << 28
 """256 MiB: a longer image file counts as damaged; each worker may hold several in memory."""
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit of an image that it opens without a warning: 256 MiB as RGB, whatever the size of the file."""
+"""Pillow's own limit of an image that it opens without a warning: 256 MiB as RGB, whatever the size of its file.
+
+While transparency is put on white it takes up to 16 bytes per pixel, 1.4 GB.
+"""
 
 _EXIF_ORIENTATION = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -69,6 +72,8 @@ def open_image(
         raise
     except Exception as error:  # Pillow may raise nearly anything on a damaged image
         reason = "is not one" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror  # without its number
         kinds = f"{', '.join(formats[:-1])} or {formats[-1]}" if len(formats) > 1 else formats[0]
         kinds = kinds.replace("WEBP", "WebP")
         raise ExternalError(f"{name}: cannot be read as {kinds} ({reason}){advice and f'; {advice}'}") from error

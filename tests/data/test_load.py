@@ -319,3 +319,15 @@ def test_checksums_that_are_damaged_are_made_again(damage: object, tiny: Publish
     sums.write_bytes(damage(before))  # type: ignore[operator]
     np.testing.assert_array_equal(load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images, tiny.images)
     assert sums.read_bytes() == before
+
+
+def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("D3GAN_DATA", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_number: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(ConfigError, match=r"no home folder: name a folder for data with --data-dir or \$D3GAN_DATA"):
+        data_folder()

@@ -78,6 +78,8 @@ def _animation(path: Path) -> Animation | None:
 
 def _webp_uri(image: Image.Image) -> str:
     file = io.BytesIO()
+    if "transparency" in image.info:  # a palette's, of which Pillow warns otherwise
+        image = image.convert("RGBA")
     image.convert("RGB").save(file, "webp", quality=QUALITY)
     return data_uri(file.getvalue(), "webp")
 
