@@ -333,6 +333,15 @@ def test_windows_separators_in_a_zip_are_separators(tmp_path: Path, data_dir: Pa
     assert load(path, data_dir).images.shape[0] == 1
 
 
+def test_a_member_without_a_name_is_no_image(tmp_path: Path, data_dir: Path) -> None:
+    path = make_zip(tmp_path / "x.zip", {"a.png": plain("red"), "y": b""})
+    content = path.read_bytes()
+    # The one-letter name becomes empty in the directory; its letter stays as a byte of the extra field.
+    at = content.rindex(b"PK\1\2")
+    path.write_bytes(content[: at + 28] + struct.pack("<HH", 0, 1) + content[at + 32 :])
+    assert load(path, data_dir).images.shape[0] == 1
+
+
 def load(path: Path, data_dir: Path, size: int = 8, channels: int = 3) -> ImageSet:
     return load_images(path, image_size=size, channels=channels, data_dir=data_dir)
 

@@ -52,7 +52,7 @@ from tests.scaling.documents import document
 
 Rng = np.random.Generator
 MEMORY, TIMES, SECONDS = 64 << 20, 10, 20
-"""Bytes, and files, that a reader may take; seconds."""
+"""Bytes, and files, that a reader may take; seconds of processor time."""
 PIXELS = 16 * MAX_PIXELS
 """Bytes for an image of as many pixels as are allowed, whatever the file's size: four copies of four channels."""
 
@@ -391,7 +391,7 @@ def _memory(kind: str) -> int:
 def soak(name: str, reader: Reader, count: int, seed: int, keep: Path | None) -> int:
     """Feeds ``count`` inputs to one reader, prints a line, and returns the number of findings."""
     answers, findings, largest, peak = {"read": 0, "refused": 0}, 0, 0, 0
-    signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         for number in range(count):
@@ -401,9 +401,9 @@ def soak(name: str, reader: Reader, count: int, seed: int, keep: Path | None) ->
             ):  # imports and caches of the first ones do not count
                 Path("/proc/self/clear_refs").write_text("5")
                 before = _memory("VmRSS")
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor: others may be working on the machine
             answer = feed(reader, content, Path(folder) / "x")
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             largest = max(largest, len(content))
             if number >= 20 and number % 50 == 49:
                 peak = max(peak, _memory("VmHWM") - before)

@@ -180,7 +180,8 @@ class _Zip:
     def __init__(self, path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> None:
         self.path = path
         self._file = file
-        files = [entry for entry in archive.infolist() if not entry.is_dir()]
+        # A name may be empty, of which zipfile's own is_dir() fails.
+        files = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         # Some programs write Windows' separator into archives.
         images = [entry for entry in files if _is_image(entry.filename.replace("\\", "/"))]
         # Entries, not names: two entries may have one name, and both are images.

@@ -98,7 +98,7 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
     published: dict[str, float] = {}
     with group.raise_on_all_ranks():
         if reference is not None and options.save_reference:
-            write_reference(reference, Path(options.save_reference))
+            write_reference(reference, user_path(options.save_reference))
             logger.info(f"wrote {options.save_reference}")
         if group.is_main and options.protocol == "published":
             assert fakes.generator is not None  # the options allow it with a run only

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError, ExternalError, first_line
-from d3gan.files import kind_of, replace_file
+from d3gan.files import kind_of, replace_file, user_path
 from d3gan.models.base import GeneratorNetwork
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.networks import make_generator
@@ -111,9 +111,9 @@ def _checked(architecture: Any) -> dict[str, Any]:
 @contextmanager
 def _opened(run: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The opened safetensors file and our part of its header."""
-    path = Path(run)
+    path = user_path(run)
     if path.suffix != ".safetensors":
-        path = find_run(run).generator
+        path = find_run(path).generator
     kind = kind_of(path)
     if not kind:
         raise ConfigError(f"{path}: no generator there; `d3gan train` writes it with the run's first checkpoint")
