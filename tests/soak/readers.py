@@ -331,7 +331,7 @@ def readers() -> dict[str, Reader]:
             kind: Reader(names[kind], [first[kind]], functools.partial(_read_published, kind))
             for kind in ("idx", "cifar", "svhn", "stl")
         },
-        "idx": Reader(
+        "gzip": Reader(
             "tiny-images.gz", [contents["idx"].files["tiny-images.gz"]], functools.partial(_read_published, "idx")
         ),
         "reference": Reader("x.npz", _references(), lambda path: read_reference(path, _Extractor()), in_zip),  # type: ignore[arg-type]
