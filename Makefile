@@ -1,5 +1,6 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
 # make test   install into .venv, run the tests, one process per core (others: make test-slow, test-wheel, test-avx2)
+# make soak   an hour of damaged files for every reader (docs/reliability.md); SOAK="--count 1000 --seed 1" is shorter
 # make check  ruff, ruff format --check, mypy, the order of the rooms
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-avx2 test-slow test-wheel check clean
+.PHONY: demo test test-avx2 test-slow test-wheel soak check clean
 
 # Two runs at a time: in this order both finish at about the same time.
 demo: $(VENV)/.demo
@@ -29,6 +30,11 @@ test-slow: $(VENV)/.test
 
 test-wheel: $(VENV)/.package
 	$(RUN) pytest -m wheel
+
+SOAK ?= --count 1000000 --seed 0 --keep soak-findings
+
+soak: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN) tests.soak.readers $(SOAK)
 
 check: $(VENV)/.test
 	$(RUN) ruff check .

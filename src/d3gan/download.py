@@ -1,13 +1,24 @@
-"""Downloads one file over HTTP(S), resuming an earlier attempt."""
+"""Downloads one file over HTTP(S), resuming an earlier attempt, within a time that follows the file's size."""
 
-from collections.abc import Callable
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 20  # bytes read at a time
+CHUNK = 1 << 16  # bytes read at a time
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 TRIES = 2
+
+PATIENCE_SECONDS = 20.0
+"""What a download may take however small it is."""
+SLOWEST = 1 << 14
+"""Bytes per second, 16 KiB, that a host must send on the whole; what it sent stays, and the next host goes on."""
+_UNKNOWN_SIZE = 1 << 28
+_WAITING = 16  # chunks received and not yet written
 
 
 class DownloadError(Exception):
@@ -24,11 +35,16 @@ class DownloadError(Exception):
         self.broke_off = broke_off
 
 
+class _AbandonedError(Exception):
+    """Nobody waits for what the host still sends."""
+
+
 def download(url: str, part: Path, size: int | None, advance: Callable[[int], None]) -> None:
     """Downloads ``url`` into ``part``, resuming after the bytes that are already there.
 
-    If the connection breaks, tries once more from that point. Proxies come from the environment. Does not check the
-    content; raises OSError if writing fails.
+    If the connection breaks, tries once more from that point. All of it takes at most ``PATIENCE_SECONDS`` and the
+    time in which ``SLOWEST`` sends the file: a host that sends a byte a second never fails to answer. Proxies come
+    from the environment. Does not check the content; raises OSError if writing fails.
 
     Args:
         url: The file's address.
@@ -37,8 +53,9 @@ def download(url: str, part: Path, size: int | None, advance: Callable[[int], No
         advance: Called with the number of new bytes; negative when the download starts anew.
 
     Raises:
-        DownloadError: the host is unreachable, refuses, or sends another length than expected.
+        DownloadError: the host is unreachable, refuses, takes too long, or sends another length than expected.
     """
+    deadline = time.monotonic() + PATIENCE_SECONDS + (size or _UNKNOWN_SIZE) / SLOWEST
     have = part.stat().st_size if part.exists() else 0
     if size is not None and have > size:
         part.unlink()
@@ -48,7 +65,7 @@ def download(url: str, part: Path, size: int | None, advance: Callable[[int], No
         if size is not None and have == size:
             return
         try:
-            _transfer(url, part, have, size, advance)
+            _transfer(url, part, have, size, advance, deadline)
             return
         except DownloadError as error:
             if attempt == TRIES or not error.broke_off:
@@ -56,19 +73,17 @@ def download(url: str, part: Path, size: int | None, advance: Callable[[int], No
             have = part.stat().st_size if part.exists() else 0
 
 
-def _transfer(url: str, part: Path, have: int, size: int | None, advance: Callable[[int], None]) -> None:
+def _transfer(
+    url: str, part: Path, have: int, size: int | None, advance: Callable[[int], None], deadline: float
+) -> None:
     """Requests the bytes that ``part`` lacks, and appends them."""
-    import requests
-
     # The file must arrive as the host stores it: a .gz still packed.
     headers = {"Accept-Encoding": "identity", "User-Agent": "d3gan"}
     if have:
         headers["Range"] = f"bytes={have}-"
+    received = _received(url, headers, deadline)
     try:
-        response = requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
-    except requests.RequestException as error:
-        raise DownloadError(_plain(error), host_failed=True) from error
-    with response:
+        response = next(received)
         start = _start_of(response, have)
         if start == 0 and have:
             advance(-have)
@@ -79,10 +94,71 @@ def _transfer(url: str, part: Path, have: int, size: int | None, advance: Callab
                 part.unlink(missing_ok=True)
             raise DownloadError(f"answered {response.status_code} {response.reason}", broke_off=useless)
         length = response.headers.get("Content-Length", "")
-        expected = start + int(length) if length.isdigit() else size
+        known = length.isascii() and length.isdigit() and len(length) < 16
+        expected = start + int(length) if known else size
         if size is not None and expected is not None and expected != size:
             raise DownloadError(f"offers {expected:,} bytes, expected {size:,}")
-        _receive(response, part, start, expected, advance)
+        _write(received, part, start, expected, advance)
+    finally:
+        received.close()
+
+
+def _received(url: str, headers: dict[str, str], deadline: float) -> Generator[Any, None, None]:
+    """The response, then its bytes in chunks.
+
+    A thread of its own asks: nothing else ends a read to which the host answers a byte at a time, in headers as well.
+
+    Raises:
+        DownloadError: the host does not answer, breaks off, or is not done at the deadline (``time.monotonic``).
+    """
+    items: queue.Queue[Any] = queue.Queue(_WAITING)
+    abandoned = threading.Event()
+
+    def put(item: Any) -> None:
+        while not abandoned.is_set():
+            try:
+                return items.put(item, timeout=0.5)
+            except queue.Full:
+                continue
+        raise _AbandonedError
+
+    def ask() -> None:
+        import requests
+
+        timeouts = (CONNECT_SECONDS, READ_SECONDS)
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
+                put(response)
+                while chunk := response.raw.read(CHUNK, decode_content=False):
+                    put(chunk)
+                put(None)
+        except _AbandonedError:
+            pass
+        except Exception as error:  # requests and urllib3 raise nearly anything for odd addresses and headers
+            with suppress(_AbandonedError):
+                put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    have = 0
+    answered = False
+    try:
+        while True:
+            try:
+                item = items.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                slow = f"sent {have:,} bytes and was too slow" if answered else "did not answer in time"
+                raise DownloadError(slow, host_failed=True) from None
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                if answered:
+                    raise DownloadError(f"broke off after {have:,} bytes ({_plain(item)})", broke_off=True) from item
+                raise DownloadError(_plain(item), host_failed=True) from item
+            have += len(item) if answered else 0
+            answered = True
+            yield item
+    finally:
+        abandoned.set()
 
 
 def _start_of(response: Any, have: int) -> int:
@@ -95,18 +171,13 @@ def _start_of(response: Any, have: int) -> int:
     return have
 
 
-def _receive(response: Any, part: Path, start: int, expected: int | None, advance: Callable[[int], None]) -> None:
-    from urllib3.exceptions import HTTPError
-
+def _write(
+    chunks: Iterator[bytes], part: Path, start: int, expected: int | None, advance: Callable[[int], None]
+) -> None:
+    """Writes what is received to ``part``, from the offset ``start`` on."""
     have = start
     with part.open("ab" if start else "wb") as file:
-        while True:
-            try:
-                chunk = response.raw.read(CHUNK, decode_content=False)
-            except (HTTPError, ConnectionError, TimeoutError) as error:
-                raise DownloadError(f"broke off after {have:,} bytes ({error})", broke_off=True) from error
-            if not chunk:
-                break
+        for chunk in chunks:
             have += len(chunk)
             if expected is not None and have > expected:
                 raise DownloadError(f"sent more than {expected:,} bytes")

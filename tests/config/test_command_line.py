@@ -101,3 +101,24 @@ def test_the_home_folder_is_understood_in_every_word(monkeypatch: pytest.MonkeyP
     flags = parse_flags(Train, ["--out=~/run", "--data-dir", "~/data", "--dataset=mnist"], "d3gan train")
     assert (flags.out, flags.data_dir) == (f"{tmp_path}/run", f"{tmp_path}/data")
     assert TrainConfig(dataset="mnist", out="~/run").run_directory == tmp_path / "run"
+
+
+@pytest.mark.parametrize("command", ["train", "compare --max-steps=9"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_config_file_alone_starts_no_program(
+    command: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("other.ini" if named else "config.ini")
+    path.write_text("[parameters]\nfeatures = evil.pt2\n")
+    words = f"{command} --config {path}" if named else command
+    with pytest.raises(ConfigError, match=r"\.ini: features = evil\.pt2: is a program, and a config file alone"):
+        parsed(words)
+    assert parsed(f"{words} --trust-features").features == "evil.pt2"
+    assert parsed(f"{words} --features evil.pt2").features == "evil.pt2"
+    assert parsed(f"{words} --features other.pt2").features == "other.pt2"
+    path.write_text("[parameters]\nfeatures = efficientnet-lite0\n")
+    assert parsed(words).features == "efficientnet-lite0"
+    path.write_text("[parameters]\ntrust_features = yes\nfeatures = evil.pt2\n")
+    with pytest.raises(ConfigError, match="unknown key 'trust_features'"):
+        parsed(words)

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from d3gan.data import prepared_cache
 from d3gan.data.load import load_images
 from d3gan.data.locate import data_folder
 from d3gan.errors import ConfigError, ExternalError
@@ -209,16 +211,123 @@ def test_mnist_itself(tmp_path: Path) -> None:
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
 
 
-def test_without_a_home_folder_one_line_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with ``docker run -u 54321``: no HOME, and a user that no file knows."""
-    for name in ("HOME", "USERPROFILE", "D3GAN_DATA", "XDG_CACHE_HOME"):
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("place", [-1, -6 * 28 * 28, -2000])
+def test_a_flipped_bit_in_prepared_pixels_is_noticed_and_mended(
+    place: int, tiny: Published, tmp_path: Path, said: list[str]
+) -> None:
+    tiny.put(tmp_path)
+    load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
+    path = cache_file(tmp_path)
+    flip(path, place)
+    said.clear()
+    np.testing.assert_array_equal(load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images, tiny.images)
+    assert said[0] == f"{path}: is damaged (its checksums differ from its pixels); preparing it again"
+
+
+@pytest.fixture
+def in_small_blocks(tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache whose images are checked as they are read, each by itself."""
+    monkeypatch.setattr(prepared_cache, "CHECKED_BYTES", 28 * 28)
+    monkeypatch.setattr(prepared_cache, "CHECKED_AT_ONCE", 0)
+    tiny.put(tmp_path)
+    load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
+    return cache_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        3,
+        -3,
+        slice(2, 5),
+        slice(None),
+        slice(5, 1, -1),
+        [0, 3],
+        np.array([1, -3]),
+        np.arange(6) == 3,
+        ...,
+        ([3, 0], 0),
+    ],
+    ids=str,
+)
+def test_a_large_file_is_checked_as_it_is_read(
+    index: Any, in_small_blocks: Path, tiny: Published, tmp_path: Path
+) -> None:
+    intact = load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images
+    np.testing.assert_array_equal(intact[index], tiny.images[index])
+    assert type(intact[index]) is np.ndarray
+    flip(in_small_blocks, 128 + 3 * 28 * 28 + 100)
+    images = load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images
+    np.testing.assert_array_equal(images[[0, 1, 2, 4, 5]], tiny.images[[0, 1, 2, 4, 5]])
+    with pytest.raises(ExternalError, match=r"\.npy: is damaged \(images from 3 on\); run the same command again"):
+        images[index]
+    np.testing.assert_array_equal(load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images, tiny.images)
+
+
+CUT_SHORT = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from tests.data.published.formats import publish
+from d3gan.data.load import load_images
+from d3gan.errors import ExternalError
+images = load_images(publish("idx").dataset, image_size=64, data_dir=sys.argv[1]).images
+images[0]
+os.truncate(next((Path(sys.argv[1]) / "prepared").glob("*.npy")), 1000)
+try:
+    images[5].sum()
+except ExternalError as error:
+    print(error)
+"""
+
+
+def test_a_file_cut_short_while_in_use_is_an_error_and_no_bus_error(tiny: Published, tmp_path: Path) -> None:
+    tiny.put(tmp_path)
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path), str(Path(__file__).parents[2])]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert ".npy: was changed while in use, from 24,704 to 1,000 bytes; run the same command again" in result.stdout
+    assert load_images(tiny.dataset, image_size=64, data_dir=tmp_path).images[:].shape == (6, 1, 64, 64)
+
+
+def test_a_cache_of_an_earlier_version_gets_its_checksums(tiny: Published, tmp_path: Path, said: list[str]) -> None:
+    tiny.put(tmp_path)
+    load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
+    sums = cache_file(tmp_path).with_name(cache_file(tmp_path).name + ".crc32")
+    before = sums.read_bytes()
+    sums.unlink()
+    for name in tiny.files:
+        (tmp_path / name).unlink()
+    np.testing.assert_array_equal(load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images, tiny.images)
+    assert sums.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: bytes(len(data) - 1) + b"x"]
+)
+def test_checksums_that_are_damaged_are_made_again(damage: object, tiny: Published, tmp_path: Path) -> None:
+    tiny.put(tmp_path)
+    load_images(tiny.dataset, image_size=28, data_dir=tmp_path)
+    sums = cache_file(tmp_path).with_name(cache_file(tmp_path).name + ".crc32")
+    before = sums.read_bytes()
+    sums.write_bytes(damage(before))  # type: ignore[operator]
+    np.testing.assert_array_equal(load_images(tiny.dataset, image_size=28, data_dir=tmp_path).images, tiny.images)
+    assert sums.read_bytes() == before
+
+
+def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("D3GAN_DATA", "HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    pwd = pytest.importorskip("pwd")
 
-    def no_entry(uid: int) -> None:
-        raise KeyError(uid)
+    def nobody(_number: int) -> None:
+        raise KeyError("uid not found")
 
-    monkeypatch.setattr(pwd, "getpwuid", no_entry)
-    with pytest.raises(ConfigError, match=r"no home folder is known.*--data-dir"):
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(ConfigError, match=r"no home folder: name a folder for data with --data-dir or \$D3GAN_DATA"):
         data_folder()
-    assert data_folder("~/here") == Path("~/here")

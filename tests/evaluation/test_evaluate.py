@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from d3gan.cli import main
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError
+from d3gan.evaluation.command import measure_text
 from d3gan.evaluation.evaluate import fake_images
 from d3gan.evaluation.extractors.inception import inception
 from d3gan.evaluation.feature_statistics import CHUNK, collect_statistics
@@ -310,6 +311,12 @@ def test_what_cannot_be_done_gets_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1, error
+
+
+def test_a_kid_of_one_subset_says_that_it_has_no_deviation() -> None:
+    record: dict[str, Any] = {"num_samples": 20, "kid_x_train": 0.1, "subset_size": 20}
+    assert "KID without a deviation: its one subset is all 20 images" in measure_text(record)
+    assert "without" not in measure_text(record | {"kid_x_train_deviation": 0.01})
 
 
 def test_help_and_options_need_no_torch() -> None:

@@ -179,7 +179,7 @@ def test_files_that_do_not_fit_get_one_line(reference: Reference, tmp_path: Path
         ({"mu": np.zeros(4), "sigma": np.eye(3)}, ExternalError, "not finite numbers of shapes"),
         ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, ExternalError, "not finite numbers"),
         ({"mu": np.array(["a"] * 4), "sigma": np.eye(4)}, ExternalError, "no usable statistics"),
-        ({"mu": np.array([{}] * 4, dtype=object), "sigma": np.eye(4)}, ExternalError, "allow_pickle"),
+        ({"mu": np.array([{}] * 4, dtype=object), "sigma": np.eye(4)}, ExternalError, "Python objects"),
         ({"mu": np.float64(1), "sigma": np.eye(4)}, ExternalError, "no usable statistics"),
     ]:
         np.savez(path, **arrays)  # type: ignore[arg-type]
@@ -228,3 +228,85 @@ def test_a_large_set_keeps_some_at_random(monkeypatch: pytest.MonkeyPatch) -> No
     sampled = statistics.sampled_features[:, 0].long().tolist()
     assert sampled == evaluation_order(250)[:30].sort().values.tolist()
     assert max(sampled) > 200
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("[1]", "another program's"),
+        ("5", "another program's"),
+        ('"x"', "another program's"),
+        ("[" * 50_000, "no usable statistics"),
+        ("{", "no usable statistics"),
+        ('{"count": "abc"}', "another program's"),
+        ('{"count": -1}', "another program's"),
+        ('{"description": 5}', "another program's"),
+        ('{"extractor": ["x"]}', "another program's"),
+    ],
+)
+def test_an_entry_of_ours_that_is_none_is_told(entry: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, mu=np.zeros(4), sigma=np.eye(4), d3gan=np.array(entry))
+    with pytest.raises(ExternalError, match=words) as caught:
+        read_reference(path, Pixels())
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("sigma", "words"),
+    [
+        (np.eye(4, dtype=np.float16), "sigma is float16"),
+        (np.diag([1.0, 1, 1, -1]), "negative eigenvalue"),
+        (np.triu(np.ones((4, 4))), "not symmetric"),
+        (np.eye(4, dtype=complex), "not numbers"),
+    ],
+)
+def test_a_sigma_that_is_no_covariance_is_told_with_the_file(sigma: Any, words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.zeros(4), sigma=sigma)
+    with pytest.raises(ExternalError, match=rf"x\.npz: holds no usable statistics.*{words}"):
+        read_reference(tmp_path / "x.npz", Pixels())
+
+
+def test_a_cache_with_any_damage_is_computed_again(pictures: Path, tmp_path: Path, said: list[str]) -> None:
+    reference = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+    assert reference is not None
+    (path,) = (tmp_path / "references").glob("*.npz")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = [6, whole.index(b"PK\1\2") + 8, *rng.integers(0, len(whole), 12)]  # encryption bits, then anywhere
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(bytes(damaged))
+        again = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+        assert again is not None
+        assert torch.equal(again.gaussian.covariance, reference.gaussian.covariance)
+
+
+def test_images_in_an_npz_are_images(pictures: Path, tmp_path: Path, said: list[str]) -> None:
+    images = finder(tmp_path).open(str(pictures), "--images").image_set.images
+    path = tmp_path / "samples.npz"
+    np.savez_compressed(path, images.transpose(0, 2, 3, 1), latents=np.zeros((len(images), 3)))
+    assert native_size(str(path), "--images") == 16
+    np.testing.assert_array_equal(finder(tmp_path).open(str(path), "--images").image_set.images, images)
+    reference = find_reference(str(path), Pixels(), Group(), finder(tmp_path))
+    expected = find_reference(str(pictures), Pixels(), Group(), finder(tmp_path))
+    assert reference is not None
+    assert expected is not None
+    assert reference.name == "samples"
+    assert torch.equal(reference.gaussian.covariance, expected.gaussian.covariance)
+    for wrong in (np.zeros((5, 4), np.uint8), np.zeros((5, 4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8)):
+        np.savez(path, wrong)
+        with pytest.raises(ExternalError, match=r"samples\.npz: holds no images, arr_0"):
+            native_size(str(path), "--images")
+
+
+def test_images_of_several_sizes_get_the_usual_one_and_a_word(tmp_path: Path, said: list[str]) -> None:
+    for i in range(5):
+        Image.new("RGB", (32, 40)).save(tmp_path / f"{i}.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "0-pixel.png")
+    assert native_size(str(tmp_path), "--images") == 32
+    assert (
+        "its images differ in size (5 of 32, 1 of 1 pixels on the shorter side); all are resized to 32 x 32"
+        in said[0]
+    )

@@ -1,5 +1,9 @@
+import io
 import os
 import pickle
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +130,62 @@ def test_a_failed_save_leaves_the_older_ones_alone(tmp_path: Path, monkeypatch: 
         save_checkpoint(tmp_path, 2, STATE)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before
+
+
+def test_packed_records_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"weights": torch.zeros(5_000_000)})
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+    assert path.stat().st_size < 50_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExternalError, match="is packed, which records of checkpoints are not"):
+            load_checkpoint(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_records_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"a": torch.ones(100_000), "b": torch.ones(100_000)})
+    content = path.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        first, second = (archive.getinfo(f"archive/data/{i}").header_offset for i in range(2))
+    # The directory says of the second record that it is where the first one is.
+    directory = content.index(b"PK\1\2")
+    moved = content[:directory] + content[directory:].replace(struct.pack("<I", second), struct.pack("<I", first))
+    without = moved[:second] + moved[second + 400_000 :]
+    end = without.rindex(b"PK\5\6")
+    at = struct.unpack_from("<I", without, end + 16)[0] - 400_000
+    path.write_bytes(without[: end + 16] + struct.pack("<I", at) + without[end + 20 :])
+    with pytest.raises(ExternalError, match="no usable checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "value", [bytearray(10), {1, 2}, torch.Size([1]), torch.float32, torch.nn.Parameter(torch.ones(1))]
+)
+def test_what_no_checkpoint_of_ours_names_is_refused(value: object, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"x": value})
+    with pytest.raises(ExternalError, match=r"no usable checkpoint \(it names .* which no checkpoint has"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("step", [-1, 1.0, float("nan"), True, "1", None, 10**30, 2])
+def test_a_step_that_is_none_or_another_is_damage(step: object, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, STATE)
+    torch.save({"format": 1, "step": step, **STATE}, tmp_path / "step-00000007.pt")
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 1
+    assert (tmp_path / "step-00000007.pt.damaged").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+def test_a_fifo_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "step-00000001.pt")
+    with pytest.raises(ExternalError, match="is a FIFO, not a file"):
+        load_checkpoint(tmp_path / "step-00000001.pt")

@@ -9,6 +9,7 @@ from d3gan.comparison.grouping import conditions_of
 from d3gan.comparison.runs import Run
 from d3gan.errors import ExternalError
 from d3gan.files import disk_errors
+from d3gan.image_files import open_image
 from d3gan.images import captioned, joined, save_animation
 from d3gan.sampling.point_picture import SIDE
 
@@ -84,9 +85,9 @@ def _panel(run: Run, step: int) -> Image.Image:
     before = [file for at, file in reversed(run.sample_grids) if at <= step]
     for file in before + [file for at, file in run.sample_grids if at > step]:
         try:
-            with Image.open(file) as image:
+            with open_image(file, ("PNG",)) as image:
                 shown = image.crop((0, 0, min(side, image.width), min(side, image.height)))
                 return captioned(shown, run.variant, max(1, round(_WIDTH / shown.width)))
-        except (OSError, SyntaxError, ValueError):
+        except ExternalError:
             continue  # torn by a crash; the page names it
     raise ExternalError(f"{run.path}: none of its sample grids can be read; delete samples/ there and resume it")

@@ -13,8 +13,9 @@ from d3gan.comparison.grouping import Condition, MetricNames
 from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
-from d3gan.errors import ConfigError
+from d3gan.errors import ConfigError, first_line
 from d3gan.evaluation.metric_names import metric_label, shared_word
+from d3gan.files import read_file
 from d3gan.plotting import BLACK, log2_x_axis, plain_number
 from d3gan.scaling.plots import figures_of
 
@@ -167,9 +168,11 @@ def scaling_drawings(folder: str) -> list[Drawing]:
     """
     path = Path(folder) / "scaling.json"
     try:
-        figures = figures_of(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ConfigError(f"--scaling {folder}: {path} is no document of `d3gan scale` ({error})") from error
+        figures = figures_of(json.loads(read_file(path, 1 << 24)))
+    except Exception as error:  # JSON of any shape makes the drawing raise nearly anything
+        raise ConfigError(
+            f"--scaling {folder}: {path} is no document of `d3gan scale` ({first_line(error)})"
+        ) from error
     caption = "As `d3gan scale` measured it."
     return [
         Drawing(f"scaling-{name}", f"Scaling: {name.replace('_', ' ')}", caption, lambda figure=figure: figure)  # type: ignore[misc]

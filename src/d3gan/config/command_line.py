@@ -8,6 +8,7 @@ import tyro
 
 from d3gan.config.ini import ALIASES, read_ini
 from d3gan.config.presets import read_preset
+from d3gan.config.shared_flags import EXTRACTORS
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import describe_type, element_type, field_types, parse_value
 from d3gan.errors import ConfigError, nearest
@@ -23,7 +24,8 @@ def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
     message as in a config file. Every list takes its values with spaces or with commas between them.
 
     Raises:
-        ConfigError: an unknown flag, a missing or a wrong value.
+        ConfigError: an unknown flag, a missing or a wrong value; a program for features is named by a config file
+            alone.
     """
     if {"-h", "--help"} & set(arguments):
         return tyro.cli(owner, args=arguments, prog=program, config=(tyro.conf.PositionalRequiredArgs,))
@@ -31,6 +33,12 @@ def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
     if not issubclass(owner, TrainConfig):
         return owner(**given)
     source, values = values_under_flags(given.get("config", ""), given.get("preset", ""))
+    features = values.get("features", "auto")
+    if "features" not in given and features not in EXTRACTORS and not given.get("trust_features"):
+        raise ConfigError(
+            f"{source}: features = {features}: is a program, and a config file alone does not start one; if you "
+            f"trust it, say so with --features {features} or --trust-features"
+        )
     try:
         return owner(**(values | given))
     except ConfigError as error:

@@ -9,9 +9,12 @@ from typing import Any
 from d3gan.config.recipes import Recipe
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import field_types, parse_value
-from d3gan.errors import ConfigError, nearest
+from d3gan.errors import ConfigError, first_line, nearest
+from d3gan.files import read_file, user_path
 
 SECTION = "parameters"
+_MAX_BYTES = 1 << 20
+"""Of an .ini file; ours have 3 KB."""
 # Keys of the original D3GAN program that have another name here.
 ALIASES = {"type": "dataset"}
 
@@ -26,9 +29,9 @@ def read_ini(path: str | Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or holds an unknown section, key or a value of the wrong type.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        text = read_file(user_path(path), _MAX_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise ConfigError(f"--config {path}: cannot be read as an .ini file: {reason}") from error
     return parse_ini(text, source=str(path))
 

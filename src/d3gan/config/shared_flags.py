@@ -24,6 +24,11 @@ Features = Annotated[
         "ExportedProgram), or auto: inception if its weights are available."
     ),
 ]
+EXTRACTORS = ("auto", "inception", "efficientnet-lite0")
+"""The values of ``features`` that are no path; every other one names a program, which runs as the user does."""
+TrustFeatures = Annotated[
+    bool, arg(help="Run the program that a config file names as features. Without it --features alone names one.")
+]
 InceptionWeights = Annotated[
     str,
     arg(help="File of the Inception weights, pt_inception-2015-12-05-6726825d.pth. Default: find or download it."),

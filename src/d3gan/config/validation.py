@@ -73,7 +73,8 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
             raise ConfigError(f"{name} = {value}: must be one of {', '.join(map(str, sorted(allowed)))}")
         return
     low, high = allowed
-    if math.isfinite(value) and value >= low and (high is None or value <= high):
+    # A whole number may be longer than any float, and than what files and tensors hold.
+    if low <= value <= (2**63 - 1 if high is None else high) and math.isfinite(value):
         return
     limits = f"at least {low}" if high is None else f"from {low} to {high}"
     raise ConfigError(f"{name} = {value}: must be {limits}")

@@ -65,7 +65,7 @@ class Batches:
         self._rank, self._world_size, self._shards = rank, world_size, shards
         self._batch_size, self._channels, self._seed = batch_size, channels, seed
         self._device, self._dtype = device, dtype
-        self._resident = torch.tensor(images, device=device) if self._fits_on_device() else None
+        self._resident = torch.tensor(images[:], device=device) if self._fits_on_device() else None
         self._labels = None if labels is None else torch.tensor(labels)
         if self._labels is not None and self._resident is not None:
             self._labels = self._labels.to(device)

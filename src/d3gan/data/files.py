@@ -65,7 +65,7 @@ def hash_stream(stream: _Readable, algorithm: str) -> str:
 
 def hash_file(path: Path, algorithm: str) -> str:
     """The hex digest of the file at ``path``; lets OSError through."""
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
         return hash_stream(file, algorithm)
 
 

@@ -6,24 +6,26 @@ PNG, JPEG and WebP, with or without class folders (``d3gan.data.labels`` reads t
 """
 
 import hashlib
-import io
+import logging
 import os
-import threading
-import warnings
+import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image
 
+from d3gan.archives import UNPACKING_ERRORS, open_zip, read_member
 from d3gan.data.files import disk_errors, hash_file
 from d3gan.data.preprocess import ImageArray, fit, ordered_map, to_array
-from d3gan.errors import ExternalError
+from d3gan.errors import ExternalError, first_line
+from d3gan.files import kind_of, open_file, read_file
+from d3gan.image_files import MAX_FILE_BYTES, low_bytes, open_image, png_header
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -31,10 +33,11 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 LABELS_FILE = "dataset.json"
 """At the top of a folder or zip: the labels of its images, as StyleGAN's and EDM's tools write them."""
 
-MAX_FILE_BYTES = 1 << 28
-"""256 MiB: a longer image file counts as damaged; each worker may hold several in memory."""
+_NAMED = 3
+"""Files that are passed over and named; the others are counted."""
 
-_EXIF_ORIENTATION = 0x0112
+logger = logging.getLogger("d3gan")
+
 # EXIF 2.3, section 4.6.4 A: how to undo each orientation except the first, which is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +56,7 @@ class Collection(Protocol):
     Attributes:
         path: The folder or zip.
         names: Their names inside it, sorted, with forward slashes.
-        ignored: Number of other files: hidden ones, and those without an image's suffix.
+        ignored: Number of other files: hidden ones, those without an image's suffix, and what is no regular file.
     """
 
     path: Path
@@ -99,11 +102,9 @@ def open_collection(path: Path) -> Iterator[Collection]:
         if path.is_dir():
             collection = _Folder(path)
         else:
-            try:
-                archive = stack.enter_context(zipfile.ZipFile(path))
-            except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise ExternalError(f"{path}: cannot be opened as a zip ({error}); copy or make it again") from error
-            collection = _Zip(path, archive)
+            with disk_errors(path):
+                file = stack.enter_context(open_file(path))
+            collection = _Zip(path, file, stack.enter_context(open_zip(file, path)))
         if not collection.names:
             raise ExternalError(
                 f"{path}: holds no image ({', '.join(SUFFIXES)}; {collection.ignored} other files ignored)"
@@ -115,21 +116,34 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ignored = 0
-        names = []
-        with disk_errors(path):
-            for name in self._walk():
-                if _is_image(name):
-                    names.append(name)
-                else:
-                    self.ignored += 1
-            self.names = sorted(names)
-            self._stats = [(path / name).stat() for name in self.names]
+        self.names: list[str] = []
+        self._stats: list[os.stat_result] = []
+        passed_over: list[str] = []
+        for name in sorted(self._walk()):
+            if not _is_image(name):
+                self.ignored += 1
+                continue
+            try:
+                status = (path / name).stat()
+            except OSError:
+                status = None
+            if status is not None and stat.S_ISREG(status.st_mode):
+                self.names.append(name)
+                self._stats.append(status)
+            else:
+                # A link to nothing, a FIFO: nothing to wait for, and no reason to do without the others.
+                passed_over.append(f"{name} ({kind_of(path / name) or 'gone'})")
+        self.ignored += len(passed_over)
+        if passed_over:
+            more = f" and {len(passed_over) - _NAMED:,} more" if len(passed_over) > _NAMED else ""
+            logger.warning(f"{path}: passed over, as no files: {', '.join(passed_over[:_NAMED])}{more}")
 
     def _walk(self) -> Iterator[str]:
         """The names of all files; follows links to folders, each folder once."""
         seen: set[tuple[int, int]] = set()
         for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=_raise):
-            status = Path(folder).stat()
+            with disk_errors(Path(folder)):
+                status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in seen:
                 subfolders.clear()
                 continue
@@ -144,7 +158,7 @@ class _Folder:
         if size > MAX_FILE_BYTES:
             raise _too_long(str(file), size)
         with disk_errors(file):
-            return file.read_bytes()
+            return read_file(file, MAX_FILE_BYTES)
 
     def labels_file(self) -> bytes | None:
         file = self.path / LABELS_FILE
@@ -169,15 +183,18 @@ class _Folder:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    with disk_errors(Path(error.filename)):
+        raise error
 
 
 class _Zip:
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+    def __init__(self, path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> None:
         self.path = path
-        self._archive = archive
-        files = [entry for entry in archive.infolist() if not entry.is_dir()]
-        images = [entry for entry in files if _is_image(entry.filename)]
+        self._file = file
+        # A name may be empty, of which zipfile's own is_dir() fails.
+        files = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+        # Some programs write Windows' separator into archives.
+        images = [entry for entry in files if _is_image(entry.filename.replace("\\", "/"))]
         # Entries, not names: two entries may have one name, and both are images.
         self._entries = sorted(images, key=lambda entry: (entry.filename, entry.header_offset))
         self.names = [entry.filename for entry in self._entries]
@@ -197,9 +214,10 @@ class _Zip:
         if entry.file_size > MAX_FILE_BYTES:
             raise _too_long(name, entry.file_size)
         try:
-            return self._archive.read(entry)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise ExternalError(f"{name}: cannot be unpacked ({error}); copy or make the zip again") from error
+            return read_member(self._file, entry, MAX_FILE_BYTES)
+        except UNPACKING_ERRORS as error:
+            reason = first_line(error)
+            raise ExternalError(f"{name}: cannot be unpacked ({reason}); copy or make the zip again") from error
 
     def quick_key(self) -> str:
         return self.checksum()
@@ -240,16 +258,16 @@ def decoded_images(collection: Collection, size: int, channels: int, workers: in
         yield result[None]
 
 
-def side_of_first(collection: Collection) -> int:
-    """The shorter side, in pixels, of the first image.
+def sides_of(collection: Collection, most: int = 1000) -> Iterator[int]:
+    """The shorter sides, in pixels, of up to ``most`` images spread evenly over the collection.
 
     Raises:
-        ExternalError: it cannot be read.
+        ExternalError: one cannot be read.
     """
-    first = next(_decode_all(collection, None, 3, 1))
-    if isinstance(first, ExternalError):
-        raise first
-    return int(min(first.shape[1:]))
+    for i in np.unique(np.linspace(0, len(collection.names) - 1, most).round().astype(int)):
+        content, name = collection.read(i), f"{collection.path}: {collection.names[i]}"
+        with open_image(content, _FORMATS, name, "replace or remove it", header_only=True) as image:
+            yield min(image.size)
 
 
 def unreadable_images(collection: Collection, workers: int) -> Iterator[ExternalError | None]:
@@ -259,9 +277,9 @@ def unreadable_images(collection: Collection, workers: int) -> Iterator[External
 
 
 def _decode_all(
-    collection: Collection, size: int | None, channels: int, workers: int
+    collection: Collection, size: int, channels: int, workers: int
 ) -> Iterator[ImageArray | ExternalError]:
-    """Yields every image in order, or its error; square with a side of ``size`` pixels, or for None as it is."""
+    """Yields every image in order, or its error; square with a side of ``size`` pixels."""
 
     def tasks() -> Iterator[_Task | ExternalError]:
         # One thread reads: zipfile's reference counts are not made for several.
@@ -274,40 +292,48 @@ def _decode_all(
     def work(task: _Task | ExternalError) -> ImageArray | ExternalError:
         if isinstance(task, ExternalError):
             return task
-        # Pillow may raise nearly anything on a damaged image.
         try:
-            image = _decode(task.data, channels)
-            return to_array(image if size is None else fit(image, size))
-        except UnidentifiedImageError:
-            reason = "is not one"
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-        return ExternalError(f"{task.name}: cannot be read as PNG, JPEG or WebP ({reason}); replace or remove it")
+            with open_image(task.data, _FORMATS, task.name, "replace or remove it") as image:
+                return to_array(fit(_upright(image, task.data, channels), size))
+        except ExternalError as error:
+            return error
 
     yield from ordered_map(work, tasks(), workers)
 
 
-_opening = threading.Lock()
-
-
-def _decode(data: bytes, channels: int) -> Image.Image:
+def _upright(image: Image.Image, content: bytes, channels: int) -> Image.Image:
     """An upright grey (``L``) or ``RGB`` image, its transparency put on white."""
-    # Pillow only warns of an image of more than 89 million pixels, and fails beyond twice that. Warning filters
-    # belong to the process, hence the lock; only headers are read while it is held.
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        # In a PNG whose EXIF follows the pixels, searching for it would decode the image while the lock is held.
-        has_exif = image.format != "PNG" or "exif" in image.info
-        orientation = image.getexif().get(_EXIF_ORIENTATION) if has_exif else None
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
+    orientation, transparent = image.info["orientation"], _transparent_pixels(image, content)
     if image.mode.startswith("I"):
-        sixteen = np.asarray(image, dtype=np.int64).clip(0, 65535)
+        sixteen = np.asarray(image, dtype=np.int32).clip(0, 65535)
         image = Image.fromarray(((sixteen * 255 + 32767) // 65535).astype(np.uint8))
-    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+    if transparent is not None:
+        pixels = np.array(image)
+        pixels[transparent] = 255
+        image = Image.fromarray(pixels)
+    elif "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _transparent_pixels(image: Image.Image, content: bytes) -> npt.NDArray[np.bool_] | None:
+    """Where a PNG has its transparent color, bool (H, W), at depths of which Pillow compares other values.
+
+    Pillow compares the chunk's value with scaled pixels of 2 and 4 bits, and with high bytes of 16-bit colors.
+    """
+    depth, color, key = png_header(content) if image.format == "PNG" else (8, 0, None)
+    if key is None or depth in (1, 8) or color not in (0, 2):
+        return None
+    pixels = np.asarray(image)
+    if color == 0:
+        value = int.from_bytes(key[:2], "big")
+        return np.asarray(pixels == (value if depth == 16 else value * 255 // (2**depth - 1)))
+    with open_image(low_bytes(content), ("PNG",)) as low:
+        equal = (pixels == np.frombuffer(key[0:6:2], np.uint8)) & (
+            np.asarray(low) == np.frombuffer(key[1:6:2], np.uint8)
+        )
+    return np.asarray(equal.all(axis=2))

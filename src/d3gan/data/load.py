@@ -26,6 +26,7 @@ from d3gan.data.published.readers import Labels, read_images, read_labels
 from d3gan.data.published.sources import obtain
 from d3gan.data.stacked_mnist import draw_triples, stack, stacked_labels
 from d3gan.errors import ConfigError, ExternalError
+from d3gan.files import read_file
 
 logger = logging.getLogger("d3gan")
 
@@ -275,7 +276,7 @@ def _content_checksum(collection: Collection, folder: Path) -> str:
         return quick_key
     cache = folder / "prepared" / f"folder-{quick_key[:32]}.sha256"
     try:
-        checksum = cache.read_text(encoding="ascii")
+        checksum = read_file(cache, 64).decode("ascii")
     except (OSError, ValueError):
         checksum = ""
     if len(checksum) == 64 and set(checksum) <= set("0123456789abcdef"):

@@ -8,21 +8,24 @@ import platformdirs
 from d3gan.config.datasets import POINT_SETS
 from d3gan.data.published.catalog import Dataset, StackedDataset, dataset_names, find_dataset
 from d3gan.errors import ConfigError, nearest
-from d3gan.files import user_path
+from d3gan.files import kind_of, user_path
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder of data files: ``data_dir``, else $D3GAN_DATA, else the user's cache folder for d3gan.
 
     Raises:
-        ConfigError: neither is given, and no home folder is known.
+        ConfigError: the user has no home folder, and none is named.
     """
     folder = str(data_dir) if data_dir is not None else os.environ.get("D3GAN_DATA", "")
     if folder:
         return user_path(folder)
-    if user_path("~") == Path("~"):
-        raise ConfigError("no home folder is known, so no folder for data; give --data-dir, or set D3GAN_DATA")
-    return Path(platformdirs.user_cache_dir("d3gan", appauthor=False))
+    try:
+        return user_path(platformdirs.user_cache_dir("d3gan", appauthor=False))
+    except (ConfigError, RuntimeError) as error:
+        raise ConfigError(
+            "this user has no home folder: name a folder for data with --data-dir or $D3GAN_DATA"
+        ) from error
 
 
 def resolve_dataset(dataset: str | Path | Dataset | StackedDataset) -> Dataset | StackedDataset | Path:
@@ -40,9 +43,10 @@ def resolve_dataset(dataset: str | Path | Dataset | StackedDataset) -> Dataset |
     if dataset in POINT_SETS:
         raise ConfigError(f"dataset = {dataset}: its points are computed; there are no files to fetch, check or read")
     path = user_path(dataset)
-    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+    kind = kind_of(path)
+    if kind == "a folder" or (kind == "a file" and path.suffix.lower() == ".zip"):
         return path
-    problem = "a file, but no .zip" if path.is_file() else "neither a known name nor an existing path"
+    problem = {"a file": "a file, but no .zip", "": "neither a known name nor an existing path"}.get(kind, kind)
     names = (*dataset_names(), *POINT_SETS)
     raise ConfigError(
         f"dataset = {dataset}: is {problem}{nearest(str(dataset).lower(), names)}; allowed: {', '.join(names)}, "

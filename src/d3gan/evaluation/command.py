@@ -21,8 +21,9 @@ from d3gan.evaluation.options import Evaluate
 from d3gan.evaluation.per_class import fid_by_class
 from d3gan.evaluation.published_fid import published_fid
 from d3gan.evaluation.real_images import ImageFinder, native_size
-from d3gan.evaluation.reference import write_reference
+from d3gan.evaluation.reference import holds_images, write_reference
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
+from d3gan.files import user_path
 from d3gan.models.base import GeneratorNetwork
 from d3gan.runs.directory import RunDirectory, find_run, home_of
 from d3gan.runs.generator_file import load_generator, read_facts
@@ -100,7 +101,7 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
     published: dict[str, float] = {}
     with group.raise_on_all_ranks():
         if reference is not None and options.save_reference:
-            write_reference(reference, Path(options.save_reference))
+            write_reference(reference, user_path(options.save_reference))
             logger.info(f"wrote {options.save_reference}")
         if group.is_main and options.protocol == "published":
             assert fakes.generator is not None  # the options allow it with a run only
@@ -195,11 +196,8 @@ def _images_of_files(options: Evaluate) -> FakeImages:
     """The images that --images names: all of them, or --num-samples of them chosen at random."""
     size = options.image_size or native_size(options.images, "--images")
     reference = options.reference
-    if (
-        not reference.lower().endswith(".npz")
-        and not options.image_size
-        and native_size(reference, "--reference") != size
-    ):
+    statistics = reference.lower().endswith(".npz") and not holds_images(user_path(reference))
+    if not statistics and not options.image_size and native_size(reference, "--reference") != size:
         logger.info(f"{reference}: resizing its images to {size} x {size}, the size of those of {options.images}")
     images = ImageFinder("", size, 3, options.data_dir or None).open(options.images, "--images")
     count = options.num_samples or len(images)
@@ -223,6 +221,10 @@ def measure_text(record: dict[str, Any]) -> str:
     }
     rows = [(name, str(value)) for name, value in head.items() if value is not None]
     metrics = [(metric_label(name), metric_text(record, name)) for name in metrics_of(record)]
+    if "subset_size" in record and not any(
+        name.startswith("kid_") and name.endswith("_deviation") for name in record
+    ):
+        metrics.append(("", f"(KID without a deviation: its one subset is all {record['subset_size']:,} images)"))
     metrics += [(metric, f"not computed: {reason}") for metric, reason in reasons_of(record).items()]
     width = max(len(name) for name, _ in [*rows, *metrics])
     lines = [f"{name.ljust(width)}  {value}" for name, value in rows]

@@ -22,6 +22,7 @@ from d3gan.data.load import images_checksum, load_images, load_labels
 from d3gan.data.locate import data_folder
 from d3gan.data.published.catalog import MNIST
 from d3gan.errors import ExternalError, first_line
+from d3gan.files import kind_of
 from d3gan.progress_bar import progress_bar
 from d3gan.randomness import stream
 
@@ -144,7 +145,7 @@ def _write(path: Path, network: nn.Module, accuracy: float) -> None:
 
 def _read(path: Path, side: int) -> tuple[nn.Module, float] | None:
     """The network in a file, and its accuracy; None if there is no file, or it is damaged, which is logged."""
-    if not path.exists():
+    if kind_of(path) != "a file":
         return None
     try:
         with safe_open(path, "pt") as file:
@@ -155,7 +156,7 @@ def _read(path: Path, side: int) -> tuple[nn.Module, float] | None:
         network = _new_network(side)
         network.load_state_dict(tensors)
         return network, float(header["accuracy"])
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         logger.info(f"{path}: is damaged ({first_line(error)}); training the digit classifier again")
         return None
 
@@ -247,4 +248,4 @@ def _digits_of(split: str, side: int, data_dir: str | Path | None) -> tuple[Tens
     """Images (N, 1, side, side) uint8 and labels (N,) int64 of a split of MNIST."""
     image_set = load_images(MNIST, split=split, image_size=side, channels=1, data_dir=data_dir)
     labels = load_labels(MNIST, split=split, data_dir=data_dir)
-    return torch.tensor(image_set.images), torch.from_numpy(labels)
+    return torch.tensor(image_set.images[:]), torch.from_numpy(labels)

@@ -27,7 +27,7 @@ class Evaluate:
     run: tyro.conf.Positional[str] = ""
     """Run directory, or a generator.safetensors. Leave it out with --images."""
     images: str = ""
-    """Measure these images instead of a generator's: a folder, a .zip, or NAME:SPLIT such as cifar10:train."""
+    """Measure these images instead of a generator's: a folder, .zip or .npz, or NAME:SPLIT such as cifar10:train."""
     reference: str = "train"
     """Real images to measure against: train or test of the run's data set, NAME:SPLIT, a folder, .zip or .npz."""
     metrics: str = key("auto", list_of=("auto", *METRICS))
@@ -46,7 +46,7 @@ class Evaluate:
     seed: int | Literal["run"] = key("run", allowed=(0, 2**63 - 1))
     """Seed of the latents; run: the run's own seed, which evaluations during training use."""
     image_size: int = key(0, allowed=(0, 4096))
-    """Resize --images and their reference to this many pixels a side. 0: the size of the first of --images."""
+    """Resize --images and their reference to this many pixels a side. 0: the usual size of --images."""
     save_reference: str = ""
     """Write the reference's statistics (mu, sigma) to this .npz, for a later --reference or other FID programs."""
     json: bool = False

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d3gan.arrays import Arrays, open_arrays
 from d3gan.data.files import LOCK_SECONDS, safe_file_name, try_lock
 from d3gan.data.locate import data_folder
 from d3gan.distributed.group import Group
 from d3gan.errors import ConfigError, ExternalError, first_line
 from d3gan.evaluation.extractors.base import Extractor
-from d3gan.evaluation.feature_statistics import FeatureStatistics, collect_statistics
+from d3gan.evaluation.feature_statistics import MAX_SAMPLED_FEATURES, FeatureStatistics, collect_statistics
+from d3gan.evaluation.metrics.features import UnusableFeaturesError
 from d3gan.evaluation.metrics.fid import Gaussian
-from d3gan.evaluation.real_images import ImageFinder, RealImages
-from d3gan.files import disk_errors, replace_file, user_path
+from d3gan.evaluation.real_images import IMAGES_KEY, ImageFinder, RealImages
+from d3gan.files import disk_errors, kind_of, replace_file, user_path
 from d3gan.progress_bar import progress_bar
 
 logger = logging.getLogger("d3gan")
@@ -54,7 +55,7 @@ class Reference:
 
 
 def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageFinder) -> Reference | None:
-    """Finds the reference that a user names: an .npz of statistics, or images as ``ImageFinder`` finds them.
+    """Finds the reference that a user names: an .npz of statistics, or images that ``ImageFinder`` finds.
 
     All processes of the group must call it.
 
@@ -66,8 +67,8 @@ def find_reference(spec: str, extractor: Extractor, group: Group, finder: ImageF
         ExternalError: images or statistics are not available.
     """
     with group.raise_on_all_ranks():
-        if spec.lower().endswith(".npz"):
-            return read_reference(user_path(spec), extractor)
+        if spec.lower().endswith(".npz") and not holds_images(path := user_path(spec)):
+            return read_reference(path, extractor)
         images = finder.open(spec, "reference")
     return _reference_of(images, extractor, group, finder)
 
@@ -131,7 +132,7 @@ def reference_from(statistics: FeatureStatistics, name: str, description: str, e
 
 def _read_cache(path: Path, images: RealImages, extractor: Extractor) -> Reference | None:
     """Reads cached statistics; None if there are none, or they are damaged, which is logged."""
-    if not path.exists():
+    if not kind_of(path):
         return None
     try:
         reference = read_reference(path, extractor)
@@ -168,30 +169,80 @@ def read_reference(path: Path, extractor: Extractor) -> Reference:
         ConfigError: there is no such file, or its features are another extractor's.
         ExternalError: the file cannot be read, or holds no such statistics.
     """
-    if not path.is_file():
+    if not kind_of(path):
         raise ConfigError(f"{path}: no such file")
     try:
-        with disk_errors(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            mean, covariance = (torch.from_numpy(np.asarray(file[key], np.float64)) for key in ("mu", "sigma"))
-            about = json.loads(str(file["d3gan"])) if "d3gan" in file else {}
+        with disk_errors(path), open_arrays(path) as arrays:
+            about = _about(arrays)
+            made_with = about.get("extractor", extractor.identity)
+            if made_with != extractor.identity:
+                raise ConfigError(
+                    f"{path}: was made with {made_with}, but the features here are {extractor.identity}"
+                )
+            size = _fitting_size(arrays)
+            if size != extractor.feature_size:
+                raise ConfigError(f"{path}: has {size} features, {extractor.name} gives {extractor.feature_size}")
+            mean, covariance = (_numbers(arrays, key, 16 * size**2) for key in ("mu", "sigma"))
             features = None
-            if about and "features" in file:
-                features = torch.from_numpy(np.asarray(file["features"], np.float32))
-        size = len(mean)
-        fits = mean.shape == (size,) and covariance.shape == (size, size)
-        fits = fits and (features is None or features.shape[1] == size)
-        if not fits or not (mean.isfinite().all() and covariance.isfinite().all()):
-            raise ValueError("mu and sigma are not finite numbers of shapes (D,) and (D, D)")
-    except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            if about and "features" in arrays:
+                if arrays.header("features")[0][1:] != (size,):
+                    raise ValueError("features are not of shape (M, D)")
+                features = _numbers(arrays, "features", 8 * size * MAX_SAMPLED_FEATURES).float()
+        gaussian = Gaussian(mean, covariance)
+        if not about:  # another program's: what makes it no covariance is told with the file's name
+            _ = gaussian.factor
+    except (ValueError, UnusableFeaturesError) as error:
         raise ExternalError(
             f"{path}: holds no usable statistics, mu (D,) and sigma (D, D) ({first_line(error)})"
         ) from error
-    if about.get("extractor", extractor.identity) != extractor.identity:
-        raise ConfigError(
-            f"{path}: was made with {about['extractor']}, but the features here are {extractor.identity}"
-        )
-    if size != extractor.feature_size:
-        raise ConfigError(f"{path}: has {size} features, {extractor.name} gives {extractor.feature_size}")
     description = str(about.get("description", path.name))
-    gaussian = Gaussian(mean, covariance)
     return Reference(path.stem, description, about.get("count"), gaussian, features, about.get("extractor", ""))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether an .npz holds images, as `d3gan sample --npz` writes them, and no statistics."""
+    if not kind_of(path):
+        return False
+    with disk_errors(path), open_arrays(path) as arrays:
+        return IMAGES_KEY in arrays and "mu" not in arrays
+
+
+def _about(arrays: Arrays) -> dict[str, Any]:
+    """Our own entry; empty in another program's file.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    if "d3gan" not in arrays:
+        return {}
+    try:
+        about = json.loads(str(arrays.read("d3gan", 1 << 16)))
+    except RecursionError as error:
+        raise ValueError("its entry d3gan is nested too deeply") from error
+    count = about.get("count") if isinstance(about, dict) else 0
+    if not (count is None or (type(count) is int and count > 0)):
+        raise ValueError(f"its entry d3gan is another program's (count {count!r:.20})")
+    if not all(isinstance(about.get(key, ""), str) for key in ("description", "extractor")):
+        raise ValueError("its entry d3gan is another program's")
+    return dict(about)
+
+
+def _fitting_size(arrays: Arrays) -> int:
+    """D of mu (D,) and sigma (D, D), as their headers say."""
+    (mean, _), (covariance, dtype) = (arrays.header(key) for key in ("mu", "sigma"))
+    if len(mean) != 1 or covariance != mean * 2:
+        raise ValueError("mu and sigma are not finite numbers of shapes (D,) and (D, D)")
+    if dtype == np.float16:
+        raise ValueError("sigma is float16, whose 3 digits make no covariance; save it as float64")
+    return mean[0]
+
+
+def _numbers(arrays: Arrays, key: str, limit: int) -> Tensor:
+    """An array as float64, finite."""
+    array = arrays.read(key, limit)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{key} is {array.dtype!s:.20}, not numbers")
+    tensor = torch.from_numpy(array.astype(np.float64))
+    if not tensor.isfinite().all():
+        raise ValueError(f"{key}: not finite numbers")
+    return tensor

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-# What Pillow raises for files that are torn, foreign or absurdly large.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+from d3gan.errors import ExternalError
+from d3gan.files import disk_errors, read_file
+from d3gan.image_files import MAX_FILE_BYTES, open_image
+
 QUALITY = 85
 """Of lossy WebP, 1 to 100: sample grids take a third to a fifth of their lossless size."""
 
@@ -41,9 +43,9 @@ def embedded(path: Path) -> EmbeddedImage:
     """An image file as lossy WebP, without metadata.
 
     Raises:
-        One of ``UNREADABLE``: the file cannot be read, or holds no image.
+        ExternalError: the file cannot be read, or holds no PNG.
     """
-    with Image.open(path) as image:
+    with open_image(path, ("PNG",)) as image:
         return EmbeddedImage(_webp_uri(image), image.width, image.height)
 
 
@@ -61,19 +63,23 @@ def read_animations(folders: Iterable[Path]) -> list[Animation]:
 
 def _animation(path: Path) -> Animation | None:
     try:
-        with Image.open(path) as image:
+        with disk_errors(path):
+            content = read_file(path, MAX_FILE_BYTES)
+        with open_image(content, ("GIF", "WEBP"), str(path)) as image:
             frames = getattr(image, "n_frames", 1)
-            if image.format not in ("GIF", "WEBP") or frames < 2:
+            if frames < 2:
                 return None
             image.seek(frames - 1)
-            moving = data_uri(path.read_bytes(), image.format.lower())
+            moving = data_uri(content, str(image.format).lower())
             return Animation(path.stem, moving, _webp_uri(image), image.width, image.height)
-    except UNREADABLE:
+    except ExternalError:
         return None
 
 
 def _webp_uri(image: Image.Image) -> str:
     file = io.BytesIO()
+    if "transparency" in image.info:  # a palette's, of which Pillow warns otherwise
+        image = image.convert("RGBA")
     image.convert("RGB").save(file, "webp", quality=QUALITY)
     return data_uri(file.getvalue(), "webp")
 

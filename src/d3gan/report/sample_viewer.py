@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from d3gan.comparison.runs import Run
-from d3gan.report.embedded_images import UNREADABLE, EmbeddedImage, embedded
+from d3gan.errors import ExternalError
+from d3gan.report.embedded_images import EmbeddedImage, embedded
 
 FRAMES = 24
 """Most sample grids of a run that the page shows; evenly spread, the first and the last among them."""
@@ -109,7 +110,7 @@ def _run_grids(runs: Sequence[Run], keys: dict[str, int], unreadable: list[str])
             step, path = run.sample_grids[i]
             try:
                 image = embedded(path)
-            except UNREADABLE:
+            except ExternalError:
                 damaged.append(path.name)
             else:
                 frames.append((step, keys.setdefault(image.uri, len(keys))))

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 
 from d3gan.errors import ExternalError, first_line
-from d3gan.files import disk_errors, replace_file
+from d3gan.files import disk_errors, read_file, replace_file
 from d3gan.runs.directory import checkpoint_path
 
 logger = logging.getLogger("d3gan")
@@ -66,27 +68,56 @@ def write_checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint to the CPU and verifies every byte of it; no code in it is run.
 
+    What it takes in memory is at most twice the file: records are stored, never packed, and each is read once.
+
     Raises:
         DamagedCheckpointError: its content is not what was written.
         ExternalError: it cannot be read, or has a format that this version does not know.
     """
     with disk_errors(path):
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(read_file(path))
     try:
-        with zipfile.ZipFile(content) as archive:  # torch.load itself does not compare the checksums of the records
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        _check_records(content)
         content.seek(0)
         state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        version = state["format"]
+        version, step = state["format"], state["step"]
+        if version == FORMAT and (type(step) is not int or step < 0):
+            raise ValueError(f"step = {step!r}")
+        if (name := _NAME.fullmatch(path.name)) and version == FORMAT and step != int(name[1]):
+            raise ValueError(f"it is of step {step}, not of that in its name")
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
         raise DamagedCheckpointError(f"{path}: is no usable checkpoint ({first_line(error)})") from error
     if version != FORMAT:
-        raise ExternalError(f"{path}: has checkpoint format {version}, this version of d3gan reads {FORMAT}")
+        raise ExternalError(f"{path}: has checkpoint format {version!r:.20}, this version of d3gan reads {FORMAT}")
     return state
+
+
+# What the pickle in our checkpoints names: torch.load allows more, such as a bytearray of any length.
+_GLOBALS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch (?!Untyped|Typed)\w+Storage")
+
+
+def _check_records(content: io.BytesIO) -> None:
+    """Compares the records' checksums, which torch.load does not, and what they claim to need with what is there.
+
+    Raises:
+        An exception of any kind: this is no checkpoint as ``write_checkpoint`` writes it.
+    """
+    with zipfile.ZipFile(content) as archive:
+        entries = archive.infolist()
+        if packed := [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise zipfile.BadZipFile(f"{packed[0].filename} is packed, which records of checkpoints are not")
+        if sum(entry.file_size for entry in entries) > content.getbuffer().nbytes:
+            raise zipfile.BadZipFile("its records claim more bytes than it has")
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        for name in (name for name in archive.namelist() if name.endswith("data.pkl")):
+            for opcode, argument, position in pickletools.genops(archive.read(name)):
+                if opcode.name == "STACK_GLOBAL" or (
+                    opcode.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument))
+                ):
+                    raise pickle.UnpicklingError(f"it names {argument} at byte {position}, which no checkpoint has")
 
 
 def latest_checkpoint(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from d3gan.config.ini import RUN_MARK
 from d3gan.errors import ConfigError, ExternalError
+from d3gan.files import open_file, user_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +93,8 @@ class RunDirectory:
     def is_ours(self) -> bool:
         """Whether the folder holds a run: a config.ini with the first line that only a run's has."""
         try:
-            if not self.config.is_file():  # a pipe would be waited for
-                return False
-            with self.config.open(encoding="utf-8", errors="replace") as file:
-                return file.readline(1024).strip() == RUN_MARK
+            with open_file(self.config) as file:
+                return file.readline(1024).decode("utf-8", errors="replace").strip() == RUN_MARK
         except OSError:
             return False
 
@@ -111,7 +110,7 @@ def find_run(path: str | Path) -> RunDirectory:
     Raises:
         ConfigError: there is none.
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(user_path(path))
     if not run.is_ours():
         raise ConfigError(f"{path}: holds no run of d3gan; give the folder that `d3gan train` named as --out")
     return run
@@ -119,4 +118,5 @@ def find_run(path: str | Path) -> RunDirectory:
 
 def home_of(run: str) -> Path:
     """The folder of a run, given the run directory or the generator.safetensors in one."""
-    return Path(run).parent if run.endswith(".safetensors") else Path(run)
+    path = user_path(run)
+    return path.parent if path.suffix == ".safetensors" else path

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from d3gan.files import write_text
+from d3gan.files import read_file, write_text
 from d3gan.runs.directory import RunDirectory
 from d3gan.version import __version__
 
@@ -37,7 +37,7 @@ def write_environment(run: RunDirectory, facts: dict[str, Any]) -> dict[str, Any
 def read_environment(run: RunDirectory) -> list[dict[str, Any]]:
     """The sessions that worked on a run, oldest first; empty if environment.json is missing or damaged."""
     try:
-        sessions = json.loads(run.environment.read_text(encoding="utf-8"))["sessions"]
+        sessions = json.loads(read_file(run.environment))["sessions"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []

@@ -12,13 +12,16 @@ from safetensors.torch import save
 
 from d3gan.devices import resolve_device
 from d3gan.errors import ConfigError, ExternalError, first_line
-from d3gan.files import replace_file
+from d3gan.files import kind_of, replace_file, user_path
 from d3gan.models.base import GeneratorNetwork
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.networks import make_generator
 from d3gan.runs.directory import find_run
 
 FORMAT = 1
+
+_UNREADABLE = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
+"""What safetensors, json and torch raise for a header or tensors that are not what was written."""
 
 
 def save_generator(generator: GeneratorNetwork, path: Path, facts: dict[str, Any]) -> None:
@@ -55,8 +58,21 @@ def load_generator(run: str | Path, device: str = "cpu") -> GeneratorNetwork:
     """
     target = resolve_device(device)
     with _opened(run) as (file, header):
-        generator = make_generator(header["architecture"])
-        generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        # On the meta device a network has shapes and no memory: what the header asks for is compared with what the
+        # file holds before anything of that size is made.
+        with torch.device("meta"):
+            generator = make_generator(_checked(header["architecture"]))
+        expected = generator.state_dict()
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        unfit = [
+            name
+            for name in {**expected, **shapes}
+            if shapes.get(name) != tuple(getattr(expected.get(name), "shape", (-1,)))
+        ]
+        if unfit:
+            raise ValueError(f"{len(unfit)} tensors do not fit the network of its header, first {unfit[0]}")
+        tensors = {name: file.get_tensor(name).to(value.dtype) for name, value in expected.items()}
+        generator.load_state_dict(tensors, assign=True)
         numbers = map(str, range(generator.classes))
         generator.class_names = tuple(header["facts"].get("class_names", numbers))
     # As it was trained: then it makes the same images to the last bit.
@@ -72,24 +88,48 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         ConfigError, ExternalError: as ``load_generator``.
     """
     with _opened(run) as (_, header):
-        return dict(header["facts"])
+        facts = header["facts"]
+        if not isinstance(facts, dict):
+            raise ValueError("its facts are no object")
+        seed = facts.get("seed", 0)
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise ValueError(f"seed = {seed!r}: must be 0 to 2^63 - 1")
+        for key in ("radius", "deviation"):
+            value = facts.get(key, "")
+            if value != "" and not (type(value) in (int, float) and 0 < value < 1e6):
+                raise ValueError(f"{key} = {value!r}: must be a positive number")
+        return facts
+
+
+def _checked(architecture: Any) -> dict[str, Any]:
+    """The arguments of a network as a header may have them: whole numbers above 0, and words."""
+    if not isinstance(architecture, dict):
+        raise TypeError("its architecture is no object")
+    for key, value in architecture.items():
+        if not isinstance(value, str) and not (type(value) is int and value >= (0 if key == "classes" else 1)):
+            raise ValueError(f"{key} = {value!r}: must be a whole number above 0")
+    return architecture
 
 
 @contextmanager
 def _opened(run: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The opened safetensors file and our part of its header."""
-    path = Path(run)
+    path = user_path(run)
     if path.suffix != ".safetensors":
-        path = find_run(run).generator
-    if not path.is_file():
+        path = find_run(path).generator
+    kind = kind_of(path)
+    if not kind:
         raise ConfigError(f"{path}: no generator there; `d3gan train` writes it with the run's first checkpoint")
+    if kind != "a file":
+        raise ConfigError(f"{path}: is {kind}; give a run directory or its generator.safetensors")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("d3gan", "{}"))
-            if header.get("format") != FORMAT:
-                raise ExternalError(f"{path}: is no generator of d3gan (format {header.get('format')}, not {FORMAT})")
+            version = header.get("format") if isinstance(header, dict) else "none"
+            if version != FORMAT:
+                raise ExternalError(f"{path}: is no generator of d3gan (format {version!r:.20}, not {FORMAT})")
             yield file, header
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _UNREADABLE as error:
         if isinstance(error, ExternalError):
             raise
         raise ExternalError(f"{path}: is damaged ({first_line(error)}); `d3gan train` writes it again") from error

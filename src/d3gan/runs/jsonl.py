@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from d3gan.files import disk_errors, write_text
+from d3gan.files import disk_errors, kind_of, open_file, read_file, write_text
 
 _LINE_BYTES = 64 << 10  # more than the last lines of a file take
 
@@ -16,17 +16,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         ExternalError: the file cannot be read.
     """
     with disk_errors(path):
-        content = path.read_bytes() if path.is_file() else b""
+        content = read_file(path) if kind_of(path) else b""
     return [record for line in content.splitlines() if (record := _record(line)) is not None]
 
 
 def last_line(path: Path) -> dict[str, Any]:
     """The last whole line of a file; empty if there is none. Reads only the end of a long file."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             file.seek(max(0, path.stat().st_size - _LINE_BYTES))
             lines = file.read().splitlines()
-    except OSError:
+    except OSError:  # it is not there, or is no file
         return {}
     return next((record for line in reversed(lines) if (record := _record(line))), {})
 
@@ -38,9 +38,9 @@ def keep_lines_up_to(path: Path, last_step: int) -> None:
         ExternalError: the file cannot be written.
     """
     with disk_errors(path):
-        if not path.exists():
+        if not kind_of(path):
             return
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_file(path).decode("utf-8", errors="replace")
     kept = "".join(f"{line}\n" for line in text.split("\n") if _is_up_to(line, last_step))
     if kept != text:
         write_text(path, kept)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from d3gan.data.points import mixture_in
-from d3gan.errors import ConfigError, ExternalError, nearest
+from d3gan.errors import ConfigError, nearest
 from d3gan.files import replace_file
+from d3gan.image_files import open_image
 from d3gan.images import captioned, enlarged, grid_rows, image_grid, interpolate, save_animation, save_png
 from d3gan.models.base import GeneratorNetwork
 from d3gan.randomness import draw_labels, draw_latents
@@ -198,13 +199,10 @@ def write_animation(run: str, path: Path, classes: Sequence[str] = ()) -> int:
         if max(rows) >= GRID_CLASSES:
             raise ConfigError(f"--animate: the sample grids of {run} show its first {GRID_CLASSES} classes alone")
     for step, file in grids:
-        try:
-            with Image.open(file) as grid:
-                image = grid_rows(grid, rows, height) if rows else grid
-                scale = max(1, round(ANIMATION_WIDTH / image.width))
-                frames.append(captioned(image, f"step {step}", scale))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ExternalError(f"{file}: is no usable PNG ({error}); delete it and run again") from error
+        with open_image(file, ("PNG",), advice="delete it and run again") as grid:
+            image = grid_rows(grid, rows, height) if rows else grid
+            scale = max(1, round(ANIMATION_WIDTH / image.width))
+            frames.append(captioned(image, f"step {step}", scale))
     save_animation(frames, path)
     return len(frames)
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from d3gan.image_files import open_image
 from d3gan.plotting import BLACK, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE
 
 SIDE = 288
@@ -68,4 +69,5 @@ def point_picture(
         file = io.BytesIO()
         figure.savefig(file, format="png", facecolor="white")
     # A palette: a run has many of these pictures, and a page shows those of many runs.
-    return Image.open(file, formats=["PNG"]).convert("RGB").quantize(64)
+    with open_image(file.getvalue(), ("PNG",), "the picture of points") as image:
+        return image.convert("RGB").quantize(64)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from d3gan.comparison.variants import split_variants, variant_name
 from d3gan.config.recipes import BASELINES
-from d3gan.config.shared_flags import ConfigFile, Debug, Preset
+from d3gan.config.shared_flags import ConfigFile, Debug, Preset, TrustFeatures
 from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import key
 from d3gan.errors import ConfigError, nearest
@@ -61,6 +61,7 @@ class Compare(TrainConfig, SweepFlags):
     """Folder of runs, logs, comparison.json, figures, animations and report.html. Stopped runs in it are resumed."""
     config: ConfigFile = ""
     preset: Preset = ""
+    trust_features: TrustFeatures = False
     debug: Debug = False
 
     def __post_init__(self) -> None:

@@ -180,6 +180,7 @@ class Scheduler:
         with disk_errors(log_path):
             log = log_path.open("ab")
         slot, command = self._free.pop(0), [sys.executable, "-m", "d3gan", "train", "--config", str(path)]
+        command.append("--trust-features")  # that the comparison's own command line named
         # A slot shows a process only one GPU; a run that asks for one by its number must see them all.
         environment = {} if config.device.startswith("cuda:") else slot.environment
         # In a session of its own, so that a terminal's Ctrl-C reaches it only through us, and once.

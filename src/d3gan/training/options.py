@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from d3gan.config.shared_flags import ConfigFile, Debug, Preset
+from d3gan.config.shared_flags import ConfigFile, Debug, Preset, TrustFeatures
 from d3gan.config.train_config import TrainConfig
 from d3gan.distributed.launcher import Launch, check_launch
 
@@ -13,6 +13,7 @@ class Train(Launch, TrainConfig):
 
     config: ConfigFile = ""
     preset: Preset = ""
+    trust_features: TrustFeatures = False
     debug: Debug = False
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from d3gan.data.load import load_images
 from d3gan.data.published.catalog import Format
 from d3gan.data.published.contents import ContentStream
-from d3gan.data.published.readers import read_cifar, read_idx_images, read_images, read_labels
+from d3gan.data.published.readers import read_cifar, read_idx_images, read_images, read_labels, read_svhn
 from d3gan.data.published.verify import verify
 from d3gan.errors import ExternalError
 from tests.data.published.formats import COUNT, FORMATS, Published, cifar_batch, idx, publish, python2_pickle
@@ -237,3 +237,24 @@ def test_a_label_out_of_range_is_told() -> None:
     wrong = published.contents | {"tiny-labels": published.contents["tiny-labels"][:-1] + b"\x0a"}
     with pytest.raises(ExternalError, match="tiny-labels: label 5 is 10, expected 0 to 9"):
         read_all(published, wrong)
+
+
+@pytest.mark.parametrize("what", ["a name of lists", "a shape of tuples", "a key of tuples"])
+def test_parts_that_are_shared_have_no_end(what: str) -> None:
+    """Of 2^40 parts in 300 bytes nothing may look at each."""
+    if what == "a name of lists":
+        doubled = b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(40))
+        data = b"\x80\x02]q\x00" + doubled + b"cnumpy\ndtype\nh(\x85R."
+    else:
+        doubled = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(40))
+        last = b"}h(K\x01s." if what == "a key of tuples" else b"."
+        data = b"\x80\x02)q\x00" + doubled + last
+    with pytest.raises(ExternalError, match="x: at byte 0 expected"):
+        read_cifar(ContentStream(io.BytesIO(data), "x", "get it again"), 4, "labels")
+
+
+def test_a_mat_with_two_variables_of_one_name_is_refused() -> None:
+    content = PUBLISHED["svhn"].contents["tiny.mat"]
+    twice = content + content[128:]
+    with pytest.raises(ExternalError, match="two variables of one name"):
+        read_svhn(ContentStream(io.BytesIO(twice), "x", "get it again"), 6)

@@ -12,8 +12,9 @@ from typing import BinaryIO, cast
 from d3gan.data.files import CHUNK, hash_stream
 from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.errors import ExternalError
+from d3gan.files import open_file
 
-UNPACKING_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)
+UNPACKING_ERRORS = (OSError, EOFError, ValueError, MemoryError, zlib.error, tarfile.TarError)
 """Errors of the standard library on a file that it cannot read or unpack."""
 
 
@@ -124,12 +125,13 @@ def open_content(dataset: Dataset, copies: Mapping[str, FileCopy], name: str) ->
 def _open(copy: FileCopy, content: Content, stack: ExitStack) -> BinaryIO:
     """The content's bytes; ``stack`` closes all that was opened."""
     if not copy.packed:
-        return stack.enter_context((copy.path / content.name).open("rb"))
+        return stack.enter_context(open_file(copy.path / content.name))
+    file = stack.enter_context(open_file(copy.path))
     if copy.file.packing == "none":
-        return stack.enter_context(copy.path.open("rb"))
+        return file
     if copy.file.packing == "gz":
-        return cast(BinaryIO, stack.enter_context(gzip.open(copy.path, "rb")))
-    archive = stack.enter_context(tarfile.open(copy.path, "r:gz"))  # noqa: SIM115 (closed by `stack`)
+        return cast(BinaryIO, stack.enter_context(gzip.open(file, "rb")))
+    archive = stack.enter_context(tarfile.open(fileobj=file, mode="r:gz"))  # noqa: SIM115 (closed by `stack`)
     # Iterating stops at the member; getmember() would unpack the whole archive first.
     for member in archive:
         if member.name.removeprefix("./") == content.name and member.isfile():

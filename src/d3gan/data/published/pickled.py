@@ -20,6 +20,9 @@ _OPCODES = frozenset(
         *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
     }
 )
+_TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
+_MOST_TUPLES = 24
+"""More than CIFAR's array has. Python hashes a tuple part by part, and a pair of pairs of pairs … has 2^n parts."""
 _MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
@@ -41,7 +44,8 @@ class PickledDtype:
     """The name of a pickled dtype, such as ``u1``."""
 
     def __init__(self, name: object = b"", *_arguments: object) -> None:
-        self.name = name.decode("latin1") if isinstance(name, bytes) else str(name)
+        # Of nothing else: lists of lists that share their parts have a name without end.
+        self.name = name.decode("latin1") if isinstance(name, bytes) else name if isinstance(name, str) else ""
 
     def __setstate__(self, state: object) -> None:
         """Ignores byte order and the like, which a one-byte type does not need."""
@@ -76,7 +80,11 @@ def load_restricted(data: bytes) -> object:
         Exception: of any kind, for a damaged pickle; `pickle.UnpicklingError` for a forbidden global or
             instruction, which it names. The caller knows the file's name and turns this into an error for the user.
     """
+    tuples = 0
     for opcode, argument, position in pickletools.genops(data):
+        tuples += opcode.name in _TUPLES
+        if tuples > _MOST_TUPLES:
+            raise pickle.UnpicklingError(f"more than {_MOST_TUPLES} tuples at byte {position}")
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"the forbidden instruction {opcode.name} at byte {position}")
         if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _GLOBALS:

@@ -214,6 +214,8 @@ def _pickled_pixels(array: object, shape: tuple[int, int]) -> bytes | None:
 def _describe(value: object) -> str:
     if isinstance(value, PickledArray):
         shape, dtype = value.state[1:3] if len(value.state) == 5 else ("unknown", None)
+        if not (isinstance(shape, tuple) and all(type(size) is int for size in shape)):
+            shape = "unknown"
         return f"an array of shape {shape}, type {dtype.name if isinstance(dtype, PickledDtype) else 'unknown'}"
     if isinstance(value, list | bytes | str):
         return f"{type(value).__name__} of length {len(value)}"
@@ -240,7 +242,10 @@ def read_svhn(stream: ContentStream, count: int) -> tuple[ImageArray, Labels]:
     expected = f"MATLAB variables X (32 x 32 x 3 x {count}, uint8) and y ({count} x 1)"
     # SciPy may raise nearly anything on a damaged .mat file.
     try:
-        variables = {name: (shape, kind) for name, shape, kind in whosmat(stream.raw)}
+        listed = whosmat(stream.raw)
+        variables = {name: (shape, kind) for name, shape, kind in listed}
+        if len(variables) < len(listed):  # loadmat would read all of them, of whatever shape and kind
+            raise ValueError("two variables of one name")
     except Exception as error:
         raise stream.damaged(0, expected, f"what SciPy cannot read ({error})") from error
     if variables.get("X") != ((32, 32, 3, count), "uint8") or variables.get("y", ((), ""))[0] != (count, 1):

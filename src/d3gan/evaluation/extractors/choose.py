@@ -5,17 +5,16 @@ from pathlib import Path
 
 import torch
 
+from d3gan.config.shared_flags import EXTRACTORS
 from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.extractors.base import Extractor
 from d3gan.evaluation.extractors.custom import from_file
 from d3gan.evaluation.extractors.efficientnet import efficientnet_lite0
 from d3gan.evaluation.extractors.inception import inception
 from d3gan.evaluation.extractors.weights import obtain_inception, require_official
-from d3gan.files import user_path
+from d3gan.files import kind_of, user_path
 
 logger = logging.getLogger("d3gan")
-
-NAMES = ("auto", "inception", "efficientnet-lite0")
 
 
 def choose_extractor(
@@ -46,10 +45,11 @@ def choose_extractor(
         )
     if features == "efficientnet-lite0":
         return efficientnet_lite0(device)
-    if features not in NAMES:
-        if not user_path(features).is_file():
+    if features not in EXTRACTORS:
+        if (kind := kind_of(user_path(features))) != "a file":
+            problem = f"is {kind}" if kind else f"unknown{nearest(features, EXTRACTORS)}"
             raise ConfigError(
-                f"features = {features}: unknown{nearest(features, NAMES)}; allowed: {', '.join(NAMES)}, or the path "
+                f"features = {features}: {problem}; allowed: {', '.join(EXTRACTORS)}, or the path "
                 "of a TorchScript or ExportedProgram file"
             )
         return from_file(user_path(features), device, image_size)

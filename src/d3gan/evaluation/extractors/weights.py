@@ -13,7 +13,7 @@ from d3gan.data.files import disk_errors, hash_file, locked, make_folder
 from d3gan.data.locate import data_folder
 from d3gan.download import DownloadError, download
 from d3gan.errors import ConfigError, ExternalError, first_line
-from d3gan.files import replace
+from d3gan.files import read_file, replace
 from d3gan.progress_bar import progress_bar
 
 logger = logging.getLogger("d3gan")
@@ -31,7 +31,7 @@ def load_weights(network: nn.Module, path: Path, what: str) -> None:
         ExternalError: the file cannot be read, or does not fit the network.
     """
     with disk_errors(path):
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(read_file(path))
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile, pickle and torch may raise anything on a damaged file

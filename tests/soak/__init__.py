@@ -1,0 +1,1 @@
+"""Long tests: `make soak`; `make test` takes a sample of each."""
