@@ -206,7 +206,8 @@ def _entry(name: str, texts: dict[str, str]) -> list[str]:
     """A name, and below it each text after its label, wrapped."""
     lines = [name]
     for label, text in texts.items():
-        lines += textwrap.wrap(text, 100, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+        indents = {"initial_indent": f"  {label:<8}", "subsequent_indent": " " * 10}
+        lines += textwrap.wrap(text, 100, break_on_hyphens=False, **indents)  # names have hyphens
     return lines
 
 
