@@ -206,8 +206,9 @@ def _entry(name: str, texts: dict[str, str]) -> list[str]:
     """A name, and below it each text after its label, wrapped."""
     lines = [name]
     for label, text in texts.items():
-        indents = {"initial_indent": f"  {label:<8}", "subsequent_indent": " " * 10}
-        lines += textwrap.wrap(text, 100, break_on_hyphens=False, **indents)  # names have hyphens
+        first, others = f"  {label:<8}", " " * 10
+        # Names have hyphens, at which they stay whole.
+        lines += textwrap.wrap(text, 100, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
     return lines
 
 
