@@ -146,7 +146,27 @@ OF_AUGMENTATIONS: dict[str, dict[str, Any]] = {
         "views": "dropout",
     },
 }
-GROUPS = OF_RULES, OF_LOSSES, OF_PENALTIES, OTHERS, OF_VIEWS, OF_TERMS, OF_CLASSES, OF_AUGMENTATIONS
+OF_NETWORKS: dict[str, dict[str, Any]] = {
+    "sndcgan, classes, DiffAugment": {"network": "sndcgan", "conditional": True, "augment": "color,cutout"},
+    "resnet, classes, hinge, two d_steps": {
+        "network": "resnet",
+        "image_size": 32,
+        "conditional": True,
+        "loss": "hinge",
+        "d_steps": 2,
+        "weighting": "mean",
+    },
+    "r3gan, classes, relativistic, r1, r2, ADA": {
+        "network": "r3gan",
+        "conditional": True,
+        "loss": "relativistic",
+        "pairing": "own",
+        "penalty": "r1:0.5,r2:0.5",
+        "augment": "ada",
+        "ada_p": 0.6,
+    },
+}
+GROUPS = OF_RULES, OF_LOSSES, OF_PENALTIES, OTHERS, OF_VIEWS, OF_TERMS, OF_CLASSES, OF_AUGMENTATIONS, OF_NETWORKS
 CASES = {name: case for group in GROUPS for name, case in group.items()}
 CLASSES = 5
 
@@ -159,16 +179,18 @@ def config(changes: dict[str, Any]) -> TrainConfig:
 
 def batch(config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Real images, latents and mixing of one rank; rank 1's images are far brighter."""
-    size = config.batch_size * config.d_steps
+    size, side = config.batch_size * config.d_steps, config.image_size
     random = stream(0, "test", step, rank)
-    real_images = torch.rand(size, 3, 16, 16, generator=random, dtype=torch.float64) * 0.5 + (0.5 if rank else -1.0)
+    real_images = torch.rand(size, 3, side, side, generator=random, dtype=torch.float64) * 0.5 + (
+        0.5 if rank else -1.0
+    )
     latents = torch.randn(size, 6, generator=random, dtype=torch.float64)
     return real_images, latents, torch.rand(size, generator=random, dtype=torch.float64)
 
 
 def context(config: TrainConfig, step: int, ranks: Sequence[int], mixing: Tensor) -> StepContext:
     """With the numbers that the training loop would draw for the batches of these ranks, one after the other."""
-    images = np.zeros((6 * config.images_per_step, 3, 16, 16), np.uint8)
+    images = np.zeros((6 * config.images_per_step, 3, config.image_size, config.image_size), np.uint8)
     labels = np.arange(len(images)) % CLASSES if config.conditional else None
     contexts = []
     for rank in ranks:

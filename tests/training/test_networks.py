@@ -1,6 +1,7 @@
 """Every network with every rule, view, loss and penalty; its second derivatives; its files."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from d3gan.distributed.group import Group
 from d3gan.models import r3gan, resnet, sndcgan
 from d3gan.models.networks import NETWORKS, make_generator
 from d3gan.randomness import stream
+from d3gan.runs.checkpoint import load_checkpoint
+from d3gan.runs.directory import checkpoint_path
 from d3gan.sampling.export import export
 from d3gan.sampling.generate import raw_sample
 from d3gan.training.acceleration import accelerate
@@ -167,6 +170,41 @@ def test_the_penaltys_gradient_by_finite_differences(name: str, classes: int, ki
 
 
 # --- Files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def classes(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures in two class folders."""
+    folder = tmp_path_factory.mktemp("classes")
+    for number, path in enumerate(sorted(pictures.iterdir())):
+        of_class = folder / ("odd" if number % 2 else "even")
+        of_class.mkdir(exist_ok=True)
+        shutil.copy(path, of_class)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conditional": True},
+        {"augment": "color,translation,cutout", "flips": True},
+        {"conditional": True, "augment": "ada", "ada_length": 32, "ada_target": -1.0, "views": "dropout"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["dcgan", *sorted(SIZES)])
+def test_labels_and_augmentation_stop_and_resume_bit_for_bit(
+    kind: str, changes: dict[str, Any], classes: Path, tiny: Tiny
+) -> None:
+    changes = changes | dict(network=kind, image_size=SIZES.get(kind, 16), dataset=str(classes), checkpoint=3)
+    through = train(tiny("through", max_steps=6, **changes)).run
+    again = train(tiny("again", max_steps=6, **changes)).run
+    train(tiny("stopped", max_steps=5, **changes))
+    stopped = train(tiny("stopped", max_steps=6, **changes)).run
+    states = [load_checkpoint(checkpoint_path(run / "checkpoints", 6)) for run in (through, again, stopped)]
+    for part in ("generator", "discriminators", "augmentation"):
+        for name, value in states[0].get(part, {}).items():
+            assert all(torch.equal(state[part][name], value) for state in states[1:]), (part, name)
+    assert ("augmentation" in states[0]) == ("augment" in changes)
 
 
 @each_network

@@ -53,6 +53,7 @@ class MetricsLog:
         self._lists = ("weights", "real_losses", "fake_losses", *penalties)
         self._ada = ("ada_p", "ada_r") if isinstance(gan.augmentation, AdaptiveAugmentation) else ()
         self.stopwatch = Stopwatch(device)
+        self._width = 1 + len(self._lists) * self._K + len(self._ada)
         self._rows: list[Tensor] = []
         self._local_rows = 0  # the last rows, which hold this process's generator loss and not yet the mean
         self._lap = [0.0, 0.0]
@@ -116,8 +117,7 @@ class MetricsLog:
     def _host_rows(self, step: int) -> Tensor:
         """Rows (steps, 1 + K for each list) float32 on the host, all finite."""
         self._average_generator_losses()
-        width = 1 + len(self._lists) * self._K + len(self._ada)
-        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, width)
+        rows = torch.stack(self._rows).cpu() if self._rows else torch.empty(0, self._width)
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
@@ -193,7 +193,7 @@ class MetricsLog:
             KeyError, TypeError, ValueError, AttributeError: it is of a run with other lists of losses.
         """
         rows = state["rows"].to(self._device)
-        if rows.ndim != 2 or rows.shape[1] != 1 + len(self._lists) * self._K:
+        if rows.ndim != 2 or rows.shape[1] != self._width:
             raise ValueError(f"the losses of the last steps have the shape {tuple(rows.shape)}")
         self._rows = list(rows)
         self._local_rows = 0
