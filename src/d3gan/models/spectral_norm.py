@@ -41,8 +41,6 @@ class SpectralNorm(nn.Module):
         self.v.copy_(normalize(matrix.T @ self.u, dim=0))
         self.u.copy_(normalize(matrix @ self.v, dim=0))
 
-    # A compiled graph would keep the buffers themselves for its backward pass, which the next forward changes.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, weight: Tensor) -> Tensor:
         """W / σ, of W's shape and type."""
         with torch.autocast(weight.device.type, enabled=False):

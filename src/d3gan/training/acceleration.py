@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError
+from d3gan.models.spectral_norm import SpectralNorm
 from d3gan.training.accumulation import step_in_parts
 from d3gan.training.step import GAN, StepContext, StepResult
 
@@ -54,6 +55,11 @@ def accelerate(gan: GAN, grad_accum_steps: int, *, compile: bool, cuda_graph: bo
     for optimizer in gan.optimizers().values():
         make_capturable(optimizer, cuda_graph)
     if compile:
+        # A compiled graph would keep the vectors of spectral norm themselves for its backward pass, and the next
+        # forward changes them.
+        for module in gan.discriminators.modules():
+            if isinstance(module, SpectralNorm):
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
         for network in (gan.generator, *gan.discriminators.members):
             network.compile()
     step = functools.partial(step_in_parts(grad_accum_steps, gan.workers is not None), gan)
