@@ -39,7 +39,7 @@ def test_one_two_and_three_processes_find_the_same(run: Path, network: Path, tmp
         assert said == (len(records) < 3), "only one process speaks"
         records.append(json.loads(done.stdout))
     assert records[0]["num_samples"] == 563
-    assert len([name for name in records[0] if name.endswith("_interval")]) == 7
+    assert len([name for name in records[0] if name.endswith("_interval")]) == 8
     for record in records[1:]:
         assert record.keys() == records[0].keys()
         for name, value in record.items():

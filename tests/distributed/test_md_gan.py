@@ -104,6 +104,7 @@ def test_a_run_stopped_around_a_swap_goes_on_bit_for_bit(pictures: Path, tmp_pat
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_killed_rank_changes_nothing(whole: Path, tmp_path: Path, started: Any) -> None:
     run = tmp_path / "run"
     launcher = started("--workers-per-node=2", "--max-restarts=2", **FOUR)

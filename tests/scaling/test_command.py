@@ -83,6 +83,7 @@ def test_one_process_needs_no_launcher(config: Path, pictures: Path, tmp_path: P
     assert json.loads((tmp_path / "scaling.json").read_text())["all_reduce"] is None
 
 
+@pytest.mark.slow
 def test_md_gan_is_measured_where_its_discriminators_can_be_shared(
     config: Path, pictures: Path, tmp_path: Path
 ) -> None:

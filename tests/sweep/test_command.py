@@ -64,6 +64,7 @@ def test_a_sweep_from_the_command_to_the_page(words: list[str], tmp_path: Path, 
     assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in RUNS]
 
 
+@pytest.mark.slow
 def test_variants_keep_their_names_from_the_command_to_the_page(
     words: list[str], tmp_path: Path, capsys: Any
 ) -> None:
@@ -100,6 +101,7 @@ def test_variants_keep_their_names_from_the_command_to_the_page(
     assert capsys.readouterr().out.count(": finished") == len(names)
 
 
+@pytest.mark.slow
 def test_a_baseline_that_failed_hides_nothing(words: list[str], tmp_path: Path, capsys: Any) -> None:
     blocked = tmp_path / "out" / "runs" / RUNS[0]
     blocked.mkdir(parents=True)

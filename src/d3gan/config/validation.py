@@ -73,8 +73,9 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
             raise ConfigError(f"{name} = {value}: must be one of {', '.join(map(str, sorted(allowed)))}")
         return
     low, high = allowed
-    # A whole number may be longer than any float, and than what files and tensors hold.
-    if low <= value <= (2**63 - 1 if high is None else high) and math.isfinite(value):
+    # A whole number may be longer than any float, and than the 64 bits that files and tensors hold.
+    highest = 2**63 - 1 if isinstance(value, int) else math.inf
+    if low <= value <= (highest if high is None else high) and math.isfinite(value):
         return
     limits = f"at least {low}" if high is None else f"from {low} to {high}"
     raise ConfigError(f"{name} = {value}: must be {limits}")
