@@ -51,7 +51,7 @@ def test_a_sweep_from_the_command_to_the_page(words: list[str], tmp_path: Path, 
     assert f"the page: {out / 'report.html'}" in output
     assert "<svg" in (out / "report.html").read_text()
     with Image.open(out / "animations" / "pictures-b4.webp") as animation:
-        assert animation.n_frames == 8  # type: ignore[attr-defined]  # steps 0, 4, 8, 11, 12, 16, 20, 22
+        assert animation.n_frames == 7  # type: ignore[attr-defined]  # steps 0, 4, 8, 12, 16, 20, 22
     assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg"}
 
     # Again: everything is found, nothing is trained.

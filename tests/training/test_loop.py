@@ -119,7 +119,7 @@ def test_a_run_stopped_at_a_step_ends_as_if_it_never_stopped(first: int, uninter
 
 def test_many_stops_and_changed_intervals_change_nothing(uninterrupted: Path, tiny: Tiny) -> None:
     for last in (2, 4, 5, 13, 14, 20):
-        train(tiny(max_steps=last, checkpoint=last + 1, sample_every=2))
+        train(tiny(max_steps=last, checkpoint=last + 1, sample_every=1))
     assert_same_run(uninterrupted, train(tiny()).run)
 
 

@@ -188,7 +188,7 @@ class TrainConfig:
     diagnostics: bool = key(True, resume="free")
     """Measure with each line how the discriminators fare: what they distinguish, how far they agree."""
     sample_every: int = key(0, allowed=(0, None), resume="free")
-    """Steps between sample grids, in addition to one after each epoch and one at the end. 0: no others."""
+    """Steps between sample grids; there is also one at the start and one at the end. 0: one after each epoch."""
     workers: int = key(2, allowed=(1, 256), resume="free", per_process=True)
     """Threads that decode a folder or .zip of images, the first time it is read."""
     seed: int = key(0, allowed=(0, 2**63 - 1))

@@ -156,7 +156,7 @@ def _train(
                     line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)
                     events.write(line)
-                if step == 0 or (is_new and (is_last or _due(step, inputs.steps_per_epoch, config.sample_every))):
+                if step == 0 or (is_new and (is_last or _due(step, config.sample_every or inputs.steps_per_epoch))):
                     with metrics_log.stopwatch.paused():
                         save_samples(training, step)
                 is_best = evaluator is not None and not is_new and evaluator.best_is_unsaved(run, step)
