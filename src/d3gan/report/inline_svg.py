@@ -43,7 +43,7 @@ def inline_svg(figure: "Figure", prefix: str, title: str, description: str) -> s
     Returns:
         Markup: all text in it is escaped.
     """
-    svg = ElementTree.fromstring(_NO_XML.sub("\ufffd", _svg_text(figure)))
+    svg = ElementTree.fromstring(_NO_XML.sub("\ufffd", _svg_text(figure)))  # noqa: S314 (Matplotlib wrote it, just now)
     values = (value for element in svg.iter() for value in element.attrib.values())
     root = ElementTree.Element("svg", {"viewBox": svg.attrib["viewBox"]} | _INHERITED)
     root.extend(_copies(svg, prefix, {name for value in values for name in _REFERENCE.findall(value)}))
