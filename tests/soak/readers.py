@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from d3gan.config.ini import config_text, load_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.data import prepared_cache
 from d3gan.data.folders import decoded_images, open_collection
+from d3gan.data.labels import collection_classes
 from d3gan.data.published.contents import FileCopy, open_content
 from d3gan.data.published.readers import read_images, read_labels
 from d3gan.errors import ConfigError, ExternalError
@@ -46,7 +47,10 @@ from d3gan.image_files import MAX_PIXELS
 from d3gan.models.networks import make_generator
 from d3gan.report.embedded_images import embedded, read_animations
 from d3gan.runs.checkpoint import load_checkpoint
+from d3gan.runs.directory import RunDirectory
+from d3gan.runs.environment import read_environment
 from d3gan.runs.generator_file import load_generator, read_facts, save_generator
+from d3gan.runs.jsonl import keep_lines_up_to, last_line, read_lines
 from tests.data.published.formats import publish
 from tests.scaling.documents import document
 
@@ -306,6 +310,25 @@ def _read_prepared(path: Path) -> None:
     assert images is None or np.array_equal(images, _PIXELS)
 
 
+_LABELS = b'{"labels": [["a.png", 0], ["b.png", 1], ["c/d.png", 2]]}'
+_LINES = b'{"step": 5, "loss": 0.5}\n{"step": 10, "loss": 0.25}\n{"step": 15, "lo'
+
+
+def _read_labels(path: Path) -> None:
+    names = ("a.png", "b.png", "c/d.png")
+    collection = SimpleNamespace(path=path, names=names, labels_file=lambda: path.read_bytes())
+    collection_classes(collection)
+
+
+def _read_metrics(path: Path) -> None:
+    """As a run that goes on at step 10 does: what is kept can be read, and the last line is one of it."""
+    last_line(path)
+    keep_lines_up_to(path, 10)
+    lines = read_lines(path)
+    assert all(line["step"] <= 10 for line in lines)
+    assert path.read_bytes().endswith(b"\n") or not path.read_bytes()
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     images = _images()
@@ -351,6 +374,13 @@ def readers() -> dict[str, Reader]:
             "scaling.json",
             [json.dumps(document((1, 2), (64,))).encode()],
             lambda path: scaling_drawings(str(path.parent)),
+        ),
+        "dataset.json": Reader("dataset.json", [_LABELS], _read_labels),
+        "metrics.jsonl": Reader("metrics.jsonl", [_LINES], _read_metrics),
+        "environment.json": Reader(
+            "environment.json",
+            [b'{"sessions": [{"device": "cpu", "torch": "2.13.0", "data": {"name": "mnist"}}]}'],
+            lambda path: read_environment(RunDirectory(path.parent)),
         ),
         "prepared images": Reader("x.npy", [header + _PIXELS.tobytes()], _read_prepared),
     }
