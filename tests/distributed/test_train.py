@@ -22,6 +22,7 @@ from tests.distributed.processes import ROOT, free_port, launch, torchrun, wait_
 from tests.evaluation.networks import save_only_varied
 from tests.training.test_loop import assert_same_run, metrics
 
+SLOW = pytest.mark.slow
 EPOCHS = 60  # of 5 steps with two processes
 
 
@@ -106,7 +107,8 @@ def settings(pictures: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("rank", "moment"), [(1, "early"), (0, "saving"), pytest.param(1, "late", marks=pytest.mark.slow)]
+    ("rank", "moment"),
+    [(1, "early"), pytest.param(0, "saving", marks=SLOW), pytest.param(1, "late", marks=SLOW)],
 )
 def test_a_killed_rank_changes_nothing(rank: int, moment: str, whole: Path, tmp_path: Path, started: Any) -> None:
     run = tmp_path / "run"
@@ -133,7 +135,7 @@ def test_a_killed_rank_without_restarts_is_named(tmp_path: Path, started: Any) -
     assert last.startswith(f"d3gan: error: rank 1 (pid {victim.pid}) was ended by SIGKILL")
 
 
-@pytest.mark.parametrize("whom", ["launcher", "rank 0", pytest.param("rank 1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("whom", ["rank 0", *(pytest.param(whom, marks=SLOW) for whom in ("launcher", "rank 1"))])
 def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     whom: str, whole: Path, tmp_path: Path, started: Any
 ) -> None:
@@ -158,6 +160,7 @@ def test_sigterm_stops_all_on_one_step_with_one_checkpoint(
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_three_processes_go_on_bit_for_bit(pictures: Path, tmp_path: Path) -> None:
     """Of three numbers, unlike two, the sum depends on the order: gradients must lie as in a run without a stop.
 
@@ -171,6 +174,7 @@ def test_three_processes_go_on_bit_for_bit(pictures: Path, tmp_path: Path) -> No
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_what_must_fail_again_is_not_tried_again(tmp_path: Path, started: Any) -> None:
     for changes, code, message in (
         ({"lr": 1e30}, 1, r"error: step \d+: .* last good checkpoint|error: step \d+: .* no checkpoint yet"),
@@ -224,6 +228,7 @@ def by_hand(flags: list[list[str]], port: int = 0) -> list[subprocess.CompletedP
     return done
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(pictures: Path, tmp_path: Path) -> None:
     """By whatever does not answer: process 0 cannot listen there, the others wait in vain."""
     with socket.socket() as taken:

@@ -121,6 +121,7 @@ def test_a_cut_link_ends_both_hosts_and_the_run_goes_on_later(
     assert_same_run(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_unequal_configs_are_told_on_both_hosts(start: Start, tmp_path: Path) -> None:
     launchers = [start(host, 29414, batch_size=size) for host, size in ((0, 4), (1, 2))]
     assert [launcher.wait(60) for launcher in launchers] == [2, 2]

@@ -152,6 +152,7 @@ def test_a_run_that_dies_is_named_with_its_last_words(words: list[str], tmp_path
     assert not (tmp_path / "out" / "report.html").exists(), "there is nothing to compare"
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_is_resumed(words: list[str], tmp_path: Path, capsys: Any) -> None:
     longer = [*words, "--epochs=400", "--models=dcgan", "--seeds", "0", "1"]
     process = subprocess.Popen(
