@@ -163,7 +163,7 @@ class _Folder:
     def labels_file(self) -> bytes | None:
         file = self.path / LABELS_FILE
         with disk_errors(file):
-            return file.read_bytes() if file.is_file() else None
+            return read_file(file, MAX_FILE_BYTES) if file.is_file() else None
 
     def quick_key(self) -> str:
         digest = hashlib.sha256(os.fsencode(self.path.resolve()))

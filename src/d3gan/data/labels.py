@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,10 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from d3gan.arrays import open_arrays
 from d3gan.data.files import disk_errors, locked, replace_file
 from d3gan.data.folders import LABELS_FILE, Collection
 from d3gan.data.published.readers import Labels
 from d3gan.errors import ConfigError, ExternalError, first_line
+from d3gan.image_files import MAX_FILE_BYTES
 
 logger = logging.getLogger("d3gan")
 
@@ -167,12 +168,14 @@ def _cached(path: Path, count: int) -> Classes | None:
     """The classes in an intact cache file; None if there is none, or it is damaged, which is logged."""
     if not path.exists():
         return None
-    try:
-        with disk_errors(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            labels, names = file["labels"], tuple(map(str, json.loads(str(file["names"]))))
-        if labels.dtype != np.int64 or labels.shape != (count,) or labels.min() < 0 or labels.max() >= len(names):
-            raise ValueError(f"it does not hold {count} labels")
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        logger.info(f"{path}: is damaged ({first_line(error)}); reading the labels again")
-        return None
+    with disk_errors(path):
+        try:
+            with open_arrays(path) as arrays:
+                labels = arrays.read("labels", 8 * count)
+                names = tuple(map(str, json.loads(str(arrays.read("names", MAX_FILE_BYTES)))))
+            if labels.dtype != np.int64 or labels.shape != (count,) or labels.min() < 0 or labels.max() >= len(names):
+                raise ValueError(f"it does not hold {count} labels")
+        except (ExternalError, ValueError, TypeError, RecursionError) as error:  # no zip; no such arrays; no names
+            logger.info(f"{path}: is damaged ({first_line(error)}); reading the labels again")
+            return None
     return Classes(labels, names)

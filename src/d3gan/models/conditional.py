@@ -5,6 +5,7 @@ threads of a CPU add up the gradient in no fixed order, and a run would not repe
 """
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,21 @@ class Projection(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(N,) for φ (N, features) and labels (N,) int64."""
         return (features * embedding(labels, self.weight)).sum(dim=1)
+
+
+def with_projection(logits: Tensor, projection: Projection | None, features: Tensor, labels: Tensor | None) -> Tensor:
+    """The logits (N,) of a discriminator, with classes plus the projection of its features.
+
+    Args:
+        logits: (N,) without classes.
+        projection: of a discriminator with classes.
+        features: (N, features), or maps (N, features, H, W), which only a projection sums over space.
+        labels: (N,) int64 of a discriminator with classes.
+    """
+    if projection is None or labels is None:
+        return logits
+    summed = features.sum(dim=(2, 3)) if features.ndim == 4 else features
+    return logits + cast(Tensor, projection(summed, labels))
 
 
 def call_layers(layers: Iterable[nn.Module], maps: Tensor, labels: Tensor | None) -> Tensor:

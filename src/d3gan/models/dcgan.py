@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
-from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed
+from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed, with_projection
 from d3gan.models.widths import innermost_size, stage_multipliers
 
 
@@ -87,9 +87,7 @@ class Discriminator(nn.Module):
         labels = labels_needed(self.classes, labels)
         features = self.layers[:-1](images)
         logits = cast(Tensor, self.layers[-1](features)).flatten()
-        if self.projection is None or labels is None:
-            return logits
-        return logits + cast(Tensor, self.projection(features.sum(dim=(2, 3)), labels))
+        return with_projection(logits, self.projection, features, labels)
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:
@@ -102,10 +100,15 @@ def initialize(network: nn.Module, rng: torch.Generator) -> None:
         rng: the CPU generator to draw from.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Projection):
-            nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
-            if isinstance(bias := getattr(module, "bias", None), Tensor):
-                nn.init.zeros_(bias)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
+        draw_weights(module, rng)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)
+
+
+def draw_weights(layer: nn.Module, rng: torch.Generator) -> None:
+    """Draws the first weights N(0, 0.02) of a convolution, linear layer or projection; its biases are 0."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Projection):
+        nn.init.normal_(layer.weight, 0.0, 0.02, generator=rng)
+        if isinstance(bias := getattr(layer, "bias", None), Tensor):
+            nn.init.zeros_(bias)

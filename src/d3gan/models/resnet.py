@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
-from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed
+from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed, with_projection
 from d3gan.models.widths import RESNETS, halved
 
 # Of BatchNorm, as in the published program.
@@ -147,9 +147,7 @@ class Discriminator(nn.Module):
         labels = labels_needed(self.classes, labels)
         features = self.activation(self.blocks(images)).sum(dim=(2, 3))
         logits = cast(Tensor, self.last(features)).flatten()
-        if self.projection is None or labels is None:
-            return logits
-        return logits + cast(Tensor, self.projection(features, labels))
+        return with_projection(logits, self.projection, features, labels)
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:

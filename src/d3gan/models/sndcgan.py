@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from d3gan.models.base import ACTIVATIONS, GeneratorNetwork
-from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed
+from d3gan.models.conditional import Projection, batch_norm, call_layers, labels_needed, with_projection
+from d3gan.models.dcgan import draw_weights
 from d3gan.models.widths import halved, sndcgan_multipliers
 
 
@@ -99,9 +100,7 @@ class Discriminator(nn.Module):
         labels = labels_needed(self.classes, labels)
         features = self.layers(images)
         logits = cast(Tensor, self.last(features.flatten(1))).flatten()
-        if self.projection is None or labels is None:
-            return logits
-        return logits + cast(Tensor, self.projection(features.sum(dim=(2, 3)), labels))
+        return with_projection(logits, self.projection, features, labels)
 
 
 def initialize(network: nn.Module, rng: torch.Generator) -> None:
@@ -114,7 +113,4 @@ def initialize(network: nn.Module, rng: torch.Generator) -> None:
         rng: the CPU generator to draw from.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Projection):
-            nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
-            if isinstance(bias := getattr(module, "bias", None), Tensor):
-                nn.init.zeros_(bias)
+        draw_weights(module, rng)

@@ -140,9 +140,6 @@ def latest_checkpoint(
     for path in reversed(paths):
         try:
             state = load_checkpoint(path)
-            step = state["step"]
-            if not isinstance(step, int) or path != checkpoint_path(folder, step):
-                raise DamagedCheckpointError(f"{path}: says that it is of step {step}")
             use(path, state)
         except DamagedCheckpointError as error:
             logger.warning(f"{error}; trying an older one")

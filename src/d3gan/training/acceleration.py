@@ -1,5 +1,6 @@
 """How the training step is called: as it is written, with compiled networks, or as one CUDA graph."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from d3gan.training.step import GAN, StepContext, StepResult
 Step = Callable[[Tensor, Tensor, StepContext], StepResult]
 """A training step of given networks, as a function of real images, latents and context."""
 
-# What of a context a recorded step reads.
-_READ = ("uniforms", "mixing", "mixtures", "progress", "real_labels", "fake_labels", "augment")
+# What of a context a recorded step reads: all its tensors.
+_READ = tuple(each.name for each in dataclasses.fields(StepContext) if each.type == Tensor | None)
 
 # Steps before a graph is recorded: cuDNN chooses algorithms and Adam makes its state.
 WARM_UP = 3
