@@ -1,6 +1,6 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
 # make test   install into .venv, run the tests, one process per core (others: make test-slow, test-wheel, test-avx2)
-# make soak   an hour of damaged files for every reader (docs/reliability.md); SOAK="--count 1000 --seed 1" is shorter
+# make soak   two hours of damaged files, kills, full disks and interrupts (docs/reliability.md)
 # make check  ruff, ruff format --check, mypy, the order of the rooms
 
 PYTHON ?= python3
@@ -35,6 +35,7 @@ SOAK ?= --count 1000000 --seed 0 --keep soak-findings
 
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(RUN) tests.soak.readers $(SOAK)
+	OMP_NUM_THREADS=1 $(RUN) tests.soak.faults
 
 check: $(VENV)/.test
 	$(RUN) ruff check .

@@ -191,3 +191,15 @@ def test_the_transparent_color_is_white_at_every_depth(
     eight = values >> 8 if (depth, channels) == (16, 3) else eight
     expected = np.where((values == key).all(axis=2, keepdims=True), 255, eight)
     np.testing.assert_array_equal(loaded, np.broadcast_to(expected, (11, 11, 3)))
+
+
+def test_of_several_headers_the_last_one_says_how_many_rows_are_unpacked(tmp_path: Path) -> None:
+    """Another one, of billions of pixels, before it: reading took minutes and gigabytes."""
+    values = np.random.default_rng(0).integers(0, 2**16, (11, 11, 3))
+    content = transparent_png(16, values, (1, 2, 3), False)
+    signature, rest = content[:8], content[8:]
+    claims = chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 16, 2, 0, 0, 0))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.png").write_bytes(signature + claims + rest)
+    loaded = load_images(tmp_path / "x", image_size=11, data_dir=tmp_path / "d").images[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(loaded, values >> 8)

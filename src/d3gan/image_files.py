@@ -4,6 +4,7 @@ Pillow left to itself tries every format it knows by content, among them PostScr
 """
 
 import io
+import itertools
 import struct
 import threading
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from d3gan.errors import ConfigError, ExternalError, first_line
@@ -144,9 +146,19 @@ def _jpeg_without_metadata(content: bytes) -> bytes:
     return b"".join([*parts, content[start:]])
 
 
+def _png_size_and_kind(content: bytes) -> tuple[int, ...]:
+    """Width, height, bits per channel, color type, compression, filter and interlacing of a PNG.
+
+    Of several headers Pillow believes the last one before the pixels.
+    """
+    before = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(content))
+    *_, header = (chunk for kind, chunk in before if kind == b"IHDR")
+    return struct.unpack_from(">IIBBBBB", header, 8)
+
+
 def png_header(content: bytes) -> tuple[int, int, bytes | None]:
     """Bits per channel, color type and transparent color (the tRNS chunk; None: there is none) of a PNG."""
-    depth, color = struct.unpack_from("BB", content, 24)
+    _, _, depth, color, *_ = _png_size_and_kind(content)
     return depth, color, next((chunk[8:-4] for kind, chunk in _png_chunks(content) if kind == b"tRNS"), None)
 
 
@@ -155,24 +167,27 @@ def low_bytes(content: bytes) -> bytes:
 
     PNG's filters work on each byte of a pixel by itself, with the same byte of its neighbours, so that every second
     byte of the filtered rows makes the rows of the other image, filters included.
+
+    Args:
+        content: of an image that Pillow has read, so that its size is within ``MAX_PIXELS``.
     """
-    width, height, _, color, *rest = struct.unpack_from(">IIBBBBB", content, 16)
+    width, height, _, color, *rest = _png_size_and_kind(content)
     channels = 3 if color == 2 else 1
-    data = zlib.decompressobj()
     packed = b"".join(chunk[8:-4] for kind, chunk in _png_chunks(content) if kind == b"IDAT")
     # Adam7's seven passes (PNG specification, section 8.2): first column and row, and the distance of the next ones.
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     if not rest[2]:
         passes = [(0, 0, 1, 1)]
-    rows = []
-    for left, top, across, down in passes:
-        pixels, count = -(-(width - left) // across), -(-(height - top) // down)
-        rows += [1 + 2 * channels * pixels] * (count if pixels > 0 else 0)
-    filtered, start = data.decompress(packed, sum(rows)), 0
-    halves = []
-    for length in rows:
-        halves.append(filtered[start : start + 1] + filtered[start + 2 : start + length : 2])
-        start += length
+    shapes = [(-(-(height - top) // down), -(-(width - left) // across)) for left, top, across, down in passes]
+    rows = [(count, 1 + 2 * channels * pixels) for count, pixels in shapes if count > 0 and pixels > 0]
+    filtered = zlib.decompressobj().decompress(packed, sum(count * length for count, length in rows))
+    halves, start = [], 0
+    for count, length in rows:
+        # Of pixels that end too early, whole rows.
+        part = np.frombuffer(filtered[start : start + count * length], np.uint8)
+        part = part[: len(part) // length * length].reshape(-1, length)
+        halves.append(np.delete(part, np.s_[1::2], axis=1).tobytes())
+        start += count * length
     header = struct.pack(">IIBBBBB", width, height, 8, color, *rest)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(halves), 1)), (b"IEND", b""))
     return _PNG_SIGNATURE + b"".join(

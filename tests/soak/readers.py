@@ -10,6 +10,7 @@ in memory, and 20 seconds. The exit code is 1 if there is a finding.
 import argparse
 import dataclasses
 import functools
+import gc
 import io
 import json
 import logging
@@ -420,17 +421,17 @@ def _memory(kind: str) -> int:
 
 def soak(name: str, reader: Reader, count: int, seed: int, keep: Path | None) -> int:
     """Feeds ``count`` inputs to one reader, prints a line, and returns the number of findings."""
-    answers, findings, largest, peak = {"read": 0, "refused": 0}, 0, 0, 0
+    answers, findings, largest, peak, first = {"read": 0, "refused": 0}, 0, 0, 0, 0
     signal.signal(signal.SIGPROF, _alarm)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         for number in range(count):
             content = mutated(reader, np.random.default_rng([seed, zlib.crc32(name.encode()), number]))
-            if number == 20 or (
-                number > 20 and number % 50 == 0
-            ):  # imports and caches of the first ones do not count
+            # Imports and caches of the first ones do not count.
+            if number == 20 or (number > 20 and number % 50 == 0):
                 Path("/proc/self/clear_refs").write_text("5")
                 before = _memory("VmRSS")
+                first = first or before
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor: others may be working on the machine
             answer = feed(reader, content, Path(folder) / "x")
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -445,6 +446,8 @@ def soak(name: str, reader: Reader, count: int, seed: int, keep: Path | None) ->
             if keep:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{name.replace(' ', '-')}-{seed}-{number}").write_bytes(content)
+    gc.collect()
+    peak = max(peak, _memory("VmRSS") - first if first else 0)  # what is never given back counts too
     rate = count / (time.monotonic() - begin)
     print(
         f"{name:<17} {count:9,} {answers['read']:9,} read {answers['refused']:9,} refused {findings:4} findings "

@@ -291,6 +291,14 @@ def test_another_config_or_other_data_are_refused_and_nothing_is_touched(
         train(tiny("letters/dear.txt"))
 
 
+def test_a_kill_before_the_config_was_whole_leaves_a_folder_that_can_be_used(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in (".lock", "config.ini.tmp"):
+        (tmp_path / "run" / name).write_text("[param")
+    assert train(tiny(max_steps=1)).step == 1
+    assert not (tmp_path / "run" / "config.ini.tmp").exists()
+
+
 def test_changed_pictures_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

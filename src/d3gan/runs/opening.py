@@ -72,7 +72,8 @@ def refuse_other_runs(config: TrainConfig) -> None:
     if is_folder and run.path.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--out {run.path}: lies inside the folder of images {source}; choose one outside it")
     if not run.is_ours():
-        if run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
+        before_a_kill = {".lock", f"{run.config.name}.tmp"}  # what is there until the config is whole
+        if run.path.is_dir() and any(p.name not in before_a_kill for p in run.path.iterdir()):
             raise ConfigError(f"--out {run.path}: is not empty and holds no run of d3gan; give another folder")
         return
     if not run.metrics.exists() and not run.checkpoints.exists():
