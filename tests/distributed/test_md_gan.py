@@ -5,12 +5,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from d3gan import TrainConfig, train
 from d3gan.distributed.group import Group
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
+from d3gan.runs.directory import RunDirectory
 from d3gan.training.setup import build_gan
 from tests.distributed.md_gan_programs import CASES, config, steps, tensors
 from tests.distributed.processes import ROOT, launch, results_of_two, torchrun, wait_for, workers
@@ -102,6 +105,19 @@ def test_a_run_stopped_around_a_swap_goes_on_bit_for_bit(pictures: Path, tmp_pat
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_picture_of_points_shows_the_discriminators_of_all_processes(tmp_path: Path) -> None:
+    ring: dict[str, Any] = dict(dataset="ring8", model="md-gan", discriminators=4, precision="float64", device="cpu")
+    ring |= dict(nz=3, ngf=4, ndf=4, max_steps=2, lr=0.01, seed=1)
+    two = json.dumps(ring | dict(batch_size=8, out=str(tmp_path / "two")))
+    command = [*torchrun(2), "-m", "tests.distributed.several_runs", two]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    one = train(TrainConfig(**ring | dict(batch_size=16, out=str(tmp_path / "one")))).run
+    pictures = [np.asarray(Image.open(RunDirectory(run).sample(2))) for run in (one, tmp_path / "two")]
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[0] != pictures[1]).mean() < 0.001  # a point that rounds to the pixel beside
 
 
 @pytest.mark.slow

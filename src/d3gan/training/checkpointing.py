@@ -173,14 +173,17 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
 
 
 def save_samples(training: Training, step: int) -> None:
-    """Writes the sample grid of a step, or the picture of its points, always from the same latents; rank 0 does.
+    """Writes the sample grid of a step, or the picture of its points, always from the same latents.
 
-    With classes every row is one of them; of many the first ones are shown.
+    With classes every row is one of them; of many the first ones are shown. Rank 0 writes; all processes must call
+    it, since each of an MD-GAN knows its own discriminators alone.
     """
+    gan, mixture = training.gan, training.image_set.mixture
+    half = half_side(mixture.centers) if mixture is not None else 0.0
+    logits = _logits_in_the_plane(training, half) if mixture is not None else None
     if not training.group.is_main:
         return
     training.run.refuse_removed()
-    gan, mixture = training.gan, training.image_set.mixture
     if gan.generator.classes:
         labels = torch.arange(min(gan.generator.classes, GRID_CLASSES)).repeat_interleave(GRID_COLUMNS)
         images = sample(gan.generator, seed=training.config.seed, labels=labels)
@@ -188,17 +191,21 @@ def save_samples(training: Training, step: int) -> None:
     elif mixture is None:
         picture = image_grid(sample(gan.generator, SAMPLES, training.config.seed).numpy())
     else:
-        points, half = sample(gan.generator, POINTS, training.config.seed), half_side(mixture.centers)
-        picture = point_picture(points.numpy(), half, mixture.centers, _logits_in_the_plane(training, half))
+        points = sample(gan.generator, POINTS, training.config.seed)
+        picture = point_picture(points.numpy(), half, mixture.centers, logits)
     save_png(picture, training.run.sample(step), {"step": str(step)})
 
 
 def _logits_in_the_plane(training: Training, half: float) -> npt.NDArray[np.float32] | None:
-    """What every discriminator says of the points of a picture; None with BatchNorm, whose answers depend on them."""
-    if training.config.resolved_norm == "batch":
-        return None
+    """What every discriminator says of the points of a picture, on rank 0.
+
+    None with BatchNorm, whose answers depend on the points, and on other ranks of discriminators that all have.
+    """
     gan = training.gan
+    if training.config.resolved_norm == "batch" or (gan.workers is None and not gan.group.is_main):
+        return None
     parameter = next(gan.discriminators.parameters())
     with torch.no_grad(), gan.autocast():
         logits = gan.discriminators.frozen_logits(torch.from_numpy(plane(half)).to(parameter))
-    return logits.float().cpu().numpy()
+    all_logits = [logits] if gan.workers is None else gan.group.gather(logits)
+    return torch.cat(all_logits).float().cpu().numpy() if all_logits else None
