@@ -109,13 +109,15 @@ def test_a_run_stopped_around_a_swap_goes_on_bit_for_bit(pictures: Path, tmp_pat
 
 def test_the_picture_of_points_shows_the_discriminators_of_all_processes(tmp_path: Path) -> None:
     ring: dict[str, Any] = dict(dataset="ring8", model="md-gan", discriminators=4, precision="float64", device="cpu")
-    ring |= dict(nz=3, ngf=4, ndf=4, max_steps=2, lr=0.01, seed=1)
+    ring |= dict(nz=3, ngf=4, ndf=8, max_steps=12, sample_every=12, lr=0.03, seed=1)
     two = json.dumps(ring | dict(batch_size=8, out=str(tmp_path / "two")))
     command = [*torchrun(2), "-m", "tests.distributed.several_runs", two]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     one = train(TrainConfig(**ring | dict(batch_size=16, out=str(tmp_path / "one")))).run
-    pictures = [np.asarray(Image.open(RunDirectory(run).sample(2))) for run in (one, tmp_path / "two")]
+    pictures = [
+        np.asarray(Image.open(RunDirectory(run).sample(12)).convert("RGB")) for run in (one, tmp_path / "two")
+    ]
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).mean() < 0.001  # a point that rounds to the pixel beside
 
