@@ -75,7 +75,7 @@ def chart_of(
     values = [value for _, _, points in shown for _, value in points]
     last_step = max(points[-1][0] for _, _, points in shown)
     low, high = limits or (min(values), max(values))
-    logarithmic = limits is None and low > 0 and high >= _LOG_FROM * low
+    logarithmic = limits is None and low > 1e-100 and high >= _LOG_FROM * low
     place = math.log10 if logarithmic else float
     low_place, high_place = place(low), place(high)
     margin = 0.05 * (high_place - low_place) or max(0.5, abs(high_place) / 10)
@@ -134,4 +134,4 @@ def short(value: float) -> str:
         return f"{value:.1e}"
     if value == int(value):
         return f"{value:,.0f}"
-    return f"{value:,.1f}" if size >= 100 else f"{value:.3g}"
+    return f"{value:,.1f}" if size >= 10 else f"{value:.3g}"

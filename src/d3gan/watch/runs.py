@@ -284,10 +284,10 @@ class WatchedFolder:
 
 
 def numbers(value: Any) -> list[float]:
-    """The numbers of a list, or a number as a list of one; NaN for all that is no finite number."""
+    """The numbers of a list, or a number as a list of one; NaN for all that is no number below 1e100."""
     return [
         float(each)
-        if isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e300
+        if isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e100
         else math.nan
         for each in (value if isinstance(value, list) else [value])
     ]

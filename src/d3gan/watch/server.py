@@ -113,7 +113,10 @@ class PageServer(socketserver.ThreadingTCPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60  # for a request to come in
-    server_version, sys_version = f"d3gan/{__version__}", ""
+
+    def version_string(self) -> str:
+        """What the header ``Server`` says."""
+        return f"d3gan/{__version__}"
 
     @property
     def _server(self) -> PageServer:
