@@ -29,6 +29,7 @@ import psutil
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.jsonl import read_lines
 
+TRAIN = "--preset modes-ring8 --device cpu --epochs 100000 --log-every 20 --evaluate-every 0"
 SPEED = "images_per_second_without_data"
 
 
@@ -44,20 +45,8 @@ def main() -> None:
         run = RunDirectory(Path(folder) / "run")
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-m", "d3gan"]
-        words = [
-            "--preset",
-            "modes-ring8",
-            "--device",
-            "cpu",
-            "--epochs",
-            "100000",
-            "--log-every",
-            "20",
-            *options.words,
-        ]
-        training = subprocess.Popen(
-            [*program, "train", *words, "--out", str(run.path)], env=environment, stdout=subprocess.DEVNULL
-        )
+        words = [*TRAIN.split(), *options.words, "--out", str(run.path)]
+        training = subprocess.Popen([*program, "train", *words], env=environment, stdout=subprocess.DEVNULL)
         server = subprocess.Popen([*program, "watch", folder], env=environment, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None
