@@ -3,8 +3,9 @@
 One run trains all the time, as a process of its own, and so does the server. The page is opened and closed in turns,
 so that what else the machine does meets both alike; with nobody there the server reads nothing. Each turn's speed is
 the median of its lines of metrics.jsonl without the first one, in which the page was opened or closed. Prints the
-ratio of each pair of turns, open over closed, their median and quartiles, and the processor time that the server
-takes while the page is open. For example:
+ratio of each pair of turns, open over closed, their median and quartiles; the same for the steps per second of the
+training's own processor time, which a machine that others use too disturbs less; and the processor time that the
+server takes while the page is open. For example:
 
     python benchmarks/watching.py --turns 20 --seconds 10
     python benchmarks/watching.py --turns 20 --seconds 10 --chromium
@@ -55,7 +56,7 @@ def main() -> None:
             while not run.metrics.exists():
                 time.sleep(0.5)
             page = chromium_page(address) if options.chromium else remote_page(address)
-            measure(run, options, page, psutil.Process(server.pid))
+            measure(run, options, page, psutil.Process(training.pid), psutil.Process(server.pid))
         finally:
             for process in (server, training):
                 process.terminate()
@@ -66,28 +67,37 @@ def measure(
     run: RunDirectory,
     options: argparse.Namespace,
     page: tuple[Callable[[], None], Callable[[], None]],
+    training: psutil.Process,
     server: psutil.Process,
 ) -> None:
     """Opens and closes the page in turns."""
     open_page, close_page = page
-    ratios, taken = [], 0.0
+    ratios: dict[str, list[float]] = {"images per second": [], "steps per second of processor time": []}
+    taken = 0.0
     for turn in range(options.turns):
         speeds = {}
         # Every second pair the other way round, as machines get slower or faster with time.
         for is_open in (True, False) if turn % 2 else (False, True):
             (open_page if is_open else close_page)()
-            first = len(read_lines(run.metrics))
-            before = sum(server.cpu_times()[:2])
+            before, work, lines = processor_time(server), processor_time(training), len(read_lines(run.metrics))
             time.sleep(options.seconds)
-            taken += is_open * (sum(server.cpu_times()[:2]) - before)
-            lines = read_lines(run.metrics)[first + 1 :]
-            speeds[is_open] = statistics.median(line[SPEED] for line in lines if line.get(SPEED))
-        ratios.append(speeds[True] / speeds[False])
-        print(f"{speeds[True]:,.0f} open, {speeds[False]:,.0f} closed: {ratios[-1]:.3f}", flush=True)
+            work, new = processor_time(training) - work, read_lines(run.metrics)[lines:]
+            taken += is_open * (processor_time(server) - before)
+            images = statistics.median(line[SPEED] for line in new[1:] if line.get(SPEED))
+            speeds[is_open] = images, (new[-1]["step"] - new[0]["step"]) / work
+        for name, opened, closed in zip(ratios, speeds[True], speeds[False], strict=True):
+            ratios[name].append(opened / closed)
+        print("open over closed: " + ", ".join(f"{each[-1]:.3f} {name}" for name, each in ratios.items()), flush=True)
     close_page()
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"median {middle:.4f}, quartiles {low:.4f} to {high:.4f}, of {len(ratios)} pairs")
+    for name, each in ratios.items():
+        low, middle, high = statistics.quantiles(each, n=4)
+        print(f"{name}: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}, of {len(each)} pairs")
     print(f"the server takes {taken / options.turns / options.seconds:.2%} of a core while the page is open")
+
+
+def processor_time(process: psutil.Process) -> float:
+    """Seconds that a process has computed."""
+    return float(sum(process.cpu_times()[:2]))
 
 
 def remote_page(address: str) -> tuple[Callable[[], None], Callable[[], None]]:

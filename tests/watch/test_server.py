@@ -1,6 +1,7 @@
 """Who may look at the page, and at what."""
 
 import http.client
+import math
 import re
 import shutil
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from d3gan.watch.charts import Chart
+from d3gan.watch.page import LivePage
+from d3gan.watch.runs import WatchedRun
 from d3gan.watch.server import PageServer
 from tests.report.synthetic import write_run
 
@@ -151,6 +155,26 @@ def test_links_among_the_samples_lead_nowhere(tmp_path: Path) -> None:
         (run / "samples").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(PermissionError, match="is a link"):
             page.sample(watched.key, 1200)
+
+
+def test_only_what_changed_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [write_run(tmp_path / name, grids=1) for name in ("a", "b")]
+    page = LivePage(tmp_path)
+    page.html()
+    drawn: list[str] = []
+
+    def run_charts(run: WatchedRun) -> list[Chart]:
+        drawn.append(run.name)
+        return []
+
+    monkeypatch.setattr("d3gan.watch.page.run_charts", run_charts)
+    monkeypatch.setattr(page, "_looked", -math.inf)
+    assert page.news(1) == (1, [])
+    (runs[1] / "metrics.jsonl").write_text("")
+    monkeypatch.setattr(page, "_looked", -math.inf)
+    version, parts = page.news(1)
+    assert (version, drawn) == (2, ["b"])
+    assert any("Curves appear" in html for _, html in parts)
 
 
 def events(server: PageServer, since: int, header: str = "") -> http.client.HTTPResponse:

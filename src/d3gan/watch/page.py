@@ -51,6 +51,8 @@ class LivePage:
         self._lock = threading.Lock()
         self._parts: dict[str, Part] = {}
         self._version, self._looked = 0, -math.inf
+        self._signature: object = None
+        self._of_runs: dict[str, tuple[object, dict[str, str]]] = {}  # key -> signature, parts
         environment = _environment()
         self._template = environment.get_template("watch.html.jinja")
         self._macros: Any = environment.get_template("parts.html.jinja").module
@@ -97,6 +99,10 @@ class LivePage:
             return
         self.folder.look()
         self._looked = time.monotonic()
+        signature = (self.folder.left_out, *(run.signature for run in self.folder.runs))
+        if signature == self._signature:
+            return
+        self._signature = signature
         parts = {}
         for name, (html, stamp) in self._rendered():
             before = self._parts.get(name)
@@ -112,12 +118,8 @@ class LivePage:
         """Name, HTML and stamp of each part, outer ones before those in them."""
         runs, macros = self.folder.runs, self._macros
         keys = tuple(run.key for run in runs)
-        inner: dict[str, str] = {}
-        for run in runs:
-            charts = run_charts(run)
-            inner[f"grid-{run.key}"] = _text(macros.grid(run))
-            inner[f"facts-{run.key}"] = _text(macros.facts(run, facts_of(run), STATES[run.state]))
-            inner[f"charts-{run.key}"] = _text(macros.charts(run, charts))
+        self._of_runs = {run.key: self._parts_of(run) for run in runs}
+        inner = {name: html for _, parts in self._of_runs.values() for name, html in parts.items()}
         status = _text(macros.status(_counts(runs), self.folder.left_out, _all_done(runs)))
         yield "status", (status, status)
         yield "cards", (_text(macros.cards(runs, inner, self.folder.path)), keys)
@@ -128,6 +130,19 @@ class LivePage:
         yield "values", (values, values)
         for name, html in inner.items():
             yield name, (html, html)
+
+    def _parts_of(self, run: WatchedRun) -> tuple[object, dict[str, str]]:
+        """The run's signature and its own parts, drawn anew where something changed."""
+        signature, macros = run.signature, self._macros
+        before = self._of_runs.get(run.key)
+        if before is not None and before[0] == signature:
+            return before
+        parts = {
+            f"grid-{run.key}": _text(macros.grid(run)),
+            f"facts-{run.key}": _text(macros.facts(run, facts_of(run), STATES[run.state])),
+            f"charts-{run.key}": _text(macros.charts(run, run_charts(run))),
+        }
+        return signature, parts
 
 
 def _environment() -> Environment:

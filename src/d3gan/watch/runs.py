@@ -132,8 +132,8 @@ class WatchedRun:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """Equal as long as a report about the run would be."""
-        return (self.path, *sorted((str(path), seen) for path, seen in self._seen.items()))
+        """Equal as long as all that is shown of the run, and a report about it, would be."""
+        return (self.path, tuple(self._seen.items()), tuple(self.grids), self.size, self.state)
 
     def look(self, locks: frozenset[int] | None, now: float) -> None:
         """Reads what changed.
