@@ -38,6 +38,7 @@ from d3gan.scaling.options import Scale
 from d3gan.sweep.options import Compare
 from d3gan.training.options import Train
 from d3gan.version import __version__
+from d3gan.watch.options import Watch
 
 logger = logging.getLogger("d3gan")
 
@@ -185,6 +186,14 @@ def run_report(flags: Report, _call: Call) -> int:
     return 0
 
 
+def run_watch(flags: Watch, _call: Call) -> int:
+    """Serves a page about runs while they train; see ``d3gan.watch``."""
+    from d3gan.watch.server import watch
+
+    watch(flags.run, flags.port, flags.open)
+    return 0
+
+
 def run_export(flags: Export, _call: Call) -> int:
     """Writes the generator in another file format; see ``d3gan.sampling.export``."""
     from d3gan.sampling.export import export
@@ -287,6 +296,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "scale": (Scale, run_scale),
     "compare": (Compare, run_compare),
     "report": (Report, run_report),
+    "watch": (Watch, run_watch),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "presets": (Presets, run_presets),

@@ -112,7 +112,9 @@ def _values(comparison: Comparison) -> dict[str, Any]:
     """All that the template shows except images and remarks."""
     runs = comparison.runs
     templates = importlib.resources.files("d3gan.report") / "templates"
-    style, script = ((templates / f"report.{kind}").read_text(encoding="utf-8").strip() for kind in ("css", "js"))
+    names = ("report.css", "theme.js", "report.js")
+    style, theme, script = ((templates / name).read_text(encoding="utf-8").strip() for name in names)
+    script = f"{theme}\n{script}"
     differences = differences_table(runs)
     return {
         "version": __version__,

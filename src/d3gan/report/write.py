@@ -9,7 +9,7 @@ from d3gan.errors import ConfigError
 from d3gan.files import refuse_unwritable, write_text
 from d3gan.report.embedded_images import read_animations
 from d3gan.report.page import page_of
-from d3gan.runs.directory import RunDirectory
+from d3gan.runs.directory import runs_in
 
 
 def write_report(paths: Sequence[str], out: str = "", against: str = "") -> Path:
@@ -57,19 +57,3 @@ def write_page(comparison: Comparison, folders: Sequence[Path], path: Path) -> P
     animations = read_animations(folders) or read_animations(run.path for run in comparison.runs)
     write_text(path, page_of(comparison, animations))
     return path
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The run directories that a folder stands for: itself, those in its subfolder ``runs``, or those in it.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if RunDirectory(folder).is_ours():
-        return [folder]
-    for parent in (folder / "runs", folder):
-        runs = sorted(path.parent for path in parent.glob("*/config.ini") if RunDirectory(path.parent).is_ours())
-        if runs:
-            return runs
-    problem = "holds no run of d3gan" if folder.exists() else "does not exist"
-    raise ConfigError(f"{folder}: {problem}; give run directories, or a folder that holds some")

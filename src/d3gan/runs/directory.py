@@ -116,6 +116,22 @@ def find_run(path: str | Path) -> RunDirectory:
     return run
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories that a folder stands for: itself, those in its subfolder ``runs``, or those in it.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if RunDirectory(folder).is_ours():
+        return [folder]
+    for parent in (folder / "runs", folder):
+        runs = sorted(path.parent for path in parent.glob("*/config.ini") if RunDirectory(path.parent).is_ours())
+        if runs:
+            return runs
+    problem = "holds no run of d3gan" if folder.exists() else "does not exist"
+    raise ConfigError(f"{folder}: {problem}; give run directories, or a folder that holds some")
+
+
 def home_of(run: str) -> Path:
     """The folder of a run, given the run directory or the generator.safetensors in one."""
     path = user_path(run)

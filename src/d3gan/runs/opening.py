@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from d3gan.config.datasets import SET_NAMES
 from d3gan.config.ini import config_text, load_config
@@ -56,6 +57,20 @@ def is_taken(config: TrainConfig) -> bool:
         return False
     lock.release()
     return False
+
+
+def locked_files() -> frozenset[int] | None:
+    """The inode numbers of all files that processes of this machine hold locks on; None where they cannot be listed.
+
+    Unlike ``is_taken`` it takes no lock itself, not even for a moment: a run that begins then would be refused. Linux
+    lists locks in /proc/locks (proc_locks(5)); its device numbers are not those of ``stat`` on overlays and Btrfs, so
+    that only the inode numbers count.
+    """
+    try:
+        fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        return frozenset(int(each[-3].rpartition(":")[2]) for each in fields if each[1:2] == ["FLOCK"])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def refuse_other_runs(config: TrainConfig) -> None:

@@ -13,6 +13,7 @@ from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.runs.jsonl import last_line
 from d3gan.runs.opening import refuse_other_runs
+from d3gan.runs.progress import progress_of
 from d3gan.sweep.options import Compare
 
 _LONGEST_NAME = 240  # bytes; file systems take 255, and the logs and configs of runs add endings
@@ -75,13 +76,7 @@ def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str
 
 def steps_of(config: TrainConfig) -> tuple[int, int | None]:
     """A run's steps so far, and its last step; None while the number of steps per epoch is unknown."""
-    last = last_line(RunDirectory(Path(config.out)).metrics)
-    try:
-        step, epoch = int(last["step"]), float(last["epoch"])
-    except (ValueError, KeyError, TypeError):
-        return 0, config.max_steps or None
-    in_epochs = round(step / epoch) * config.epochs if epoch > 0 else 0
-    return step, min(in_epochs, config.max_steps or in_epochs)
+    return progress_of(config, last_line(RunDirectory(Path(config.out)).metrics))
 
 
 def is_finished(config: TrainConfig) -> bool:

@@ -1,28 +1,8 @@
 "use strict";
 (() => {
-  const root = document.documentElement;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const grouped = (number) => number.toLocaleString("en-GB");
-
-  // Some browsers refuse storage to pages opened from a disk.
-  const stored = { get theme() { try { return localStorage.getItem("d3gan-theme"); } catch { return null; } },
-    set theme(value) { try { localStorage.setItem("d3gan-theme", value); } catch { /* forgotten on reload */ } } };
-  // Now, before anything is painted.
-  if (["light", "dark"].includes(stored.theme)) root.dataset.theme = stored.theme;
-
-  function theme() {
-    const button = document.getElementById("theme");
-    const dark = matchMedia("(prefers-color-scheme: dark)");
-    const now = () => root.dataset.theme || (dark.matches ? "dark" : "light");
-    const show = () => { button.textContent = now() === "dark" ? "Light page" : "Dark page"; };
-    button.addEventListener("click", () => {
-      root.dataset.theme = stored.theme = now() === "dark" ? "light" : "dark";
-      show();
-    });
-    dark.addEventListener("change", show);
-    show();
-  }
 
   function sliders() {
     const frames = read("frames");
@@ -148,6 +128,6 @@
 
   addEventListener("DOMContentLoaded", () => {
     for (const each of all(".js")) each.hidden = false;
-    for (const part of [theme, sliders, tables, downloads, copies, animations, printing]) part();
+    for (const part of [sliders, tables, downloads, copies, animations, printing]) part();
   });
 })();
