@@ -1,5 +1,6 @@
 """Commands as a person types them: exit codes, one line per error, what is written where."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -90,7 +91,19 @@ def test_the_original_programs_commands(script: str, pictures: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("train --batch-siz 3", "--batch-siz: unknown flag (did you mean '--batch-size'?); allowed: --model"),
+        (
+            "train --batch-siz 3",
+            "--batch-siz: unknown flag (did you mean '--batch-size' or '--image-size'?); see d3gan",
+        ),
+        ("train --size 3", "(did you mean '--seed', '--image-size' or '--batch-size'?); see d3gan train --help-all"),
+        ("train --xyzzy", "--xyzzy: unknown flag; see d3gan train --help-all"),
+        (
+            "train --resume",
+            "--resume: is no flag, since runs resume by themselves: the same command with the same --out",
+        ),
+        ("train --checkpoint-path=a.pt", "--checkpoint-path: is no flag, since runs resume by themselves"),
+        ("compare --load a", "--load: is no flag, since runs resume by themselves"),
+        ("sample RUN --resume", "--resume: unknown flag"),
         ("train --batch-size many", "--batch-size = 'many': must be a whole number"),
         ("train --batch-size", "--batch-size: needs a value: a whole number"),
         ("train --batch-size --lr 1", "--batch-size: needs a value"),
@@ -217,11 +230,57 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_explains_each_of_its_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([*name.split(), "--help"])
+        main([*name.split(), "--help-all"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for field in COMMANDS[name][0].__dataclass_fields__:
-        assert field.replace("_", "-") in text.lower()
+    for field in dataclasses.fields(COMMANDS[name][0]):
+        assert field.name.replace("_", "-") in text.lower()
+
+
+@pytest.mark.parametrize("name", [name for name, (owner, _) in COMMANDS.items() if hasattr(owner, "HELP")])
+def test_the_short_help_of_a_command_with_many_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    owner = COMMANDS[name][0]
+    grouped = " ".join(owner.HELP.groups.values()).split()
+    assert sorted(grouped) == sorted(field.name for field in dataclasses.fields(owner)), "each flag is in one group"
+    assert set(owner.HELP.usual) & set(grouped) >= {"model" if name == "train" else "models", "out"}
+    lines = text.splitlines()
+    assert len(lines) < 70
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].endswith(f"All {len(grouped)} flags: d3gan {name} --help-all")
+    shown = [line.split()[0] for line in lines if line.startswith("  --")]
+    usual = [word for word in grouped if word in owner.HELP.usual]
+    assert shown == [f"--{word.replace('_', '-')}" for word in usual]
+    for example in owner.HELP.examples:
+        assert f"  d3gan {name} {example}" in lines
+
+
+def test_help_shows_values_as_resolved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.ini").write_text("[parameters]\nmodel = gman\nlr = 0.007\nbatch_size = 32\n")
+
+    def help_of(words: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["train", *words.split()])
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    text = help_of("--config mine.ini --help --seed 5")
+    for shown in ("--lr 0.007 ", "--discriminators 4 ", "--weighting softmax ", "--out runs/mnist-gman-b32-s5 "):
+        assert shown in text
+    assert "Values shown: mine.ini, and the flags given." in text
+    assert "Values shown: the defaults." in help_of("--help")
+    assert "Values shown: preset mnist-demo. " in help_of("--preset mnist-demo --help")
+    assert "Values shown: the defaults, since --config no.ini: cannot be read" in help_of("--config no.ini -h")
+    long = help_of("--config mine.ini --help-all")
+    assert "(default: 0.007)" in long
+    assert "(default: softmax)" in long
+    assert "Defaults shown: mine.ini." in long
+    assert "as the data needs" in long, "explanations of several lines are whole"
 
 
 def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +291,16 @@ def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["data", "list"], ["presets"], ["models"], ["train", "--lr", "x"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--help-all"],
+        ["data", "list"],
+        ["presets"],
+        ["models"],
+        ["train", "--lr", "x"],
+    ],
 )
 def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
     code = (

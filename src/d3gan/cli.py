@@ -354,7 +354,7 @@ def _interrupted(program: str) -> int:
 
 def _dispatch(call: Call, handler: _LogHandler) -> int:
     arguments, program = call.arguments, call.program
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all", "help"):
         answer(_overview("", program))
         return 0
     if arguments[0] in ("--version", "-V"):
@@ -362,7 +362,7 @@ def _dispatch(call: Call, handler: _LogHandler) -> int:
         return 0
     words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)
     if not words and any(name.startswith(f"{arguments[0]} ") for name in COMMANDS):
-        if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
+        if len(arguments) > 1 and arguments[1] not in ("-h", "--help", "--help-all"):
             raise _unknown_command(" ".join(arguments[:2]))
         answer(_overview(f"{arguments[0]} ", program))
         return 0
