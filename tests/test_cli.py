@@ -47,6 +47,28 @@ def test_train_takes_flags_over_the_file(pictures: Path, tmp_path: Path, capsys:
     assert output.splitlines()[-1].startswith("done: 3 steps; samples in ")
 
 
+def test_a_run_says_what_it_is_before_it_starts_and_when_nothing_is_left(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_settings(pictures, tmp_path / "run", max_steps=3, seed=7, grad_accum_steps=2, device="cpu")
+    words = ["train", *as_flags(settings | {"precision": "float32"})]
+    assert main(words) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert f"training d3gan on {pictures.name}: cpu, float32, seed 7" in first
+    assert "data: 44 images, 16 x 16 pixels, 3 channels" in first
+    assert "batch size 4 x 2 accumulated: 8 images per step" in first
+    generator = sum(p.numel() for p in load_generator(tmp_path / "run").parameters())
+    (networks,) = (line for line in first if line.startswith("networks: "))
+    assert networks.startswith(f"networks: dcgan; parameters: generator {generator:,}, discriminators 2 x ")
+    assert f"steps 0 to 3, 5 per epoch; run directory {tmp_path / 'run'}" in first
+    assert main(words) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith(("steps ", "done")) for line in again)
+    assert again[-1].startswith("nothing left to do: 3 steps were done before; samples in ")
+    assert main([*words, "--max-steps=2"]) == 0
+    assert "3 steps were done before, 2 were asked for" in capsys.readouterr().out
+
+
 def test_config_ini_in_the_current_folder_is_read(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,11 +91,12 @@ def run_train(flags: Train, call: Call) -> int:
     if result.interrupted_by is not None:
         logger.info(f"stopped by {result.interrupted_by.name} at step {result.step}; saved. Resume with: {call}")
         return 128 + result.interrupted_by
-    if result.step > result.last_step:
-        logger.info(f"{result.run} has {result.step} steps already; nothing is left to do")
-    logger.info(
-        f"done: {result.step} steps; samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
-    )
+    more = f"samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
+    if result.step == result.first_step:
+        over = f", {result.last_step} were asked for" if result.step > result.last_step else ""
+        logger.info(f"nothing left to do: {result.step} steps were done before{over}; {more}")
+    else:
+        logger.info(f"done: {result.step} steps; {more}")
     return 0
 
 
