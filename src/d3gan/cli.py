@@ -35,6 +35,7 @@ from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Export, Sample
 from d3gan.scaling.options import Scale
+from d3gan.status.options import Info, Runs
 from d3gan.sweep.options import Compare
 from d3gan.training.options import Train
 from d3gan.version import __version__
@@ -178,6 +179,42 @@ def run_compare(flags: Compare, call: Call) -> int:
     return 0
 
 
+def run_info(flags: Info, _call: Call) -> int:
+    """Tells how far a run is; see ``d3gan.status``."""
+    import json
+
+    from d3gan.files import user_path
+    from d3gan.runs.directory import RunDirectory, find_run
+    from d3gan.status.read import find_runs, read_status
+    from d3gan.status.text import as_json, info_text
+
+    path = user_path(flags.run)
+    if path.is_dir() and not RunDirectory(path).is_ours() and len(find_runs(flags.run)) > 1:
+        raise ConfigError(f"{flags.run}: holds several runs; `d3gan runs {shlex.quote(flags.run)}` lists them")
+    status = read_status(find_run(flags.run).path)
+    if status.problem:
+        raise ExternalError(f"{flags.run}: is {status.state}: {status.problem}")
+    answer(json.dumps(as_json(status), indent=1) if flags.json else info_text(status))
+    return 0
+
+
+def run_runs(flags: Runs, _call: Call) -> int:
+    """Lists runs; see ``d3gan.status``."""
+    import json
+
+    from d3gan.files import user_path
+    from d3gan.status.read import find_runs, read_status
+    from d3gan.status.text import as_json, runs_text, sorted_runs
+
+    runs = sorted_runs([read_status(path) for path in find_runs(flags.folder)], flags.sort)
+    answer(
+        json.dumps([as_json(run) for run in runs], indent=1)
+        if flags.json
+        else runs_text(runs, user_path(flags.folder))
+    )
+    return 0
+
+
 def run_report(flags: Report, _call: Call) -> int:
     """Writes a page about finished runs; see ``d3gan.report``."""
     from d3gan.report.write import write_report
@@ -288,6 +325,8 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "scale": (Scale, run_scale),
     "compare": (Compare, run_compare),
     "report": (Report, run_report),
+    "info": (Info, run_info),
+    "runs": (Runs, run_runs),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "presets": (Presets, run_presets),

@@ -13,6 +13,7 @@ from d3gan.errors import ConfigError, ExternalError
 from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.runs.jsonl import last_line
 from d3gan.runs.opening import refuse_other_runs
+from d3gan.status.read import steps_of
 from d3gan.sweep.options import Compare
 
 _LONGEST_NAME = 240  # bytes; file systems take 255, and the logs and configs of runs add endings
@@ -73,17 +74,6 @@ def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str
     return scaled
 
 
-def steps_of(config: TrainConfig) -> tuple[int, int | None]:
-    """A run's steps so far, and its last step; None while the number of steps per epoch is unknown."""
-    last = last_line(RunDirectory(Path(config.out)).metrics)
-    try:
-        step, epoch = int(last["step"]), float(last["epoch"])
-    except (ValueError, KeyError, TypeError):
-        return 0, config.max_steps or None
-    in_epochs = round(step / epoch) * config.epochs if epoch > 0 else 0
-    return step, min(in_epochs, config.max_steps or in_epochs)
-
-
 def is_finished(config: TrainConfig) -> bool:
     """Whether a run has its last step's checkpoint and evaluation, so that nothing is left to do.
 
@@ -92,7 +82,8 @@ def is_finished(config: TrainConfig) -> bool:
         ExternalError: the config of the run there cannot be read.
     """
     refuse_other_runs(config)
-    run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
+    run = RunDirectory(Path(config.out))
+    step, last = steps_of(last_line(run.metrics), config)
     if not last or step < last or not checkpoint_path(run.checkpoints, last).exists():
         return False
     return last_line(run.evaluations).get("step") == last
@@ -102,7 +93,7 @@ def plan_lines(configs: Sequence[TrainConfig]) -> list[str]:
     """A line for each run: its name and how far it is."""
     lines = []
     for config in configs:
-        step, last = steps_of(config)
+        step, last = steps_of(last_line(RunDirectory(Path(config.out)).metrics), config)
         total = f" of {last:,}" if last else ""
         try:
             state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"
