@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d3gan.config.shared_flags import EXTRACTORS
-from d3gan.evaluation.metric_names import metric_label, metric_text
+from d3gan.evaluation.metric_names import metric_label, metric_text, shared_word
 from d3gan.formatting import duration, rough_duration
 from d3gan.status.options import SortKey
 from d3gan.status.read import Status
@@ -79,16 +79,22 @@ def progress_text(run: Status) -> str:
     return f"step {run.step:,} of {run.last_step:,} ({min(100, 100 * run.step // run.last_step)} %)"
 
 
-def progress_parts(run: Status) -> dict[str, str]:
-    """What is new of a run in progress, by kind: time left, last figure with its metric's name, speed."""
-    parts = {}
+def news_text(run: Status, *, short: bool = False) -> str:
+    """What a run in progress has to say: time left, last figure, speed; empty before its first line of metrics.
+
+    Args:
+        run: how far it is.
+        short: name the figure's metric by its first word alone; the rest must then stand elsewhere.
+    """
+    parts = []
     if run.seconds_left is not None:
-        parts["left"] = f"{duration(run.seconds_left)} left"
-    if run.images_per_second:
-        parts["speed"] = f"{run.images_per_second:,.0f} images/s"
+        parts.append(f"{duration(run.seconds_left)} left")
     if run.last is not None:
-        parts["figure"] = f"{metric_label(run.metric)} {metric_text({run.metric: run.last}, run.metric)}"
-    return parts
+        label = shared_word([run.metric]) if short else metric_label(run.metric)
+        parts.append(f"{label} {metric_text({run.metric: run.last}, run.metric)}")
+    if run.images_per_second:
+        parts.append(f"{run.images_per_second:,.0f} images/s")
+    return ("  " if short else ", ").join(parts)
 
 
 def runs_text(runs: Sequence[Status], folder: Path) -> str:

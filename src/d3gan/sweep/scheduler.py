@@ -14,19 +14,20 @@ from types import FrameType
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
+from d3gan.evaluation.metric_names import metric_label
 from d3gan.files import disk_errors, write_text
 from d3gan.formatting import duration
 from d3gan.interrupt import PARENT, stop_signals
 from d3gan.runs.directory import RunDirectory
 from d3gan.runs.opening import is_taken
 from d3gan.status.read import Status, read_status
-from d3gan.status.text import progress_parts, progress_text
+from d3gan.status.text import news_text, progress_text
 from d3gan.sweep.plan import is_finished
 
 logger = logging.getLogger("d3gan")
@@ -121,9 +122,9 @@ class Scheduler:
         self._results: list[RunResult] = []
         self._awaited: set[str] = set()
         # A table on a terminal, a row for each run; elsewhere a line for each from time to time.
-        name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-        news = TextColumn("{task.fields[news]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-        columns = (name, BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(), news)
+        name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+        news = TextColumn("{task.fields[news]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        columns = (name, BarColumn(8), MofNCompleteColumn(), news)
         self._bars = Progress(
             *columns, console=Console(), refresh_per_second=2, expand=True, disable=not sys.stdout.isatty()
         )
@@ -168,15 +169,16 @@ class Scheduler:
 
     def _show(self, child: _Child) -> None:
         """Shows how far a run is; before its first line of metrics, what its log says that it does."""
-        status = _status(child.config)
-        parts = list(progress_parts(status).values()) or [
-            _last_log_line(Path(child.log.name), child.log_start) or "starting"
-        ]
-        if self._bars.disable:
-            how_far = [progress_text(status)] if status.step else []
-            logger.info(f"{Path(child.config.out).name}: {', '.join([*how_far, *parts])}")
+        status, terminal = _status(child.config), not self._bars.disable
+        news = (
+            news_text(status, short=terminal) or _last_log_line(Path(child.log.name), child.log_start) or "starting"
+        )
+        if terminal:
+            self._bars.update(child.bar, completed=status.step, total=status.last_step, news=news or "starting")
+            self._bars.update(self._all_runs, news=metric_label(status.metric))
         else:
-            self._bars.update(child.bar, completed=status.step, total=status.last_step, news="  ".join(parts))
+            how_far = f"{progress_text(status)}, " if status.step else ""
+            logger.info(f"{Path(child.config.out).name}: {how_far}{news or 'starting'}")
 
     def _next(self) -> TrainConfig | None:
         """Takes the first waiting run that no other process trains; of the others it is said once that they wait."""
