@@ -305,6 +305,31 @@ def test_help_shows_values_as_resolved(
     assert "as the data needs" in long, "explanations of several lines are whole"
 
 
+def test_bash_completes_commands_flags_and_their_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--tyro-print-completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    program = f"""source {script}
+function=$(complete -p d3gan | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+offer() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $function; echo "${{COMPREPLY[@]}}"; }}
+offer d3gan t
+offer d3gan data ""
+offer d3gan train --ba
+offer d3gan train --model dc
+offer d3gan info runs/
+complete -p d3gan"""
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    commands, data, flags, values, paths, how = done.stdout.splitlines()
+    assert commands == "train"
+    assert {"list", "fetch", "verify"} <= set(data.split())
+    assert set(flags.split()) == {"--batch-size", "--bandit-alpha", "--bandit-kappa"}
+    assert set(values.split()) == {"dcgan", "dcgan-controlled"}
+    assert paths == ""
+    assert "-o default" in how, "so bash offers files"
+    assert main(["--tyro-print-completion", "csh"]) == 2
+    assert "--tyro-print-completion csh: must be bash, zsh, fish" in capsys.readouterr().err
+
+
 def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == main([]) == main(["data"]) == main(["data", "--help"]) == main(["--version"]) == 0
     output = capsys.readouterr().out

@@ -18,6 +18,7 @@ import tyro
 
 from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
+from d3gan.config.completion import SHELLS, completion_script
 from d3gan.config.datasets import POINTS
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.recipes import MODELS, SOURCES, Recipe
@@ -400,6 +401,10 @@ def _dispatch(call: Call, handler: _LogHandler) -> int:
     if arguments[0] in ("--version", "-V"):
         answer(f"d3gan {__version__}")
         return 0
+    if arguments[0] == "--tyro-print-completion":
+        shell = arguments[1] if len(arguments) > 1 else "(nothing)"
+        answer(completion_script(shell, {name: owner for name, (owner, _) in COMMANDS.items()}))
+        return 0
     words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)
     if not words and any(name.startswith(f"{arguments[0]} ") for name in COMMANDS):
         if len(arguments) > 1 and arguments[1] not in ("-h", "--help", "--help-all"):
@@ -423,4 +428,9 @@ def _overview(prefix: str, program: str) -> str:
     rows = [(n, (owner.__doc__ or "").split("\n")[0]) for n, (owner, _) in COMMANDS.items() if n.startswith(prefix)]
     lines = [f"usage: {program} COMMAND [OPTIONS]", "", "Train GANs with one, two or more discriminators.", ""]
     lines += [f"  {name:<12} {about}" for name, about in rows]
-    return "\n".join([*lines, "", f"Options of a command: {program} COMMAND --help"])
+    lines += ["", f"Options of a command: {program} COMMAND --help"]
+    if not prefix:
+        lines.append(
+            f"Completion by the tab key: {program} --tyro-print-completion {'|'.join(SHELLS)}; docs/commands.md"
+        )
+    return "\n".join(lines)
