@@ -59,7 +59,7 @@ class Scale(Hosts):
     project: int = key(0, allowed=(0, 1_000_000))
     """Project onto this many processes, such as 1024; this also measures all-reduces. 0: no projection."""
     published: bool = False
-    """Also plot what the published programs logged on V100 GPUs."""
+    """Also plot what the authors of the original D3GAN program logged on V100 GPUs."""
     out: str = "scaling"
     """Folder of scaling.json and the plots."""
     config: ConfigFile = ""
