@@ -18,6 +18,7 @@ from PIL import Image
 
 from d3gan import TrainConfig, __version__, load_generator, sample, train
 from d3gan.cli import COMMANDS, main
+from d3gan.config.help import field_texts
 from d3gan.config.ini import load_config
 from tests.conftest import tiny_settings
 
@@ -269,6 +270,9 @@ def test_the_short_help_of_a_command_with_many_flags(name: str, capsys: pytest.C
     grouped = " ".join(owner.HELP.groups.values()).split()
     assert sorted(grouped) == sorted(field.name for field in dataclasses.fields(owner)), "each flag is in one group"
     assert set(owner.HELP.usual) & set(grouped) >= {"model" if name == "train" else "models", "out"}
+    # The keys of training are explained for every command that has them.
+    assert set(owner.HELP.usual) - set(grouped) <= {"workers_per_node"}
+    assert all(line and "\n" not in line for line in field_texts(owner).values())
     lines = text.splitlines()
     assert len(lines) < 70
     assert max(map(len, lines)) <= 100
