@@ -1,13 +1,22 @@
-# make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
-# make test   install into .venv, run the tests, one process per core (others: make test-slow, test-wheel, test-avx2)
-# make soak   two hours of damaged files, kills, full disks and interrupts (docs/reliability.md)
-# make check  ruff, ruff format --check, mypy, the order of the rooms
+# make demo       install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
+# make test       install into .venv, run the tests, one process per core
+# make test-slow  the tests that take longer
+# make test-wheel build the wheel, install it away from the checkout, use it
+# make test-avx2  the tests that depend on rounding, as on a processor without AVX-512
+# make check      ruff, ruff format --check, mypy, the order of the rooms
+# make soak       two hours of damaged files, kills, full disks and interrupts (docs/reliability.md)
+# make clean      remove .venv and the caches
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
+
+# Plain make starts nothing: it prints the lines at the top of this file.
+.PHONY: help
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 .PHONY: demo test test-avx2 test-slow test-wheel soak check clean
 

@@ -1,5 +1,6 @@
 """Commands as a person types them: exit codes, one line per error, what is written where."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from PIL import Image
 
 from d3gan import TrainConfig, __version__, load_generator, sample, train
 from d3gan.cli import COMMANDS, main
+from d3gan.config.help import field_texts
 from d3gan.config.ini import load_config
 from tests.conftest import tiny_settings
 
@@ -44,6 +46,28 @@ def test_train_takes_flags_over_the_file(pictures: Path, tmp_path: Path, capsys:
     output = capsys.readouterr().out
     assert "step 3/3" in output
     assert output.splitlines()[-1].startswith("done: 3 steps; samples in ")
+
+
+def test_a_run_says_what_it_is_before_it_starts_and_when_nothing_is_left(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_settings(pictures, tmp_path / "run", max_steps=3, seed=7, grad_accum_steps=2, device="cpu")
+    words = ["train", *as_flags(settings | {"precision": "float32"})]
+    assert main(words) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert f"training d3gan on {pictures.name}: cpu, float32, seed 7" in first
+    assert "data: 44 images, 16 x 16 pixels, 3 channels" in first
+    assert "batch size 4 x 2 accumulated: 8 images per step" in first
+    generator = sum(p.numel() for p in load_generator(tmp_path / "run").parameters())
+    (networks,) = (line for line in first if line.startswith("networks: "))
+    assert networks.startswith(f"networks: dcgan; parameters: generator {generator:,}, discriminators 2 x ")
+    assert f"steps 0 to 3, 5 per epoch; run directory {tmp_path / 'run'}" in first
+    assert main(words) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith(("steps ", "done")) for line in again)
+    assert again[-1].startswith("nothing left to do: 3 steps were done before; samples in ")
+    assert main([*words, "--max-steps=2"]) == 0
+    assert "3 steps were done before, 2 were asked for" in capsys.readouterr().out
 
 
 def test_config_ini_in_the_current_folder_is_read(
@@ -90,7 +114,19 @@ def test_the_original_programs_commands(script: str, pictures: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("train --batch-siz 3", "--batch-siz: unknown flag (did you mean '--batch-size'?); allowed: --model"),
+        (
+            "train --batch-siz 3",
+            "--batch-siz: unknown flag (did you mean '--batch-size' or '--image-size'?); see d3gan",
+        ),
+        ("train --size 3", "(did you mean '--seed', '--image-size' or '--batch-size'?); see d3gan train --help-all"),
+        ("train --xyzzy", "--xyzzy: unknown flag; see d3gan train --help-all"),
+        (
+            "train --resume",
+            "--resume: is no flag, since runs resume by themselves: the same command with the same --out",
+        ),
+        ("train --checkpoint-path=a.pt", "--checkpoint-path: is no flag, since runs resume by themselves"),
+        ("compare --load a", "--load: is no flag, since runs resume by themselves"),
+        ("sample RUN --resume", "--resume: unknown flag"),
         ("train --batch-size many", "--batch-size = 'many': must be a whole number"),
         ("train --batch-size", "--batch-size: needs a value: a whole number"),
         ("train --batch-size --lr 1", "--batch-size: needs a value"),
@@ -217,11 +253,85 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_explains_each_of_its_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([*name.split(), "--help"])
+        main([*name.split(), "--help-all"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for field in COMMANDS[name][0].__dataclass_fields__:
-        assert field.replace("_", "-") in text.lower()
+    for field in dataclasses.fields(COMMANDS[name][0]):
+        assert field.name.replace("_", "-") in text.lower()
+
+
+@pytest.mark.parametrize("name", [name for name, (owner, _) in COMMANDS.items() if hasattr(owner, "HELP")])
+def test_the_short_help_of_a_command_with_many_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    owner = COMMANDS[name][0]
+    grouped = " ".join(owner.HELP.groups.values()).split()
+    assert sorted(grouped) == sorted(field.name for field in dataclasses.fields(owner)), "each flag is in one group"
+    assert set(owner.HELP.usual) & set(grouped) >= {"model" if name == "train" else "models", "out"}
+    # The keys of training are explained for every command that has them.
+    assert set(owner.HELP.usual) - set(grouped) <= {"workers_per_node"}
+    assert all(line and "\n" not in line for line in field_texts(owner).values())
+    lines = text.splitlines()
+    assert len(lines) < 70
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].endswith(f"All {len(grouped)} flags: d3gan {name} --help-all")
+    shown = [line.split()[0] for line in lines if line.startswith("  --")]
+    usual = [word for word in grouped if word in owner.HELP.usual]
+    assert shown == [f"--{word.replace('_', '-')}" for word in usual]
+    for example in owner.HELP.examples:
+        assert f"  d3gan {name} {example}" in lines
+
+
+def test_help_shows_values_as_resolved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.ini").write_text("[parameters]\nmodel = gman\nlr = 0.007\nbatch_size = 32\n")
+
+    def help_of(words: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["train", *words.split()])
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    text = help_of("--config mine.ini --help --seed 5")
+    for shown in ("--lr 0.007 ", "--discriminators 4 ", "--weighting softmax ", "--out runs/mnist-gman-b32-s5 "):
+        assert shown in text
+    assert "Values shown: mine.ini, and the flags given." in text
+    assert "Values shown: the defaults." in help_of("--help")
+    assert "Values shown: preset mnist-demo. " in help_of("--preset mnist-demo --help")
+    assert "Values shown: the defaults, since --config no.ini: cannot be read" in help_of("--config no.ini -h")
+    long = help_of("--config mine.ini --help-all")
+    assert "(default: 0.007)" in long
+    assert "(default: softmax)" in long
+    assert "Defaults shown: mine.ini." in long
+    assert "as the data needs" in long, "explanations of several lines are whole"
+
+
+def test_bash_completes_commands_flags_and_their_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--tyro-print-completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    program = f"""source {script}
+function=$(complete -p d3gan | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+offer() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $function; echo "${{COMPREPLY[@]}}"; }}
+offer d3gan t
+offer d3gan data ""
+offer d3gan train --ba
+offer d3gan train --model dc
+offer d3gan info runs/
+complete -p d3gan"""
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    commands, data, flags, values, paths, how = done.stdout.splitlines()
+    assert commands == "train"
+    assert {"list", "fetch", "verify"} <= set(data.split())
+    assert set(flags.split()) == {"--batch-size", "--bandit-alpha", "--bandit-kappa"}
+    assert set(values.split()) == {"dcgan", "dcgan-controlled"}
+    assert paths == ""
+    assert "-o default" in how, "so bash offers files"
+    assert main(["--tyro-print-completion", "csh"]) == 2
+    assert "--tyro-print-completion csh: must be bash, zsh, fish" in capsys.readouterr().err
 
 
 def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +342,16 @@ def test_overview_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["data", "list"], ["presets"], ["models"], ["train", "--lr", "x"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--help-all"],
+        ["data", "list"],
+        ["presets"],
+        ["models"],
+        ["train", "--lr", "x"],
+    ],
 )
 def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
     code = (

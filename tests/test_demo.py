@@ -1,6 +1,7 @@
 """The demo's preset on real MNIST, cut short: it runs, and in the memory that the README promises."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def test_the_demo_starts_and_stays_under_1_and_a_half_gb(pictures: Path, tmp_pat
     assert line["peak_memory_bytes"] < 1.5e9
     # Sixty steps suffice to tell real digits from the first fakes.
     assert max(line["real_losses"] + line["fake_losses"]) < 0.6
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_plain_make_lists_every_target_and_starts_nothing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    listed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("make ")]
+    targets = (tmp_path / "Makefile").read_text().split(".PHONY: ")[2].split("\n")[0].split()
+    assert sorted(listed) == sorted(targets)
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
 
 
 def test_the_demo_asks_for_four_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ import tyro
 
 from d3gan.comparison.flops import flops_per_image
 from d3gan.config.command_line import parse_flags
+from d3gan.config.completion import SHELLS, completion_script
 from d3gan.config.datasets import POINTS
 from d3gan.config.presets import load_preset, preset_header, preset_names, preset_text
 from d3gan.config.recipes import MODELS, SOURCES, Recipe
@@ -35,6 +36,7 @@ from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Export, Sample
 from d3gan.scaling.options import Scale
+from d3gan.status.options import Info, Runs
 from d3gan.sweep.options import Compare
 from d3gan.training.options import Train
 from d3gan.version import __version__
@@ -92,11 +94,12 @@ def run_train(flags: Train, call: Call) -> int:
     if result.interrupted_by is not None:
         logger.info(f"stopped by {result.interrupted_by.name} at step {result.step}; saved. Resume with: {call}")
         return 128 + result.interrupted_by
-    if result.step > result.last_step:
-        logger.info(f"{result.run} has {result.step} steps already; nothing is left to do")
-    logger.info(
-        f"done: {result.step} steps; samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
-    )
+    more = f"samples in {result.run / 'samples'}; more with: d3gan sample {result.run}"
+    if result.step == result.first_step:
+        over = f", {result.last_step} were asked for" if result.step > result.last_step else ""
+        logger.info(f"nothing left to do: {result.step} steps were done before{over}; {more}")
+    else:
+        logger.info(f"done: {result.step} steps; {more}")
     return 0
 
 
@@ -175,6 +178,42 @@ def run_compare(flags: Compare, call: Call) -> int:
         raise ExternalError(
             f"of {flags.out}, {len(result.failed)} failed: {', '.join(run.name for run in result.failed)}"
         )
+    return 0
+
+
+def run_info(flags: Info, _call: Call) -> int:
+    """Tells how far a run is; see ``d3gan.status``."""
+    import json
+
+    from d3gan.files import user_path
+    from d3gan.runs.directory import RunDirectory, find_run
+    from d3gan.status.read import find_runs, read_status
+    from d3gan.status.text import as_json, info_text
+
+    path = user_path(flags.run)
+    if path.is_dir() and not RunDirectory(path).is_ours() and len(find_runs(flags.run)) > 1:
+        raise ConfigError(f"{flags.run}: holds several runs; `d3gan runs {shlex.quote(flags.run)}` lists them")
+    status = read_status(find_run(flags.run).path)
+    if status.problem:
+        raise ExternalError(f"{flags.run}: is {status.state}: {status.problem}")
+    answer(json.dumps(as_json(status), indent=1) if flags.json else info_text(status))
+    return 0
+
+
+def run_runs(flags: Runs, _call: Call) -> int:
+    """Lists runs; see ``d3gan.status``."""
+    import json
+
+    from d3gan.files import user_path
+    from d3gan.status.read import find_runs, read_status
+    from d3gan.status.text import as_json, runs_text, sorted_runs
+
+    runs = sorted_runs([read_status(path) for path in find_runs(flags.folder)], flags.sort)
+    answer(
+        json.dumps([as_json(run) for run in runs], indent=1)
+        if flags.json
+        else runs_text(runs, user_path(flags.folder))
+    )
     return 0
 
 
@@ -297,6 +336,8 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
     "compare": (Compare, run_compare),
     "report": (Report, run_report),
     "watch": (Watch, run_watch),
+    "info": (Info, run_info),
+    "runs": (Runs, run_runs),
     "sample": (Sample, run_sample),
     "export": (Export, run_export),
     "presets": (Presets, run_presets),
@@ -364,15 +405,19 @@ def _interrupted(program: str) -> int:
 
 def _dispatch(call: Call, handler: _LogHandler) -> int:
     arguments, program = call.arguments, call.program
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all", "help"):
         answer(_overview("", program))
         return 0
     if arguments[0] in ("--version", "-V"):
         answer(f"d3gan {__version__}")
         return 0
+    if arguments[0] == "--tyro-print-completion":
+        shell = arguments[1] if len(arguments) > 1 else "(nothing)"
+        answer(completion_script(shell, {name: owner for name, (owner, _) in COMMANDS.items()}))
+        return 0
     words = next((n for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), 0)
     if not words and any(name.startswith(f"{arguments[0]} ") for name in COMMANDS):
-        if len(arguments) > 1 and arguments[1] not in ("-h", "--help"):
+        if len(arguments) > 1 and arguments[1] not in ("-h", "--help", "--help-all"):
             raise _unknown_command(" ".join(arguments[:2]))
         answer(_overview(f"{arguments[0]} ", program))
         return 0
@@ -393,4 +438,9 @@ def _overview(prefix: str, program: str) -> str:
     rows = [(n, (owner.__doc__ or "").split("\n")[0]) for n, (owner, _) in COMMANDS.items() if n.startswith(prefix)]
     lines = [f"usage: {program} COMMAND [OPTIONS]", "", "Train GANs with one, two or more discriminators.", ""]
     lines += [f"  {name:<12} {about}" for name, about in rows]
-    return "\n".join([*lines, "", f"Options of a command: {program} COMMAND --help"])
+    lines += ["", f"Options of a command: {program} COMMAND --help"]
+    if not prefix:
+        lines.append(
+            f"Completion by the tab key: {program} --tyro-print-completion {'|'.join(SHELLS)}; docs/commands.md"
+        )
+    return "\n".join(lines)

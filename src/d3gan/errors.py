@@ -42,7 +42,10 @@ def first_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped word: `` (did you mean 'batch_size'?)``, or nothing where no known word is like it."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
+    """A hint for a mistyped word, with up to ``count`` known words, the nearest first.
+
+    Such as `` (did you mean 'batch_size'?)``; empty where no known word is like it.
+    """
+    *others, last = [repr(match) for match in difflib.get_close_matches(word, list(known), count, 0.6)] or [""]
+    return f" (did you mean {', '.join(others)}{' or ' if others else ''}{last}?)" if last else ""

@@ -48,5 +48,5 @@ def test_text_has_deviation_and_interval() -> None:
     line = one_line(RECORD)
     assert line.startswith("FID 12.3")
     assert "IS 2.250 ± 0.125, KID 0.00100, coverage 0.500 (efficientnet-lite0, test)" in line
-    assert line.endswith("FID as published (64 features, one batch) 0.25")
+    assert line.endswith("FID as in the D3GAN program (64 features, one batch) 0.25")
     assert one_line({"is_inception": 2.0}) == "IS 2.000 (inception)"

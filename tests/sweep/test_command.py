@@ -40,9 +40,14 @@ def words(pictures_here: Path, tmp_path: Path, network: Path) -> list[str]:
     return ["compare", *flags, "--models", "dcgan", "d3gan", "--seeds", "0", "1", "--at-once=2"]
 
 
-def test_a_sweep_from_the_command_to_the_page(words: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_a_sweep_from_the_command_to_the_page(
+    words: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d3gan.sweep.scheduler._LINE_SECONDS", 0.2)
     assert main(words) == 0
     output = capsys.readouterr().out
+    for name in RUNS:
+        assert f"\n{name}: starting\n" in output, "each run has a line from time to time"
     out = tmp_path / "out"
     assert sorted(path.name for path in (out / "runs").iterdir()) == sorted(RUNS)
     found = json.loads((out / "comparison.json").read_text())

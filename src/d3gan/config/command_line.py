@@ -1,11 +1,14 @@
 """Turns the words of a command line into the dataclass of a command."""
 
 import dataclasses
+import re
+import sys
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import tyro
 
+from d3gan.config.help import explained, full_help, short_help, summary
 from d3gan.config.ini import ALIASES, read_ini
 from d3gan.config.presets import read_preset
 from d3gan.config.shared_flags import EXTRACTORS
@@ -13,8 +16,14 @@ from d3gan.config.train_config import TrainConfig
 from d3gan.config.validation import describe_type, element_type, field_types, parse_value
 from d3gan.errors import ConfigError, nearest
 from d3gan.files import user_path
+from d3gan.output import answer
 
 DEFAULT_CONFIG = "config.ini"
+_HELP_WORDS = ("-h", "--help", "--help-all")
+# What other programs call the flag that resumes a run.
+_RESUME = re.compile(
+    r"(auto_?)?(resume|restore|continue|load|ckpt)(_.*)?|checkpoint_(path|file|dir)|.*from_checkpoint"
+)
 
 
 def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
@@ -27,8 +36,8 @@ def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
         ConfigError: an unknown flag, a missing or a wrong value; a program for features is named by a config file
             alone.
     """
-    if {"-h", "--help"} & set(arguments):
-        return tyro.cli(owner, args=arguments, prog=program, config=(tyro.conf.PositionalRequiredArgs,))
+    if asked := {*_HELP_WORDS} & set(arguments):
+        _show_help(owner, arguments, program, all_flags="--help-all" in asked)
     given = _given_values(owner, arguments, program)
     if not issubclass(owner, TrainConfig):
         return owner(**given)
@@ -44,6 +53,26 @@ def parse_flags(owner: type[Any], arguments: list[str], program: str) -> Any:
     except ConfigError as error:
         name = str(error).split(" ")[0]
         raise ConfigError(f"{source}: {error}" if name in values and name not in given else str(error)) from error
+
+
+def _show_help(owner: type[Any], arguments: list[str], program: str, *, all_flags: bool) -> NoReturn:
+    """Prints a command's help, with the values of the words beside ``--help`` as defaults, and ends the process."""
+    if not hasattr(owner, "HELP"):
+        whole = explained(owner, {field.name: field.default for field in dataclasses.fields(owner)})
+        markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.PositionalMetavarFromFieldName)
+        tyro.cli(whole, args=["--help"], prog=program, description=summary(owner), config=markers)
+    words = [word for word in arguments if word not in _HELP_WORDS]
+    try:
+        flags, given = parse_flags(owner, words, program), _given_values(owner, words, program)
+        source = values_under_flags(flags.config, flags.preset)[0] or "the defaults"
+        source += ", and the flags given" if given.keys() - {"config", "preset"} else ""
+    except ConfigError as error:  # who asks for help gets it
+        flags, source = owner(), f"the defaults, since {error}"
+    if all_flags:
+        full_help(flags, program, source)
+    else:
+        answer(short_help(flags, program, source))
+    sys.exit(0)
 
 
 def values_under_flags(config: str, preset: str) -> tuple[str, dict[str, Any]]:
@@ -80,7 +109,7 @@ def _given_values(owner: type[Any], arguments: list[str], program: str) -> dict[
         word = words.pop(0)
         if word.startswith("--"):
             flag, has_value, text = word.partition("=")
-            name, is_off = _flag_name(flag, {name: hints[name] for name in flags})
+            name, is_off = _flag_name(flag, {name: hints[name] for name in flags}, program)
             if hints[name] is bool:
                 if has_value:
                     raise ConfigError(f"{word}: takes no value; write {flag}, or --no-{name.replace('_', '-')}")
@@ -110,12 +139,13 @@ def _marked_positional(owner: type[Any]) -> list[str]:
     return [name for name, hint in hints.items() if marker in getattr(hint, "__metadata__", ())]
 
 
-def _flag_name(flag: str, hints: dict[str, Any]) -> tuple[str, bool]:
+def _flag_name(flag: str, hints: dict[str, Any], program: str) -> tuple[str, bool]:
     """The field that a flag sets, and whether the flag is the ``--no-`` form.
 
     Args:
         flag: as written, with ``--``.
         hints: types of the fields that have flags, by name.
+        program: the command, for messages.
     """
     name = flag[2:].replace("-", "_")
     if ALIASES.get(name) in hints:
@@ -124,7 +154,12 @@ def _flag_name(flag: str, hints: dict[str, Any]) -> tuple[str, bool]:
     name = name[3:] if is_off else name
     if name not in hints:
         allowed = ["--" + each.replace("_", "-") for each in hints]
-        raise ConfigError(f"{flag}: unknown flag{nearest(flag, allowed)}; allowed: {', '.join(allowed)}")
+        if "checkpoint" in hints and _RESUME.fullmatch(name):
+            raise ConfigError(
+                f"{flag}: is no flag, since runs resume by themselves: the same command with the same --out resumes "
+                "from the last checkpoint there; `d3gan info RUN` prints it"
+            )
+        raise ConfigError(f"{flag}: unknown flag{nearest(flag, allowed, 3)}; see {program} --help-all")
     return name, is_off
 
 

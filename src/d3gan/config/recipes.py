@@ -48,7 +48,8 @@ class Recipe:
     sharded: Sharded = "off"
 
 
-# Published programs (2023): DCGAN trains with ReLU and a learning rate that falls linearly to 0, D3GAN with Mish and
+# The original D3GAN program and the DCGAN program beside it (Savinay Shukla and Ishaan Pitty, 2023): DCGAN trains
+# with ReLU and a learning rate that falls linearly to 0, D3GAN with Mish and
 # a constant one. The controlled pair removes both confounders: its members differ in the number of discriminators
 # alone (with one discriminator, swapping its loss with itself changes nothing). A -mean twin gives every
 # discriminator the same weight and is otherwise its model: it separates "several discriminators" from "choosing".
@@ -95,9 +96,9 @@ BASELINES: dict[Model, tuple[Model, ...]] = {
 }
 
 SOURCES: dict[Model, str] = {
-    "d3gan": "the published D3GAN program (2023)",
+    "d3gan": "Shukla and Pitty 2023, Distributed Training of Dual Discriminator GANs",
     "d3gan-mean": "twin of d3gan: the generator learns from the mean of both discriminators",
-    "dcgan": "Radford et al., arXiv:1511.06434, as in the D3GAN program",
+    "dcgan": "Radford, Metz and Chintala 2015, arXiv:1511.06434, as the original D3GAN program trains it",
     "d3gan-controlled": "d3gan with dcgan-controlled's activation and schedule",
     "d3gan-controlled-mean": "twin of d3gan-controlled: the mean of both discriminators",
     "dcgan-controlled": "dcgan with a constant learning rate: the baseline of d3gan-controlled",

@@ -39,5 +39,5 @@ GeneratorWeights = Annotated[
 ]
 Protocol = Annotated[
     Literal["standard", "published"],
-    arg(help="published adds the published programs' own FID (64 features, one batch) to the correct one."),
+    arg(help="published adds the original D3GAN program's own FID (64 features, one batch) to the correct one."),
 ]

@@ -128,7 +128,7 @@ class TrainConfig:
     softmax_lambda: float | Literal["learned"] = key(1.0, allowed=(0.0, 1_000_000.0))
     """weighting = softmax: how sharply it prefers a large generator loss; 0 is the mean, learned is GMAN*."""
     softmax_gradient: bool = True
-    """weighting = softmax: differentiate the generator's loss with respect to the weights too, as published."""
+    """weighting = softmax: differentiate the generator's loss with respect to the weights too, as GMAN does."""
     softmax_challenge: float = key(0.001, allowed=(0.0, None))
     """softmax_lambda = learned: what a larger lambda earns the generator. 0: as GMAN's program."""
     hypervolume_slack: float = key(1.5, allowed=(1.000001, None))

@@ -28,7 +28,7 @@ _MODE_METRICS = ("modes_", "quality_", "kl_")
 NOT_COMPUTED = "not_computed"
 # The published programs' own FID, named as in the log files that came with them.
 PUBLISHED_FID = "fid_64_features_one_batch"
-_PUBLISHED_LABEL = "FID as published (64 features, one batch)"
+_PUBLISHED_LABEL = "FID as in the D3GAN program (64 features, one batch)"
 
 
 def metric_name(metric: str, extractor: str, reference: str = "") -> str:

@@ -89,7 +89,7 @@ def _reference_of(images: RealImages, extractor: Extractor, group: Group, finder
         if group.broadcast(reference is not None):  # another run has computed it meanwhile
             return reference
         logger.info(f"{images.description}: computing features ({extractor.name}), once")
-        with progress_bar("features of real images", len(images), unit="images") as advance:
+        with progress_bar("features of the reference", len(images), unit="images") as advance:
             statistics = collect_statistics(
                 images.source(), len(images), extractor, group, score=False, advance=advance
             )

@@ -24,13 +24,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def last_line(path: Path) -> dict[str, Any]:
     """The last whole line of a file; empty if there is none. Reads only the end of a long file."""
+    return next(reversed(last_lines(path)), {})
+
+
+def last_lines(path: Path, *, whole_file: bool = False) -> list[dict[str, Any]]:
+    """The whole lines at the end of a file, or all; none if it cannot be read, since a run may be writing it."""
     try:
         with open_file(path) as file:
-            file.seek(max(0, path.stat().st_size - _LINE_BYTES))
+            start = 0 if whole_file else max(0, path.stat().st_size - _LINE_BYTES)
+            file.seek(start)
             lines = file.read().splitlines()
     except OSError:  # it is not there, or is no file
-        return {}
-    return next((record for line in reversed(lines) if (record := _record(line))), {})
+        return []
+    return [record for line in lines if (record := _record(line)) is not None]
 
 
 class FollowedLines:

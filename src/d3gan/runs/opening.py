@@ -28,7 +28,8 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
     with disk_errors(run.path, "choose another folder with --out"):
         run.path.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            # Whoever asks with ``is_taken`` holds it for a moment.
+            lock.acquire(timeout=1.0)
         except Timeout as error:
             raise ExternalError(
                 f"{run.path}: another process is training in this folder; wait, or choose another --out"
@@ -41,14 +42,13 @@ def open_run(config: TrainConfig) -> Iterator[RunDirectory]:
         lock.release()
 
 
-def is_taken(config: TrainConfig) -> bool:
-    """Whether another process holds the lock of a config's run."""
+def is_taken(run: RunDirectory) -> bool:
+    """Whether another process holds the lock of a run."""
+    if not run.lock.is_file():
+        return False
     from filelock import FileLock, Timeout
 
-    path = RunDirectory(config.run_directory).lock
-    if not path.is_file():
-        return False
-    lock = FileLock(path)
+    lock = FileLock(run.lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -1,10 +1,13 @@
 """Images from a generator."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
 from d3gan.images import to_uint8
 from d3gan.models.base import GeneratorNetwork
+from d3gan.progress_bar import progress_bar
 from d3gan.randomness import draw_latents
 
 # Images per call of the generator: few enough for any device, enough to keep it busy.
@@ -39,10 +42,13 @@ def sample(
         labels = torch.arange(len(latents)) % generator.classes
     dtype = torch.float32 if generator.makes_points else torch.uint8
     samples = torch.empty((len(latents), *generator.sample_shape), dtype=dtype)
-    for i in range(0, len(latents), CHUNK):
-        of_chunk = labels[i : i + CHUNK] if labels is not None else None
-        raw = raw_sample(generator, latents[i : i + CHUNK], of_chunk)
-        samples[i : i + CHUNK] = raw if generator.makes_points else to_uint8(raw)
+    with progress_bar("samples", len(latents), unit="images") if len(latents) > CHUNK else nullcontext() as advance:
+        for i in range(0, len(latents), CHUNK):
+            of_chunk = labels[i : i + CHUNK] if labels is not None else None
+            raw = raw_sample(generator, latents[i : i + CHUNK], of_chunk)
+            samples[i : i + CHUNK] = raw if generator.makes_points else to_uint8(raw)
+            if advance is not None:
+                advance(len(raw))
     return samples
 
 

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from d3gan.config.command_line import values_under_flags
+from d3gan.config.help import Help
 from d3gan.config.recipes import MODELS
 from d3gan.config.shared_flags import ConfigFile, Debug, Precision, Preset
 from d3gan.config.train_config import TrainConfig
@@ -18,6 +19,30 @@ from d3gan.errors import ConfigError, nearest
 @dataclass(frozen=True)
 class Scale(Hosts):
     """Measure how training scales with the number of processes, and plot it."""
+
+    HELP: ClassVar[Help] = Help(
+        {
+            "measurement": "workers mode batch_sizes models seconds rounds project published",
+            "config": "config preset",
+            "data": "dataset data_dir image_size",
+            "training": "device precision timeout",
+            "output": "out debug",
+            "launch": "nnodes rdzv_endpoint rdzv_id",
+        },
+        {
+            "workers": "numbers of processes, 1 among them",
+            "mode": "weak or strong",
+            "batch_sizes": "by default the config's",
+            "models": "what to measure",
+            "project": "project onto so many processes, such as 1024",
+            "config": "read this .ini file",
+            "preset": "or these values (`d3gan presets`)",
+            "dataset": "by default the config's",
+            "device": "auto, cpu or cuda",
+            "out": "folder of scaling.json and the plots",
+        },
+        ("--workers 1 2 4", "--workers 1 2 --models d3gan --project 1024"),
+    )
 
     workers: str = key("1,2", list_of=())
     """Numbers of processes to measure, 1 among them; each process has one GPU, if there are any."""
@@ -34,7 +59,7 @@ class Scale(Hosts):
     project: int = key(0, allowed=(0, 1_000_000))
     """Project onto this many processes, such as 1024; this also measures all-reduces. 0: no projection."""
     published: bool = False
-    """Also plot what the published programs logged on V100 GPUs."""
+    """Also plot what the authors of the original D3GAN program logged on V100 GPUs."""
     out: str = "scaling"
     """Folder of scaling.json and the plots."""
     config: ConfigFile = ""

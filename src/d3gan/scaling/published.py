@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 GPU = "V100"
-PUBLISHED_NOTE = "Published: CIFAR-10, batch size 128 per GPU, V100; from the published programs' logs, read in 2023."
+PUBLISHED_NOTE = "Published: CIFAR-10, batch size 128 per GPU, V100; logged by Shukla and Pitty, read in 2023."
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,16 @@ def run_sweep(options: Compare) -> SweepResult:
     paths = [path for path in paths if RunDirectory(path).evaluations.exists()]
     if not paths:
         return SweepResult(failed)
-    logger.info("drawing")
+    logger.info("comparing the runs and drawing the figures")
     baseline = options.baseline
     if baseline and baseline not in {run.variant for run in read_runs(paths, options.shared)}:
         logger.info(f"{baseline}: has no evaluated run, so the others are compared as without --against")
         baseline = ""
     comparison = compare_runs(paths, against=baseline, scaling=options.scaling, base=options.shared)
     write_comparison(comparison, folder)
+    logger.info("drawing the animations")
     write_animations(comparison.runs, folder / "animations")
+    logger.info("writing the page")
     return SweepResult(failed, comparison.verdict, write_page(comparison, [folder], folder / "report.html"))
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from d3gan.comparison.variants import split_variants, variant_name
+from d3gan.config.help import Help
 from d3gan.config.recipes import BASELINES
 from d3gan.config.shared_flags import ConfigFile, Debug, Preset, TrustFeatures
 from d3gan.config.train_config import TrainConfig
+from d3gan.config.train_help import GROUPS, SOURCE_FLAGS, USUAL
 from d3gan.config.validation import key
 from d3gan.errors import ConfigError, nearest
 
@@ -56,6 +58,30 @@ class SweepFlags:
 @dataclass(frozen=True)
 class Compare(TrainConfig, SweepFlags):
     """Train the runs of a sweep, or resume them, and tell whether the second discriminator pays."""
+
+    HELP: ClassVar[Help] = Help(
+        {
+            "comparison": "models datasets batch_sizes seeds ablation equal against runs scaling at_once dry_run",
+            "config": SOURCE_FLAGS,
+        }
+        | GROUPS
+        | {"output": f"{GROUPS['output']} debug"},
+        USUAL
+        | {
+            "models": "what to compare; NAME+key=value changes a key",
+            "datasets": "data sets; by default --dataset",
+            "seeds": "three or more for intervals",
+            "ablation": "one change at a time, from dcgan-controlled",
+            "at_once": "runs at the same time; 0: as fits",
+            "dry_run": "list the runs, train nothing",
+            "out": "folder of runs, figures and the page",
+        },
+        (
+            "--models dcgan d3gan --dataset mnist --seeds 0 1 2 --max-steps 5000",
+            "--models d3gan d3gan+weighting=mean --max-steps 5000",
+            "--preset mnist-demo --out runs/demo",
+        ),
+    )
 
     out: str = "comparison"
     """Folder of runs, logs, comparison.json, figures, animations and report.html. Stopped runs in it are resumed."""

@@ -74,11 +74,6 @@ def _at_equal_flops(variants: dict[str, TrainConfig], baseline: str) -> dict[str
     return scaled
 
 
-def steps_of(config: TrainConfig) -> tuple[int, int | None]:
-    """A run's steps so far, and its last step; None while the number of steps per epoch is unknown."""
-    return progress_of(config, last_line(RunDirectory(Path(config.out)).metrics))
-
-
 def is_finished(config: TrainConfig) -> bool:
     """Whether a run has its last step's checkpoint and evaluation, so that nothing is left to do.
 
@@ -87,7 +82,8 @@ def is_finished(config: TrainConfig) -> bool:
         ExternalError: the config of the run there cannot be read.
     """
     refuse_other_runs(config)
-    run, (step, last) = RunDirectory(Path(config.out)), steps_of(config)
+    run = RunDirectory(Path(config.out))
+    step, last = progress_of(config, last_line(run.metrics))
     if not last or step < last or not checkpoint_path(run.checkpoints, last).exists():
         return False
     return last_line(run.evaluations).get("step") == last
@@ -97,7 +93,7 @@ def plan_lines(configs: Sequence[TrainConfig]) -> list[str]:
     """A line for each run: its name and how far it is."""
     lines = []
     for config in configs:
-        step, last = steps_of(config)
+        step, last = progress_of(config, last_line(RunDirectory(Path(config.out)).metrics))
         total = f" of {last:,}" if last else ""
         try:
             state = "finished" if is_finished(config) else f"at step {step:,}{total}" if step else "to be trained"

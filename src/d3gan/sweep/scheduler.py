@@ -14,21 +14,27 @@ from types import FrameType
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
+from d3gan.evaluation.metric_names import metric_label
 from d3gan.files import disk_errors, write_text
 from d3gan.formatting import duration
 from d3gan.interrupt import PARENT, stop_signals
+from d3gan.runs.directory import RunDirectory
 from d3gan.runs.opening import is_taken
-from d3gan.sweep.plan import is_finished, steps_of
+from d3gan.status.read import Status, read_status
+from d3gan.status.text import news_text, progress_text
+from d3gan.sweep.plan import is_finished
 
 logger = logging.getLogger("d3gan")
 
 _POLL_SECONDS = 0.2
-_SHOW_SECONDS = 1.0
+_SHOW_SECONDS = 1.0  # on a terminal
+_LINE_SECONDS = 30.0  # elsewhere
 _END_SECONDS = 60  # that a run may take to save itself
 _MOST_AT_ONCE = 8  # on CPUs; each run takes memory for its own networks and data
 
@@ -115,10 +121,14 @@ class Scheduler:
         self._running: list[_Child] = []
         self._results: list[RunResult] = []
         self._awaited: set[str] = set()
-        # Off a terminal the lines that name each run are enough.
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bars = Progress(*columns, console=Console(), refresh_per_second=2, disable=not sys.stdout.isatty())
-        self._all_runs = self._bars.add_task("runs", total=self._total)
+        # A table on a terminal, a row for each run; elsewhere a line for each from time to time.
+        name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+        news = TextColumn("{task.fields[news]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        columns = (name, BarColumn(8), MofNCompleteColumn(), news)
+        self._bars = Progress(
+            *columns, console=Console(), refresh_per_second=2, expand=True, disable=not sys.stdout.isatty()
+        )
+        self._all_runs = self._bars.add_task("runs", total=self._total, news="")
         self.stopped_by: signal.Signals | None = None
         """The signal that ended it early."""
 
@@ -134,7 +144,7 @@ class Scheduler:
         for kind in ("logs", "configs"):
             with disk_errors(self._folder / kind, "choose another folder with --out"):
                 (self._folder / kind).mkdir(parents=True, exist_ok=True)
-        last_shown = 0.0
+        last_shown = time.monotonic()
         with self._signals(), self._bars:
             try:
                 while self._running or (self._waiting and not self.stopped_by):
@@ -142,11 +152,10 @@ class Scheduler:
                         self._end(child)
                     while self._free and not self.stopped_by and (config := self._next()):
                         self._begin(config)
-                    if not self._bars.disable and time.monotonic() - last_shown >= _SHOW_SECONDS:
+                    if time.monotonic() - last_shown >= (_LINE_SECONDS if self._bars.disable else _SHOW_SECONDS):
                         last_shown = time.monotonic()
                         for child in self._running:
-                            step, last = steps_of(child.config)
-                            self._bars.update(child.bar, completed=step, total=last)
+                            self._show(child)
                     time.sleep(_POLL_SECONDS if self._running or self._waiting else 0)
             finally:  # an error, such as a full disk: the runs save themselves and end
                 for child in self._running:
@@ -158,10 +167,23 @@ class Scheduler:
                         child.process.kill()
         return self._results
 
+    def _show(self, child: _Child) -> None:
+        """Shows how far a run is; before its first line of metrics, what its log says that it does."""
+        status, terminal = _status(child.config), not self._bars.disable
+        news = (
+            news_text(status, short=terminal) or _last_log_line(Path(child.log.name), child.log_start) or "starting"
+        )
+        if terminal:
+            self._bars.update(child.bar, completed=status.step, total=status.last_step, news=news or "starting")
+            self._bars.update(self._all_runs, news=metric_label(status.metric))
+        else:
+            how_far = f"{progress_text(status)}, " if status.step else ""
+            logger.info(f"{Path(child.config.out).name}: {how_far}{news or 'starting'}")
+
     def _next(self) -> TrainConfig | None:
         """Takes the first waiting run that no other process trains; of the others it is said once that they wait."""
         for number, config in enumerate(self._waiting):
-            if not is_taken(config):
+            if not is_taken(RunDirectory(Path(config.out))):
                 return self._waiting.pop(number)
             if config.out not in self._awaited:
                 self._awaited.add(config.out)
@@ -188,11 +210,11 @@ class Scheduler:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             env=os.environ | environment | {PARENT: str(os.getpid())},
         )  # fmt: skip
-        bar = self._bars.add_task(name, total=None)
+        bar = self._bars.add_task(name, total=None, news="")
         self._running.append(_Child(config, slot, process, log, log.tell(), bar))
         if self.stopped_by is not None:  # while it was started
             process.send_signal(self.stopped_by)
-        step, _ = steps_of(config)
+        step = _status(config).step
         logger.info(f"{name}: {f'resumed at step {step:,}' if step else 'started'}")
         return None
 
@@ -205,7 +227,7 @@ class Scheduler:
         if code == 0:
             self._add(RunResult(child.config), f"done in {duration(time.monotonic() - child.started)}")
         elif self.stopped_by is not None:
-            logger.info(f"{Path(child.config.out).name}: stopped at step {steps_of(child.config)[0]:,}")
+            logger.info(f"{Path(child.config.out).name}: stopped at step {_status(child.config).step:,}")
         else:
             self._add(RunResult(child.config, _failure(Path(child.log.name), child.log_start, code)))
 
@@ -230,12 +252,21 @@ class Scheduler:
                 signal.signal(number, old)
 
 
+def _status(config: TrainConfig) -> Status:
+    return read_status(Path(config.out))
+
+
 def _failure(log: Path, start: int, code: int) -> str:
     """The last line that a failed run wrote, or how it ended where it wrote none."""
-    with log.open("rb") as file:
-        file.seek(start)
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = _last_log_line(log, start)
     if code < 0:
         last = f"killed by {signal.Signals(-code).name}" + (f" after: {last}" if last else "")
     return f"{last.removeprefix('d3gan: ') or f'exit code {code}'} ({log})"
+
+
+def _last_log_line(log: Path, start: int) -> str:
+    """The last line of a log after a position; empty where there is none."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -53,6 +53,8 @@ class TrainResult:
     """Steps the config asks for."""
     interrupted_by: signal.Signals | None
     """The signal that stopped the run early."""
+    first_step: int = 0
+    """Steps that earlier calls had done."""
 
 
 def train(
@@ -124,11 +126,15 @@ def _train(
             keep_lines_up_to(run.metrics, metrics_log.logged_step if step < last_step else step)
             keep_lines_up_to(run.evaluations, step)
             _record_environment(training, device, {"precision": precision, **acceleration}, processes, step)
-        many = f"{len(image_set.images):,} {image_set.unit}"
-        many += f" of {len(image_set.class_names)} classes" if image_set.class_names else ""
-        logger.info(f"training {config.model} on {image_set.name}: {many}, {device}, {precision}")
-        logger.info(_batch_description(config, group, processes))
-        logger.info(f"steps {step} to {last_step}, {inputs.steps_per_epoch} per epoch; run directory {run.path}")
+        for text in _start_lines(training, device, precision, processes):
+            logger.info(text)
+        where = f"{inputs.steps_per_epoch} per epoch; run directory {run.path}"
+        if step < last_step:
+            logger.info(f"steps {step} to {last_step}, {where}")
+            first_line = min((step // config.log_every + 1) * config.log_every, last_step)
+            logger.info(f"progress and time left: from step {first_line} on")
+        else:
+            logger.info(f"all {last_step} steps are done, {where}")
 
         with (
             _naming_last_checkpoint(run),
@@ -192,7 +198,7 @@ def _train(
             interrupted_by = next((number for number in signals if number is not None), None)
             if interrupted_by is not None:
                 stop.tell_launcher(interrupted_by)
-    return TrainResult(run.path, step, last_step, interrupted_by)
+    return TrainResult(run.path, step, last_step, interrupted_by, first_step)
 
 
 def _versions(device: torch.device) -> dict[str, object]:
@@ -213,6 +219,32 @@ def _open_run(config: TrainConfig, group: Group) -> Iterator[RunDirectory]:
             if group.is_main:
                 stack.enter_context(open_run(config))
         yield RunDirectory(config.run_directory)
+
+
+def _start_lines(
+    training: Training, device: torch.device, precision: str, processes: list[dict[str, str]]
+) -> list[str]:
+    """What a session says before its first step: one line each for the run, its data, its batches, its networks."""
+    config, image_set, gan = training.config, training.image_set, training.gan
+    data = f"{len(image_set.images):,} {image_set.unit}"
+    data += f" of {len(image_set.class_names)} classes" if image_set.class_names else ""
+    if not config.makes_points:
+        data += (
+            f", {config.image_size} x {config.image_size} pixels, {config.nc} channel{'s' if config.nc > 1 else ''}"
+        )
+    generator, *sizes = (
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (gan.generator, *gan.discriminators.members)
+    )
+    # A process of an MD-GAN holds some of the discriminators alone; all are alike.
+    same = f"{config.recipe.discriminators} x {sizes[0]:,}" if len(set(sizes)) == 1 else ""
+    discriminators = same or ", ".join(f"D{k} {size:,}" for k, size in enumerate(sizes))
+    return [
+        f"training {config.model} on {image_set.name}: {device}, {precision}, seed {config.seed}",
+        f"data: {data}",
+        _batch_description(config, training.group, processes),
+        f"networks: {config.resolved_network}; parameters: generator {generator:,}, discriminators {discriminators}",
+    ]
 
 
 def _batch_description(config: TrainConfig, group: Group, processes: list[dict[str, str]]) -> str:

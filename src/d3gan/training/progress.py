@@ -10,11 +10,13 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from d3gan.formatting import duration
+from d3gan.formatting import duration, rough_duration
 from d3gan.output import say
 
 # Without a terminal, print a line at most this often, so that the log of a fast run stays readable.
 SECONDS_BETWEEN_LINES = 5.0
+# A run that is over sooner needs no estimate of its duration.
+_SHORT_SECONDS = 60.0
 
 
 class Display(Protocol):
@@ -48,16 +50,18 @@ class PlainLines:
 
     def __init__(self, total_steps: int):
         self._total_steps = total_steps
-        self._last = -SECONDS_BETWEEN_LINES
+        self._last: float | None = None
 
     def show(self, line: dict[str, Any]) -> None:
         """Prints a line, unless the last one is recent and the run has not ended."""
         now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES and line["step"] < self._total_steps:
+        if self._last is not None and now - self._last < SECONDS_BETWEEN_LINES and line["step"] < self._total_steps:
             return
-        self._last = now
-        left = (self._total_steps - line["step"]) * line["images_seen"] / line["step"] / line["images_per_second"]
+        left = seconds_left(line, self._total_steps)
         self.note(f"step {line['step']}/{self._total_steps}  {summary(line)}  {duration(left)} left")
+        if self._last is None:
+            say_estimate(left)
+        self._last = now
 
     def advance(self, step: int) -> None:
         """Nothing: the lines of ``show`` are enough."""
@@ -73,10 +77,13 @@ class Bar:
     def __init__(self, live: Live, progress: Progress, total_steps: int, start: int):
         self._live, self._progress = live, progress
         self._task = progress.add_task("", total=total_steps, completed=start)
+        self._total_steps = total_steps
         self._metrics, self._note = "", ""
 
     def show(self, line: dict[str, Any]) -> None:
         """Shows the metrics, cut to the width of the terminal."""
+        if not self._metrics:
+            say_estimate(seconds_left(line, self._total_steps))
         self._metrics = summary(line)
         self._update()
 
@@ -92,6 +99,18 @@ class Bar:
     def _update(self) -> None:
         lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in (self._metrics, self._note) if text]
         self._live.update(Group(self._progress, *lines), refresh=True)
+
+
+def seconds_left(line: dict[str, Any], total_steps: int) -> float:
+    """Seconds of training until the last step, at the rate of a line of metrics.jsonl; without evaluations."""
+    images_per_step = float(line["images_seen"]) / int(line["step"])
+    return (total_steps - int(line["step"])) * images_per_step / float(line["images_per_second"])
+
+
+def say_estimate(seconds: float) -> None:
+    """Says once how long a run takes, if that is long enough to matter."""
+    if seconds >= _SHORT_SECONDS:
+        say(f"about {rough_duration(seconds)} of training at this rate; Ctrl-C saves, the same command resumes")
 
 
 def summary(line: dict[str, Any]) -> str:
