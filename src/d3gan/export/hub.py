@@ -27,6 +27,7 @@ from d3gan.runs.generator_file import load_generator, read_facts, save_generator
 from d3gan.runs.jsonl import read_lines
 from d3gan.sampling.files import write_image_grid
 from d3gan.sampling.generate import GRID_CLASSES
+from d3gan.sampling.point_picture import POINTS
 from d3gan.version import __version__
 
 logger = logging.getLogger("d3gan")
@@ -92,7 +93,8 @@ def write_hub_folder(options: Export) -> Path:
         write_text(folder / "config.ini", config_text(public).replace(RUN_MARK, CONFIG_MARK, 1))
     scale = 1 if generator.makes_points else max(1, round(SMALLEST_GRID / (8 * generator.sample_shape[-1])))
     seed, rows = int(facts.get("seed", 0)), generator.class_names[:GRID_CLASSES] if generator.classes else ()
-    write_image_grid(source, folder / "samples.png", 64, 0, seed, "cpu", scale, rows)
+    count = POINTS if generator.makes_points else 64
+    write_image_grid(source, folder / "samples.png", count, 0, seed, "cpu", scale, rows)
     figure = folder / "metric-by-step.png"
     metric = next(iter(metrics_of(record)), "")
     if len(earlier) > 1:
@@ -187,7 +189,8 @@ def _card(
     if config is not None:
         recipe = dataclasses.asdict(config.recipe)
         training += [("batch size", config.batch_size), ("learning rate", config.lr)]
-        training += [(name.replace("_", " "), recipe[name]) for name in ("discriminators", "loss", "weighting")]
+        several = ("weighting",) if config.recipe.discriminators > 1 else ()
+        training += [(name, recipe[name]) for name in ("discriminators", "loss", *several)]
     environment = Environment(  # noqa: S701 (Markdown: text goes through a filter of its own)
         loader=PackageLoader("d3gan.export"),
         trim_blocks=True,
