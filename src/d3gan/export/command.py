@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from d3gan.export.hub import write_hub_folder
-from d3gan.export.onnx_file import generator_onnx
+from d3gan.export.onnx_file import generator_onnx, require_onnx
 from d3gan.export.options import Export
 from d3gan.export.web_page import page_of
 from d3gan.export.web_runtime import obtain_runtime
@@ -30,7 +30,8 @@ def export(options: Export) -> Path:
         return write_hub_folder(options)
     path = user_path(options.out or home_of(options.run) / f"generator-export.{options.format}")
     if options.format == "html":
-        generator = load_generator(options.run)  # before anything is fetched for it
+        generator = load_generator(options.run)
+        require_onnx()  # before anything is fetched
         write_text(path, page_of(options, generator, obtain_runtime(options.runtime, options.data_dir or None)))
     elif options.format == "onnx":
         content = generator_onnx(load_generator(options.run))

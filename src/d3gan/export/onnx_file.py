@@ -26,6 +26,19 @@ def generator_onnx(generator: GeneratorNetwork) -> bytes:
     return onnx_bytes(generator, inputs, ["images"])
 
 
+def require_onnx() -> None:
+    """Checks that the packages that write ONNX are there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--format onnx and html: ONNX is not installed; pip install 'd3gan[onnx]'") from error
+
+
 def onnx_bytes(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
     """A network as ONNX, in the mode that it is in.
 
@@ -37,11 +50,7 @@ def onnx_bytes(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequen
     Raises:
         ConfigError: ONNX is not installed.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("--format: ONNX is not installed; pip install 'd3gan[onnx]'") from error
+    require_onnx()
     # The exporter warns of torchvision's absence and of its own deprecations, which a user cannot change.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch = torch.export.Dim("N")
