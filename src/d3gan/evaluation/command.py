@@ -25,8 +25,8 @@ from d3gan.evaluation.reference import holds_images, write_reference
 from d3gan.evaluation.setup import EvaluationSpec, set_up_evaluation
 from d3gan.files import user_path
 from d3gan.models.base import GeneratorNetwork
-from d3gan.runs.directory import RunDirectory, find_run, home_of
-from d3gan.runs.generator_file import load_generator, read_facts
+from d3gan.runs.directory import RunDirectory, home_of
+from d3gan.runs.generator_file import generator_path, load_generator, read_facts
 
 logger = logging.getLogger("d3gan")
 
@@ -185,11 +185,11 @@ def _mixture(path: Path, facts: dict[str, Any]) -> Mixture:
 def _generator_file(options: Evaluate) -> Path:
     if options.run.endswith(".safetensors"):
         return Path(options.run)
-    run = find_run(options.run)
-    averaged = run.averaged_generator
+    path = generator_path(options.run)
+    averaged = RunDirectory(path.parent).averaged_generator
     if options.generator == "ema" and not averaged.exists():
-        raise ConfigError(f"--generator ema: {run.path} has no moving average (it was trained with ema = 0)")
-    return averaged if options.generator != "raw" and averaged.exists() else run.generator
+        raise ConfigError(f"--generator ema: {path.parent} has no moving average (it was trained with ema = 0)")
+    return averaged if options.generator != "raw" and averaged.exists() else path
 
 
 def _images_of_files(options: Evaluate) -> FakeImages:

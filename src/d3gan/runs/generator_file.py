@@ -16,7 +16,7 @@ from d3gan.files import kind_of, replace_file, user_path
 from d3gan.models.base import GeneratorNetwork
 from d3gan.models.matmul_convolution import use_matmul
 from d3gan.models.networks import make_generator
-from d3gan.runs.directory import find_run
+from d3gan.runs.directory import RunDirectory, find_run
 
 FORMAT = 1
 
@@ -44,7 +44,7 @@ def load_generator(run: str | Path, device: str = "cpu") -> GeneratorNetwork:
     """Reads a run's generator, in eval mode: BatchNorm uses its running statistics.
 
     Args:
-        run: a run directory, or a generator.safetensors.
+        run: a run directory, a folder that ``d3gan export --format hub`` wrote, or a generator.safetensors.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Returns:
@@ -101,6 +101,19 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         return facts
 
 
+def generator_path(run: str | Path) -> Path:
+    """The file of the generator that a user names by a run directory, by another folder that has one, or itself.
+
+    Raises:
+        ConfigError: the folder is no run and has none.
+    """
+    path = user_path(run)
+    if path.suffix == ".safetensors":
+        return path
+    file = RunDirectory(path).generator
+    return file if kind_of(file) else find_run(path).generator
+
+
 def _checked(architecture: Any) -> dict[str, Any]:
     """The arguments of a network as a header may have them: whole numbers above 0, and words."""
     if not isinstance(architecture, dict):
@@ -114,9 +127,7 @@ def _checked(architecture: Any) -> dict[str, Any]:
 @contextmanager
 def _opened(run: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The opened safetensors file and our part of its header."""
-    path = user_path(run)
-    if path.suffix != ".safetensors":
-        path = find_run(path).generator
+    path = generator_path(run)
     kind = kind_of(path)
     if not kind:
         raise ConfigError(f"{path}: no generator there; `d3gan train` writes it with the run's first checkpoint")

