@@ -94,7 +94,7 @@ OTHER_VALUES: dict[str, object] = {
     "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
     "evaluate_every": 7, "num_samples": 7, "metrics": "fid", "reference": "test", "features": "inception",
-    "generator": "raw", "protocol": "published", "tensorboard": "on", "inception_weights": "no.pth",
+    "generator": "raw", "protocol": "published", "track": "wandb", "tensorboard": "on", "inception_weights": "no.pth",
 }  # fmt: skip
 NO_VARIANT_REASONS = {
     "model": "stands before the first +",
@@ -107,7 +107,7 @@ NO_VARIANT_REASONS = {
     **dict.fromkeys(
         ("checkpoint", "log_every", "diagnostics", "sample_every", "evaluate_every"), "how often something is written"
     ),
-    "tensorboard": "a copy of the metrics",
+    **dict.fromkeys(("track", "tensorboard"), "a copy of the metrics"),
     **dict.fromkeys(("workers", "timeout"), "serves the process"),
     **dict.fromkeys(("metrics", "reference", "features", "protocol"), "which metrics there are"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from d3gan.errors import ConfigError, TrainingDivergedError, first_line
 from d3gan.images import image_grid, save_png
@@ -172,13 +173,16 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
         )
 
 
-def save_samples(training: Training, step: int) -> None:
+def save_samples(training: Training, step: int) -> Image.Image | None:
     """Writes the sample grid of a step, or the picture of its points, always from the same latents; rank 0 does.
 
     With classes every row is one of them; of many the first ones are shown.
+
+    Returns:
+        The picture, on rank 0.
     """
     if not training.group.is_main:
-        return
+        return None
     training.run.refuse_removed()
     gan, mixture = training.gan, training.image_set.mixture
     if gan.generator.classes:
@@ -191,6 +195,7 @@ def save_samples(training: Training, step: int) -> None:
         points, half = sample(gan.generator, POINTS, training.config.seed), half_side(mixture.centers)
         picture = point_picture(points.numpy(), half, mixture.centers, _logits_in_the_plane(training, half))
     save_png(picture, training.run.sample(step), {"step": str(step)})
+    return picture
 
 
 def _logits_in_the_plane(training: Training, half: float) -> npt.NDArray[np.float32] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from d3gan.config.train_config import PER_PROCESS_KEYS, TrainConfig
@@ -36,7 +37,7 @@ from d3gan.training.setup import build_gan, images_of, learning_rates
 from d3gan.training.signals import StopRequest, stop_requests
 from d3gan.training.state import Training
 from d3gan.training.step import StepContext
-from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
+from d3gan.training.trackers import Tracking, open_trackers, require_packages
 from d3gan.version import __version__
 
 logger = logging.getLogger("d3gan")
@@ -115,9 +116,8 @@ def _train(
         acceleration = resolve_acceleration(config, device, group.world_size)
         if device.type == "cpu":
             keep_memory()
-        if config.tensorboard:
-            require_tensorboard()
         if group.is_main:
+            require_packages(config.trackers)
             refuse_other_runs(config)  # before minutes go into fetching data
     group.require_equal(_versions(device) | _shared_facts(config) | {"precision": precision})
 
@@ -160,7 +160,9 @@ def _train(
             _algorithms(config.deterministic),
             stop_requests(group) as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard and group.is_main, run, metrics_log.logged_step) as events,
+            open_trackers(
+                config.trackers if group.is_main else (), run, _settings(training), metrics_log.logged_step
+            ) as tracking,
         ):
             first_step, alarms = step, Alarms()
             tick_error: BaseException | None = None
@@ -175,13 +177,16 @@ def _train(
                 stopping = is_new and group.to_stop()
                 if is_new and (stopping or is_last or step % config.log_every == 0):
                     rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
-                    diagnostics = {}
+                    diagnostics, logits = {}, dict[str, torch.Tensor]() if tracking else None
                     if config.diagnostics:
-                        diagnostics = diagnose(gan, real_images, latents, config.batch_size, context)
+                        diagnostics = diagnose(gan, real_images, latents, config.batch_size, context, logits)
                         alarms.look_at(step, diagnostics)
                     line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)
-                    events.write(line)
+                    if tracking:
+                        with metrics_log.stopwatch.paused():
+                            tracking.metrics(line)
+                            tracking.logits(step, logits or {})
                     if on_tick is not None and tick_error is None:
                         with metrics_log.stopwatch.paused():
                             try:
@@ -192,13 +197,17 @@ def _train(
                                 stopping = stopping or group.world_size == 1
                 if step == 0 or (is_new and (is_last or _due(step, config.sample_every or inputs.steps_per_epoch))):
                     with metrics_log.stopwatch.paused():
-                        save_samples(training, step)
+                        picture = save_samples(training, step)
+                        if tracking and picture is not None:
+                            tracking.samples(step, np.asarray(picture.convert("RGB")))
                 is_best = evaluator is not None and not is_new and evaluator.best_is_unsaved(run, step)
                 put_off = False
                 if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
                     with metrics_log.stopwatch.paused():
                         is_best, put_off = (
-                            (False, True) if stopping else _evaluate(evaluator, training, step, screen, events, stop)
+                            (False, True)
+                            if stopping
+                            else _evaluate(evaluator, training, step, screen, tracking, stop)
                         )
                     stopping = stopping or group.any_rank(bool(stop))
                 if is_best or (is_new and (stopping or is_last or _due(step, config.checkpoint))):
@@ -222,6 +231,8 @@ def _train(
                 screen.advance(step)
 
             unfinished = put_off or step < last_step
+            if not unfinished:
+                tracking.finish()
             reasons = group.all_gather((stop.signal, _short(tick_error))) if stopping and unfinished else []
             interrupted_by = next((number for number, _ in reasons if number is not None), None)
             if interrupted_by is not None:
@@ -235,6 +246,15 @@ def _train(
 
 def _short(error: BaseException | None) -> str | None:
     return f"{type(error).__name__} ({first_line(error)})" if error is not None else None
+
+
+def _settings(training: Training) -> dict[str, object]:
+    """The run's hyper-parameters for trackers: no paths of this machine."""
+    config = training.config
+    values = dataclasses.asdict(config) | dataclasses.asdict(config.recipe)
+    left_out = PER_PROCESS_KEYS | {"out", "track", "tensorboard"}
+    facts = {"dataset": training.image_set.name, "world_size": training.group.world_size}
+    return {key: value for key, value in values.items() if key not in left_out} | facts
 
 
 def _versions(device: torch.device) -> dict[str, object]:
@@ -305,7 +325,7 @@ def _evaluate(
     training: Training,
     step: int,
     screen: Display,
-    events: NoEvents | TensorBoardEvents,
+    tracking: Tracking,
     stop: StopRequest,
 ) -> tuple[bool, bool]:
     """Evaluates the generator, and writes and shows the metrics.
@@ -324,7 +344,7 @@ def _evaluate(
     is_best = group.is_main and evaluator.write(training.run.evaluations, line)
     if group.is_main:
         screen.note(f"step {step}: {one_line(line)}{', best so far' if is_best else ''}")
-        events.write({"step": step} | metrics_of(line))
+        tracking.evaluation(step, metrics_of(line))
     return bool(group.broadcast(is_best)), False
 
 
