@@ -24,7 +24,9 @@ NO_VARIANT = {
     "dataset": "has a flag of its own; give --datasets",
     "batch_size": "has a flag of its own; give --batch-sizes",
     "seed": "has a flag of its own; give --seeds",
-    **dict.fromkeys(("radius", "deviation"), "decides the data, and which metrics there are; give it for all runs"),
+    **dict.fromkeys(
+        ("radius", "deviation", "skip_damaged"), "decides the data, and which metrics there are; give it for all runs"
+    ),
     **dict.fromkeys(("track", "tensorboard"), _COPY),
     **dict.fromkeys(("epochs", "max_steps"), _LENGTH),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), _FILES),

@@ -32,6 +32,7 @@ from d3gan.config.shared_flags import (
     InceptionWeights,
     Precision,
     Protocol,
+    SkipDamaged,
 )
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
@@ -79,6 +80,7 @@ class TrainConfig:
     """ring8: radius of the circle; grid25: half its side. Empty: 1 and 4."""
     deviation: _OfDataSet = key("", allowed=(0.000001, 1_000_000.0))
     """ring8, grid25: standard deviation of each mode. Empty: 0.01 and 0.05."""
+    skip_damaged: SkipDamaged = key(False, resume="free")
     out: str = key("", resume="free")
     """Run directory. Default: runs/DATASET-MODEL-bBATCH-sSEED. If it holds this run already, training resumes it."""
     image_size: int = key(32, allowed=frozenset(side for sides in IMAGE_SIZES.values() for side in sides))

@@ -360,6 +360,7 @@ def _record_environment(
     earlier = read_environment(run)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     data = {"name": image_set.name, "split": image_set.split, "images": len(image_set.images)}
+    data |= {"damaged_left_out": image_set.left_out} if image_set.left_out else {}
     facts = {
         "device": str(device),
         "device_name": name,
