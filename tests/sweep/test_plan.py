@@ -78,7 +78,8 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
 OTHER_VALUES: dict[str, object] = {
     "model": "dcgan", "dataset": "svhn", "data_dir": "here", "out": "here", "radius": 2.0,
     "deviation": 0.1, "skip_damaged": "on", "network": "dcgan", "conditional": "on", "image_size": 64,
-    "batch_size": 64, "grad_accum_steps": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
+    "batch_size": 64, "grad_accum_steps": 2,
+    "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
     "beta2": 0.99, "lr_d": 0.001, "beta1_d": 0.4, "beta2_d": 0.99, "d_steps": 2, "epochs": 3, "max_steps": 5,
     "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
     "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
