@@ -152,9 +152,13 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Cell:
     return cell
 
 
-def test_in_a_notebook_one_output_moves(tiny: Tiny, cell: Cell, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tiny())
-    *_, bar = cell.outputs  # before it, one while the images were prepared
+def test_in_a_notebook_one_output_moves(
+    tiny: Tiny, cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny(data_dir=str(tmp_path / "data")))
+    preparing, bar = cell.outputs
+    assert "preparing images" in preparing[0]
+    assert "44/44" in preparing[-1]
     assert "0/22" in bar[0]
     assert "22/22" in bar[-1]
     assert "epoch 2.00" in bar[-1]

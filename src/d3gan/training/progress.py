@@ -147,9 +147,7 @@ def terminal_display(total_steps: int, start: int) -> Iterator[Display]:
         BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
     )
     if console.is_jupyter:
-        bar = NotebookBar(progress, total_steps, start)
-        yield bar
-        bar.draw()
+        yield NotebookBar(progress, total_steps, start)
         return
     with Live(progress, console=console, refresh_per_second=4) as live:
         yield Bar(partial(live.update, refresh=True), progress, total_steps, start)
