@@ -127,8 +127,9 @@ def test_a_list_that_misses_a_damaged_file_is_made_again(tmp_path: Path) -> None
     with pytest.raises(ExternalError, match="cannot be read"):
         load(path, data, skip_damaged=True)
     assert load(path, data, skip_damaged=True).left_out == 3
-    known.write_text("[]")
-    assert load(path, data, skip_damaged=True).left_out == 3
+    for text in ("[]", "", '{"999": "not there"}', '{"-1": "not there"}'):
+        known.write_text(text)
+        assert load(path, data, skip_damaged=True).left_out == 3
 
 
 def test_a_run_says_what_it_does_without_and_resumes(tmp_path: Path) -> None:

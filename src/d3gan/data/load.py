@@ -296,21 +296,32 @@ def _load_collection(
 
 def _damaged_images(collection: Collection, path: Path, workers: int) -> dict[int, str]:
     """Index of each damaged image file -> what is wrong; all are opened, unless the list at ``path`` is there."""
-    with locked(path):  # of several processes one looks
-        try:
-            return {int(index): str(problem) for index, problem in json.loads(read_file(path)).items()}
-        except (OSError, ValueError, AttributeError, RecursionError):  # none yet, or damaged
-            pass
-        logger.info(f"{collection.path}: looking for damaged images")
-        damaged: dict[int, str] = {}
-        with progress_bar("looking for damaged images", len(collection.names), unit="images") as advance:
-            try:
-                for _ in decoded_images(collection, 1, 3, workers):
-                    advance(1)
-            except DamagedImagesError as error:
-                damaged = dict(error.damaged)
-        _write_damaged_images(path, damaged)
+    count = len(collection.names)
+    damaged = _read_damaged_images(path, count)
+    if damaged is None:
+        with locked(path):
+            # Another process may have written it while this one waited.
+            damaged = _read_damaged_images(path, count)
+            if damaged is None:
+                damaged = {}
+                logger.info(f"{collection.path}: looking for damaged images")
+                with progress_bar("looking for damaged images", count, unit="images") as advance:
+                    try:
+                        for _ in decoded_images(collection, 1, 3, workers):
+                            advance(1)
+                    except DamagedImagesError as error:
+                        damaged = dict(error.damaged)
+                _write_damaged_images(path, damaged)
     return damaged
+
+
+def _read_damaged_images(path: Path, count: int) -> dict[int, str] | None:
+    """The list of damaged images among ``count``; None if there is none, or it is itself damaged."""
+    try:
+        damaged = {int(index): str(problem) for index, problem in json.loads(read_file(path)).items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return damaged if all(0 <= index < count for index in damaged) else None
 
 
 def _write_damaged_images(path: Path, damaged: Mapping[int, str]) -> None:
