@@ -32,7 +32,7 @@ from d3gan.errors import ConfigError, ExternalError, nearest
 from d3gan.evaluation.options import Evaluate
 from d3gan.export.options import Export
 from d3gan.interrupt import was_interrupted
-from d3gan.output import answer, prepare_streams, say, silence
+from d3gan.output import MessageHandler, answer, prepare_streams, say, silence
 from d3gan.progress_bar import show_progress_bars
 from d3gan.report.options import Report
 from d3gan.sampling.options import Sample
@@ -88,10 +88,9 @@ def run_train(flags: Train, call: Call) -> int:
         again = "the same command resumes from the last checkpoint; --max-restarts N does so automatically"
         return launch_processes(flags, flags.device, call.arguments, flags.timeout, flags.debug, again)
     from d3gan.training.loop import train
-    from d3gan.training.progress import terminal_display
 
     config = TrainConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(TrainConfig)})
-    result = train(config, terminal_display)
+    result = train(config, raise_interrupt=False)
     if result.interrupted_by is not None:
         logger.info(f"stopped by {result.interrupted_by.name} at step {result.step}; saved. Resume with: {call}")
         return 128 + result.interrupted_by
@@ -349,21 +348,15 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, Call], int]]] = {
 }
 
 
-class _LogHandler(logging.Handler):
-    """Prints log messages as plain lines, on rank 0 alone: to standard output, or with --json to standard error."""
+class _LogHandler(MessageHandler):
+    """Prints log messages on rank 0 alone; with --json to standard error."""
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         logger.setLevel(logging.INFO)
-        self.to_stderr = False
         is_main = os.environ.get("RANK", "0") == "0"
         show_progress_bars(is_main)
         self.addFilter(lambda _record: is_main)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints a message."""
-        level = "warning: " if record.levelno >= logging.WARNING else ""
-        say(level + record.getMessage(), sys.stderr if self.to_stderr else sys.stdout)
 
 
 def main(arguments: Sequence[str], program: str = "d3gan", implied: Sequence[str] = ()) -> int:

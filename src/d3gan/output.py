@@ -3,6 +3,7 @@
 ``say`` is for messages, which never cost the work; ``answer`` is for what a command was asked for.
 """
 
+import logging
 import os
 import re
 import sys
@@ -46,6 +47,19 @@ def say(text: str, stream: TextIO | None = None) -> None:
         silence(stream)
     except (OSError, ValueError):  # a full disk; a closed file
         pass
+
+
+class MessageHandler(logging.Handler):
+    """Prints log messages as plain lines: to standard output, or once ``to_stderr`` is set to standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.to_stderr = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a message."""
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        say(level + record.getMessage(), sys.stderr if self.to_stderr else sys.stdout)
 
 
 def answer(text: object) -> None:

@@ -1,10 +1,12 @@
-"""Progress of what takes more than a moment: bars on a terminal, a line from time to time elsewhere."""
+"""Progress of what takes more than a moment: bars on a terminal or in a notebook, a line now and then elsewhere."""
 
+import importlib
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from d3gan.formatting import rough_duration
 
@@ -16,16 +18,53 @@ _LINE_SECONDS = 10.0
 
 _shown = False
 
+_SECONDS_BETWEEN_DRAWINGS = 0.25
 
-def show_progress_bars(shown: bool = True) -> None:
-    """Turns bars on or off in this process. They are off by default, for programs that import d3gan."""
+
+def show_progress_bars(shown: bool = True) -> bool:
+    """Turns bars on or off in this process, where they are off at first; returns whether they were on before."""
     global _shown
-    _shown = shown
+    before, _shown = _shown, shown
+    return before
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, by rich's own rule."""
+    from rich.console import Console
+
+    return bool(Console().is_jupyter)
+
+
+class NotebookOutput:
+    """A place below a notebook's cell where what rich draws is drawn anew, at most four times per second.
+
+    Rich's own live display needs ipywidgets there, and leaves nothing in a notebook that is saved.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._last = -_SECONDS_BETWEEN_DRAWINGS
+
+    def draw(self, renderable: Any, *, at_once: bool = True) -> None:
+        """Draws it over what was drawn before; unless ``at_once``, only when the last drawing is old enough."""
+        from rich.table import Table
+
+        if not at_once and time.monotonic() - self._last < _SECONDS_BETWEEN_DRAWINGS:
+            return
+        self._last = time.monotonic()
+        frame = Table.grid()
+        frame.add_row(renderable)
+        if self._handle is None:
+            self._handle = importlib.import_module("IPython.display").display(frame, display_id=True)
+        else:
+            self._handle.update(frame)
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None, *, unit: str) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on standard error while the block runs; where that is no terminal, logs a line now and then.
+    """Shows a bar while the block runs, if bars are on: on standard error if it is a terminal, or in a notebook.
+
+    Elsewhere it logs a line now and then.
 
     Args:
         description: The text before the bar.
@@ -38,7 +77,8 @@ def progress_bar(description: str, total: int | None, *, unit: str) -> Iterator[
     if not _shown:
         yield lambda _done: None
         return
-    if not sys.stderr.isatty():
+    is_notebook = in_notebook()
+    if not is_notebook and not sys.stderr.isatty():
         yield _log_lines(description, total, unit)
         return
     from rich.console import Console
@@ -46,6 +86,17 @@ def progress_bar(description: str, total: int | None, *, unit: str) -> Iterator[
 
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    if is_notebook:
+        bars, output = Progress(*columns), NotebookOutput()
+        task = bars.add_task(description, total=total)
+
+        def advance(done: int) -> None:
+            bars.advance(task, done)
+            output.draw(bars, at_once=False)
+
+        yield advance
+        output.draw(bars)
+        return
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(description, total=total)
         yield lambda done: bars.advance(task, done)

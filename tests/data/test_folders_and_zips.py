@@ -43,6 +43,7 @@ def make_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def make_zip(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from d3gan import TrainConfig, train
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
@@ -345,3 +346,38 @@ def test_hosts_that_do_not_come_are_not_waited_for_for_ever(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "the processes did not find one another there" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+STOPPING = """
+import json, sys
+from d3gan import TrainConfig, train
+
+def stop(line):
+    if line["step"] == 6:
+        raise ValueError("enough")
+
+try:
+    train(TrainConfig(**json.loads(sys.argv[1])), on_tick=stop)
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+@SLOW
+def test_what_on_tick_raises_on_rank_0_stops_both_and_damaged_files_are_left_out_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(32):
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
+    (folder / "bad.png").write_bytes(b"")
+    config = tiny_settings(
+        folder, tmp_path / "run", checkpoint=100, skip_damaged=True, data_dir=str(tmp_path / "data")
+    )
+    (tmp_path / "stopping.py").write_text(STOPPING)
+    command = [*torchrun(2), str(tmp_path / "stopping.py"), json.dumps(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ValueError: enough" in done.stdout
+    assert "PeerLostError: rank 0: on_tick raised ValueError (enough); step 7 is saved" in done.stdout
+    assert [path.name for path in checkpoints(tmp_path / "run/checkpoints")] == ["step-00000007.pt"]
+    assert done.stdout.count("1 of 33 images cannot be read") == 1, "rank 0 says it"

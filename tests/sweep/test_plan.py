@@ -77,8 +77,9 @@ def test_a_variant_has_one_name_however_it_is_written() -> None:
 # A value other than the default for each key of the config.
 OTHER_VALUES: dict[str, object] = {
     "model": "dcgan", "dataset": "svhn", "data_dir": "here", "out": "here", "radius": 2.0,
-    "deviation": 0.1, "network": "dcgan", "conditional": "on", "image_size": 64, "batch_size": 64,
-    "grad_accum_steps": 2, "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
+    "deviation": 0.1, "skip_damaged": "on", "network": "dcgan", "conditional": "on", "image_size": 64,
+    "batch_size": 64, "grad_accum_steps": 2,
+    "nz": 10, "ngf": 32, "ndf": 32, "nc": 1, "lr": 0.001, "lr_scaling": "linear", "beta1": 0.4,
     "beta2": 0.99, "lr_d": 0.001, "beta1_d": 0.4, "beta2_d": 0.99, "d_steps": 2, "epochs": 3, "max_steps": 5,
     "discriminators": 3, "pairing": "own", "weighting": "argmin", "softmax_lambda": "learned",
     "softmax_gradient": "off", "softmax_challenge": 0.01, "hypervolume_slack": 2.0, "dropout_rate": 0.2,
@@ -94,12 +95,12 @@ OTHER_VALUES: dict[str, object] = {
     "device": "cuda:1", "precision": "float64", "deterministic": "off", "compile": "on",
     "cuda_graph": "on", "sync_batchnorm": "on", "timeout": 7, "ema": 0.9, "ema_half_life": 500, "ema_ramp_up": 0.1,
     "evaluate_every": 7, "num_samples": 7, "metrics": "fid", "reference": "test", "features": "inception",
-    "generator": "raw", "protocol": "published", "tensorboard": "on", "inception_weights": "no.pth",
+    "generator": "raw", "protocol": "published", "track": "wandb", "tensorboard": "on", "inception_weights": "no.pth",
 }  # fmt: skip
 NO_VARIANT_REASONS = {
     "model": "stands before the first +",
     "dataset": "--datasets",
-    **dict.fromkeys(("radius", "deviation"), "decides the data"),
+    **dict.fromkeys(("radius", "deviation", "skip_damaged"), "decides the data"),
     "batch_size": "--batch-sizes",
     "seed": "--seeds",
     **dict.fromkeys(("epochs", "max_steps"), "the length that all runs share"),
@@ -107,7 +108,7 @@ NO_VARIANT_REASONS = {
     **dict.fromkeys(
         ("checkpoint", "log_every", "diagnostics", "sample_every", "evaluate_every"), "how often something is written"
     ),
-    "tensorboard": "a copy of the metrics",
+    **dict.fromkeys(("track", "tensorboard"), "a copy of the metrics"),
     **dict.fromkeys(("workers", "timeout"), "serves the process"),
     **dict.fromkeys(("metrics", "reference", "features", "protocol"), "which metrics there are"),
 }

@@ -170,7 +170,7 @@ class SignalAt(Silent):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *HANGUP])
 def test_a_signal_saves_and_the_same_call_goes_on(number: signal.Signals, uninterrupted: Path, tiny: Tiny) -> None:
     handler = signal.getsignal(number)
-    outcome = train(tiny(), SignalAt(8, number))
+    outcome = train(tiny(), SignalAt(8, number), raise_interrupt=False)
     assert (outcome.step, outcome.interrupted_by) == (8, number)
     assert checkpoints(outcome.run / "checkpoints")[-1].name == "step-00000008.pt"
     assert signal.getsignal(number) is handler
@@ -632,14 +632,3 @@ def test_other_kinds_of_run(changes: dict[str, Any], tiny: Tiny) -> None:
     whole = train(tiny("whole", **changes)).run
     train(tiny("parts", **changes, max_steps=7))
     assert_same_run(whole, train(tiny("parts", **changes)).run)
-
-
-def test_tensorboard_events_are_written(tiny: Tiny) -> None:
-    pytest.importorskip("tensorboard")
-    run = train(tiny(max_steps=6, tensorboard=True)).run
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run / "events"))
-    events.Reload()
-    assert [e.step for e in events.Scalars("generator_loss")] == [3, 6]
-    assert {"real_losses/0", "real_losses/1", "weights/0"} <= set(events.Tags()["scalars"])

@@ -15,6 +15,7 @@ _LENGTH = "is the length that all runs share; give --{flag}, or --equal flops fo
 _FILES = "says where files are, not what is trained; give --{flag} for all runs"
 _WRITTEN = "says how often something is written, not what is trained; give --{flag} for all runs"
 _PROCESS = "serves the process, not what is trained; give --{flag} for all runs"
+_COPY = "writes a copy of the metrics, and changes nothing else; give --{flag} for all runs"
 _METRICS = "decides which metrics there are, and only the same metrics can be compared; give --{flag} for all runs"
 # The keys that make no variant, and why. Every other key makes one: it changes what is trained, how that is computed,
 # or which generator is measured on how many images.
@@ -23,8 +24,10 @@ NO_VARIANT = {
     "dataset": "has a flag of its own; give --datasets",
     "batch_size": "has a flag of its own; give --batch-sizes",
     "seed": "has a flag of its own; give --seeds",
-    **dict.fromkeys(("radius", "deviation"), "decides the data, and which metrics there are; give it for all runs"),
-    "tensorboard": "writes a copy of the metrics, and changes nothing else; give --tensorboard for all runs",
+    **dict.fromkeys(
+        ("radius", "deviation", "skip_damaged"), "decides the data, and which metrics there are; give it for all runs"
+    ),
+    **dict.fromkeys(("track", "tensorboard"), _COPY),
     **dict.fromkeys(("epochs", "max_steps"), _LENGTH),
     **dict.fromkeys(("out", "data_dir", "inception_weights"), _FILES),
     **dict.fromkeys(("checkpoint", "log_every", "diagnostics", "sample_every", "evaluate_every"), _WRITTEN),

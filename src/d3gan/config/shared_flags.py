@@ -6,6 +6,10 @@ from tyro.conf import arg
 
 Debug = Annotated[bool, arg(help="Show the traceback of an error.")]
 DataDir = Annotated[str, arg(help="Folder of the data files. Default: $D3GAN_DATA, else the user's cache folder.")]
+SkipDamaged = Annotated[
+    bool,
+    arg(help="Do without the files of a folder or .zip of images that cannot be read, as if they were not there."),
+]
 Device = Annotated[str, arg(help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.")]
 ConfigFile = Annotated[
     str, arg(help="The .ini file to read. Default: config.ini in the current folder, if it exists.")

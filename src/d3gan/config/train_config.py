@@ -32,6 +32,7 @@ from d3gan.config.shared_flags import (
     InceptionWeights,
     Precision,
     Protocol,
+    SkipDamaged,
 )
 from d3gan.config.validation import check_values, field_types, key, keys_with
 from d3gan.errors import ConfigError, nearest
@@ -53,6 +54,8 @@ USUAL_NORMS: dict[str, Literal["batch", "spectral", "none"]] = {
     "r3gan": "none",
     "mlp": "none",
 }
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+"""What ``track`` may name; see ``d3gan.training.trackers``."""
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,9})?")
 
 
@@ -77,6 +80,7 @@ class TrainConfig:
     """ring8: radius of the circle; grid25: half its side. Empty: 1 and 4."""
     deviation: _OfDataSet = key("", allowed=(0.000001, 1_000_000.0))
     """ring8, grid25: standard deviation of each mode. Empty: 0.01 and 0.05."""
+    skip_damaged: SkipDamaged = key(False, resume="free")
     out: str = key("", resume="free")
     """Run directory. Default: runs/DATASET-MODEL-bBATCH-sSEED. If it holds this run already, training resumes it."""
     image_size: int = key(32, allowed=frozenset(side for sides in IMAGE_SIZES.values() for side in sides))
@@ -224,8 +228,11 @@ class TrainConfig:
     inception_weights: InceptionWeights = key("", resume="free", per_process=True)
     generator: GeneratorWeights = key("auto", resume="free")
     protocol: Protocol = key("standard", resume="free")
+    track: str = key("", resume="free", list_of=TRACKERS)
+    """Send metrics, samples, histograms and settings to trackers too: some of tensorboard, wandb, mlflow, each of
+    which is an extra of d3gan to install (docs/tracking.md)."""
     tensorboard: bool = key(False, resume="free")
-    """Write TensorBoard events into the run directory too (needs d3gan[tensorboard])."""
+    """The same as --track tensorboard: events in the run directory."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges, then text."""
@@ -248,6 +255,7 @@ class TrainConfig:
         # One text for what means the same.
         if self.dataset.lower() in SET_NAMES:
             object.__setattr__(self, "dataset", self.dataset.lower())
+        object.__setattr__(self, "track", ",".join(_words("track", self.track, TRACKERS)))
         object.__setattr__(self, "penalty", penalty_text(self.penalties))
         object.__setattr__(self, "augment", augment_text(self.augmentation))
         if self.views != "model":
@@ -291,6 +299,11 @@ class TrainConfig:
             return check_metrics(self.metrics)
         apply = metrics_that_apply(self.dataset)
         return ("modes",) if "modes" in apply else ("fid", "is")
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that ``track`` and ``tensorboard`` name."""
+        return _words("track", f"{self.track},tensorboard" if self.tensorboard else self.track, TRACKERS)
 
     @property
     def penalties(self) -> tuple[PenaltyKey, ...]:
@@ -372,11 +385,21 @@ def check_metrics(text: str) -> tuple[str, ...]:
     Raises:
         ConfigError: none is named, or an unknown one.
     """
+    metrics = _words("metrics", text, METRICS)
+    if not metrics:
+        raise ConfigError(f"metrics is empty; allowed: {','.join(METRICS)}, or some of them")
+    return metrics
+
+
+def _words(name: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a key's list with commas, in the order of the allowed ones.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
     for word in words:
-        if word not in METRICS:
-            known = f"{nearest(word, METRICS)}; allowed: {','.join(METRICS)}"
-            raise ConfigError(f"metrics = {text}: {word!r} is unknown{known}")
-    if not words:
-        raise ConfigError(f"metrics is empty; allowed: {','.join(METRICS)}, or some of them")
-    return tuple(metric for metric in METRICS if metric in words)
+        if word not in allowed:
+            known = f"{nearest(word, allowed)}; allowed: {','.join(allowed)}"
+            raise ConfigError(f"{name} = {text}: {word!r} is unknown{known}")
+    return tuple(word for word in allowed if word in words)

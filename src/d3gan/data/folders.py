@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,6 +35,8 @@ LABELS_FILE = "dataset.json"
 
 _NAMED = 3
 """Files that are passed over and named; the others are counted."""
+_NAMED_DAMAGED = 10
+"""Damaged files that are named; the others are counted."""
 
 logger = logging.getLogger("d3gan")
 
@@ -48,6 +50,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class DamagedImageError(ExternalError):
+    """The content of an image file is no image that can be read; the disk is not at fault."""
+
+
+class DamagedImagesError(ExternalError):
+    """The same of all damaged files of a folder or zip, in one line."""
+
+    damaged: Mapping[int, str] = {}
+    """Index of each damaged file -> what is wrong, in a few words."""
 
 
 class Collection(Protocol):
@@ -64,7 +77,11 @@ class Collection(Protocol):
     ignored: int
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image file; raises ExternalError if it cannot be read."""
+        """The bytes of one image file; raises ExternalError, or DamagedImageError where no disk is at fault."""
+        ...
+
+    def leave_out(self, indices: Container[int]) -> None:
+        """From now on it is the same as one that never had these files."""
         ...
 
     def labels_file(self) -> bytes | None:
@@ -86,8 +103,10 @@ def _is_image(name: str) -> bool:
     return not hidden and name.lower().endswith(SUFFIXES)
 
 
-def _too_long(name: str, size: int) -> ExternalError:
-    return ExternalError(f"{name}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller")
+def _too_long(name: str, size: int) -> DamagedImageError:
+    return DamagedImageError(
+        f"{name}: is {size:,} bytes long, above {MAX_FILE_BYTES:,}; remove it or make it smaller"
+    )
 
 
 @contextmanager
@@ -156,9 +175,13 @@ class _Folder:
     def read(self, index: int) -> bytes:
         file, size = self.path / self.names[index], self._stats[index].st_size
         if size > MAX_FILE_BYTES:
-            raise _too_long(str(file), size)
+            raise _too_long(f"{self.path}: {self.names[index]}", size)
         with disk_errors(file):
             return read_file(file, MAX_FILE_BYTES)
+
+    def leave_out(self, indices: Container[int]) -> None:
+        self._stats = [each for i, each in enumerate(self._stats) if i not in indices]
+        self.names = [name for i, name in enumerate(self.names) if i not in indices]
 
     def labels_file(self) -> bytes | None:
         file = self.path / LABELS_FILE
@@ -204,20 +227,24 @@ class _Zip:
     def read(self, index: int) -> bytes:
         return self._unpack(self._entries[index])
 
+    def leave_out(self, indices: Container[int]) -> None:
+        self._entries = [entry for i, entry in enumerate(self._entries) if i not in indices]
+        self.names = [entry.filename for entry in self._entries]
+
     def labels_file(self) -> bytes | None:
         return self._unpack(self._labels) if self._labels is not None else None
 
     def _unpack(self, entry: zipfile.ZipInfo) -> bytes:
         name = f"{self.path}: {entry.filename}"
         if entry.flag_bits & 1:
-            raise ExternalError(f"{name}: is encrypted; unpack it and name the folder instead")
+            raise DamagedImageError(f"{name}: is encrypted; unpack it and name the folder instead")
         if entry.file_size > MAX_FILE_BYTES:
             raise _too_long(name, entry.file_size)
         try:
             return read_member(self._file, entry, MAX_FILE_BYTES)
         except UNPACKING_ERRORS as error:
             reason = first_line(error)
-            raise ExternalError(f"{name}: cannot be unpacked ({reason}); copy or make the zip again") from error
+            raise DamagedImageError(f"{name}: cannot be unpacked ({reason}); copy or make the zip again") from error
 
     def quick_key(self) -> str:
         return self.checksum()
@@ -250,24 +277,68 @@ def decoded_images(collection: Collection, size: int, channels: int, workers: in
         uint8 arrays (1, channels, size, size), 0..255.
 
     Raises:
-        ExternalError: an image cannot be read; names it.
+        DamagedImagesError: some are no images that can be read; all have been looked at.
+        ExternalError: one cannot be read from the disk.
     """
-    for result in _decode_all(collection, size, channels, workers):
-        if isinstance(result, ExternalError):
+    damaged: dict[int, str] = {}
+    first = ""
+    for index, result in enumerate(_decode_all(collection, size, channels, workers)):
+        if isinstance(result, DamagedImageError):
+            damaged[index] = _in_short(collection, index, result)
+            first = first or str(result)
+        elif isinstance(result, ExternalError):
             raise result
-        yield result[None]
+        else:
+            yield result[None]
+    if damaged:
+        text = first if len(damaged) == 1 else f"{damaged_text(collection, damaged)}; replace or remove them"
+        error = DamagedImagesError(f"{text}, or leave out what is damaged with --skip-damaged")
+        error.damaged = damaged
+        raise error
+
+
+def _in_short(collection: Collection, index: int, error: DamagedImageError) -> str:
+    """What is wrong with a file, without its name and what can be done."""
+    problem = str(error).removeprefix(f"{collection.path}: {collection.names[index]}: ").rpartition("; ")[0]
+    if problem.startswith("cannot be read as"):
+        problem = problem.partition(" (")[2].removesuffix(")")
+    return problem
+
+
+def damaged_text(collection: Collection, damaged: Mapping[int, str]) -> str:
+    """How many images are damaged, and the first of them by name.
+
+    Args:
+        collection: with the damaged files.
+        damaged: index of each -> what is wrong.
+    """
+    named = [f"{collection.names[i]} ({damaged[i]})" for i in list(damaged)[:_NAMED_DAMAGED]]
+    more = f" and {len(damaged) - len(named):,} more" if len(damaged) > len(named) else ""
+    count = f"{len(damaged):,} of {len(collection.names):,} images"
+    return f"{collection.path}: {count} cannot be read: {', '.join(named)}{more}"
 
 
 def sides_of(collection: Collection, most: int = 1000) -> Iterator[int]:
     """The shorter sides, in pixels, of up to ``most`` images spread evenly over the collection.
 
+    Those that cannot be read are left out, since whoever reads them all names them all.
+
     Raises:
-        ExternalError: one cannot be read.
+        ExternalError: none can be read.
     """
+    error, count = None, 0
     for i in np.unique(np.linspace(0, len(collection.names) - 1, most).round().astype(int)):
-        content, name = collection.read(i), f"{collection.path}: {collection.names[i]}"
-        with open_image(content, _FORMATS, name, "replace or remove it", header_only=True) as image:
-            yield min(image.size)
+        name = f"{collection.path}: {collection.names[i]}"
+        try:
+            with open_image(collection.read(i), _FORMATS, name, "replace or remove it", header_only=True) as image:
+                side = min(image.size)
+        except ExternalError as each:
+            error = each
+        else:
+            count += 1
+            yield side
+    if error is not None and not count:
+        raise error
 
 
 def unreadable_images(collection: Collection, workers: int) -> Iterator[ExternalError | None]:
@@ -296,7 +367,7 @@ def _decode_all(
             with open_image(task.data, _FORMATS, task.name, "replace or remove it") as image:
                 return to_array(fit(_upright(image, task.data, channels), size))
         except ExternalError as error:
-            return error
+            return DamagedImageError(str(error))
 
     yield from ordered_map(work, tasks(), workers)
 

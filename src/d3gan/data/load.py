@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d3gan.data.files import locked, replace_file, safe_file_name
-from d3gan.data.folders import Collection, decoded_images, open_collection
+from d3gan.data.folders import Collection, DamagedImagesError, damaged_text, decoded_images, open_collection
 from d3gan.data.labels import Classes, collection_classes, collection_key, prepared_classes
 from d3gan.data.locate import data_folder, resolve_dataset
 from d3gan.data.points import Mixture
@@ -26,7 +26,8 @@ from d3gan.data.published.readers import Labels, read_images, read_labels
 from d3gan.data.published.sources import obtain
 from d3gan.data.stacked_mnist import draw_triples, stack, stacked_labels
 from d3gan.errors import ConfigError, ExternalError
-from d3gan.files import read_file
+from d3gan.files import read_file, write_text
+from d3gan.progress_bar import progress_bar
 
 logger = logging.getLogger("d3gan")
 
@@ -45,6 +46,7 @@ class ImageSet:
         mixture: That points were drawn from; None: these are images.
         labels: (N,) int64, 0 .. classes - 1; None where they were not asked for.
         class_names: Of the classes, in the order of the labels; empty without labels.
+        left_out: Number of damaged files that ``images`` does without; the checksum is that of the others alone.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ImageSet:
     mixture: Mixture | None = None
     labels: Labels | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -90,6 +93,7 @@ def load_images(
     data_dir: str | Path | None = None,
     workers: int = 2,
     labels: bool = False,
+    skip_damaged: bool = False,
 ) -> ImageSet:
     """Loads the images of a data set: fetches and prepares them the first time, then memory-maps the cache.
 
@@ -106,6 +110,7 @@ def load_images(
         workers: Threads that decode and resize.
         labels: Read the images' labels too; where a folder's or zip's are, says ``d3gan.data.labels``. Stacked
             MNIST's three digits are 1,000 classes.
+        skip_damaged: Do without a folder's or zip's files that cannot be read as images, as if they were not there.
 
     Raises:
         ConfigError: an unknown data set, split, size or number of channels; or images without the labels asked for.
@@ -118,7 +123,7 @@ def load_images(
     source = resolve_dataset(dataset)
     folder = data_folder(data_dir)
     if isinstance(source, Path):
-        return _load_collection(source, image_size, channels, folder, workers, labels)
+        return _load_collection(source, image_size, channels, folder, workers, labels, skip_damaged)
     _check_split(source, split)
     # Before the images, whose preparation may take minutes.
     classes = _published_classes(source, split, folder) if labels else None
@@ -238,13 +243,25 @@ def _load_stacked(
     return ImageSet(dataset.name, split, images, checksum)
 
 
-def _load_collection(path: Path, size: int, channels: int, folder: Path, workers: int, labels: bool) -> ImageSet:
+def _load_collection(
+    path: Path, size: int, channels: int, folder: Path, workers: int, labels: bool, skip_damaged: bool
+) -> ImageSet:
     # A folder's name may contain a dot ("faces.v2"); a zip's ending is not part of its name.
     name = path.resolve().name if path.is_dir() else path.stem
     with open_collection(path) as collection:
         ignored = f"; {collection.ignored:,} other files ignored" if collection.ignored else ""
         logger.info(f"{path}: {len(collection.names):,} images{ignored}")
         quick_key = collection.quick_key()
+        # A zip's key is made of its directory, which stays when damaged content is replaced.
+        stamp = str(path.stat().st_mtime_ns) if path.is_file() else ""
+        damaged_list = folder / "prepared" / f"damaged-{_checksum(key=quick_key, stamp=stamp)[:32]}.json"
+        damaged = _damaged_images(collection, damaged_list, workers) if skip_damaged else {}
+        if damaged:
+            text = damaged_text(collection, damaged)
+            if len(damaged) == len(collection.names):
+                raise ExternalError(f"{text}; no image is left")
+            collection.leave_out(damaged)
+            logger.warning(f"{text}; they are left out")
         classes = None
         if labels:
             file_name = f"{safe_file_name(name)}-all-labels-{collection_key(collection)[:16]}.npz"
@@ -257,7 +274,15 @@ def _load_collection(path: Path, size: int, channels: int, folder: Path, workers
 
         def make_blocks() -> Iterator[ImageArray]:
             logger.info(f"{path}: preparing {shape[0]:,} images at {size} x {size}")
-            yield from decoded_images(collection, size, channels, workers)
+            try:
+                yield from decoded_images(collection, size, channels, workers)
+            except DamagedImagesError as error:
+                if damaged:
+                    damaged_list.unlink(missing_ok=True)  # of another version of Pillow: the next call looks again
+                else:
+                    with locked(damaged_list):
+                        _write_damaged_images(damaged_list, error.damaged)
+                raise
             with open_collection(path) as reopened:
                 if reopened.quick_key() != quick_key:
                     raise ExternalError(
@@ -266,7 +291,41 @@ def _load_collection(path: Path, size: int, channels: int, folder: Path, workers
 
         images = prepared_images(cache, shape, make_blocks)
     logger.info(f"{path}: {shape[0]:,} images from {cache}")
-    return _with_classes(ImageSet(name, "all", images, checksum), classes)
+    return _with_classes(ImageSet(name, "all", images, checksum, left_out=len(damaged)), classes)
+
+
+def _damaged_images(collection: Collection, path: Path, workers: int) -> dict[int, str]:
+    """Index of each damaged image file -> what is wrong; all are opened, unless the list at ``path`` is there."""
+    count = len(collection.names)
+    damaged = _read_damaged_images(path, count)
+    if damaged is None:
+        with locked(path):
+            # Another process may have written it while this one waited.
+            damaged = _read_damaged_images(path, count)
+            if damaged is None:
+                damaged = {}
+                logger.info(f"{collection.path}: looking for damaged images")
+                with progress_bar("looking for damaged images", count, unit="images") as advance:
+                    try:
+                        for _ in decoded_images(collection, 1, 3, workers):
+                            advance(1)
+                    except DamagedImagesError as error:
+                        damaged = dict(error.damaged)
+                _write_damaged_images(path, damaged)
+    return damaged
+
+
+def _read_damaged_images(path: Path, count: int) -> dict[int, str] | None:
+    """The list of damaged images among ``count``; None if there is none, or it is itself damaged."""
+    try:
+        damaged = {int(index): str(problem) for index, problem in json.loads(read_file(path)).items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return damaged if all(0 <= index < count for index in damaged) else None
+
+
+def _write_damaged_images(path: Path, damaged: Mapping[int, str]) -> None:
+    write_text(path, json.dumps(damaged) + "\n")
 
 
 def _content_checksum(collection: Collection, folder: Path) -> str:

@@ -52,6 +52,8 @@ class FakeImages:
     """Folder of the data files: --data-dir, else the run's."""
     dataset: str = ""
     """The run's data set; empty without a run."""
+    skips_damaged: bool = False
+    """Whether the run does without damaged files."""
     batch_size: int = 0
     """The run's; 0 where it is not known."""
     generator: GeneratorNetwork | None = None
@@ -85,7 +87,8 @@ def _measure(options: Evaluate, device: torch.device, group: Group) -> dict[str,
     with group.raise_on_all_ranks():
         fakes = _images_of_run(options, device) if options.run else _images_of_files(options)
         spec = EvaluationSpec(_metrics(options.metrics, fakes.dataset), fakes.count, options.bootstrap)
-    finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir)
+    skips = options.skip_damaged or fakes.skips_damaged
+    finder = ImageFinder(fakes.dataset, fakes.image_size, fakes.channels, fakes.data_dir, skips)
     instruments = set_up_evaluation(
         spec,
         finder,
@@ -167,6 +170,7 @@ def _images_of_run(options: Evaluate, device: torch.device) -> FakeImages:
         channels=generator.sample_shape[0],
         data_dir=options.data_dir or (config.data_dir if config else "") or None,
         dataset=config.dataset if config else str(facts.get("dataset", "")),
+        skips_damaged=config.skip_damaged if config else False,
         batch_size=config.batch_size if config else 0,
         generator=generator,
         seed=seed,
@@ -199,7 +203,7 @@ def _images_of_files(options: Evaluate) -> FakeImages:
     statistics = reference.lower().endswith(".npz") and not holds_images(user_path(reference))
     if not statistics and not options.image_size and native_size(reference, "--reference") != size:
         logger.info(f"{reference}: resizing its images to {size} x {size}, the size of those of {options.images}")
-    images = ImageFinder("", size, 3, options.data_dir or None).open(options.images, "--images")
+    images = ImageFinder("", size, 3, options.data_dir or None, options.skip_damaged).open(options.images, "--images")
     count = options.num_samples or len(images)
     if count > len(images):
         raise ConfigError(f"--num-samples {count}: {options.images} holds {len(images):,} images")

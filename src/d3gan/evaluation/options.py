@@ -14,6 +14,7 @@ from d3gan.config.shared_flags import (
     GeneratorWeights,
     InceptionWeights,
     Protocol,
+    SkipDamaged,
 )
 from d3gan.config.train_config import check_metrics
 from d3gan.config.validation import check_values, key
@@ -51,6 +52,7 @@ class Evaluate:
     """Write the reference's statistics (mu, sigma) to this .npz, for a later --reference or other FID programs."""
     json: bool = False
     """Print one JSON object instead of a table."""
+    skip_damaged: SkipDamaged = False
     data_dir: DataDir = ""
     device: Device = "auto"
     debug: Debug = False

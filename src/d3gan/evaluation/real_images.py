@@ -133,6 +133,8 @@ class ImageFinder:
     """1 or 3."""
     data_dir: str | None
     """Folder of data files and references; see ``d3gan.data.locate.data_folder``."""
+    skip_damaged: bool = False
+    """Whether to do without damaged files of folders and zips."""
 
     def open(self, spec: str, flag: str, *, labels: bool = False) -> RealImages:
         """The images called ``spec``: a split of the run's data set, NAME:SPLIT, a folder, a .zip or an .npz.
@@ -156,6 +158,7 @@ class ImageFinder:
             channels=self.channels,
             data_dir=self.data_dir,
             labels=labels,
+            skip_damaged=self.skip_damaged,
         )
         return RealImages(name, image_set)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from d3gan.errors import ConfigError, TrainingDivergedError, first_line
 from d3gan.images import image_grid, save_png
@@ -172,17 +173,20 @@ def _refuse_other_training(training: Training, path: Path, state: dict[str, Any]
         )
 
 
-def save_samples(training: Training, step: int) -> None:
+def save_samples(training: Training, step: int) -> Image.Image | None:
     """Writes the sample grid of a step, or the picture of its points, always from the same latents.
 
     With classes every row is one of them; of many the first ones are shown. Rank 0 writes; all processes must call
     it, since each of an MD-GAN knows its own discriminators alone.
+
+    Returns:
+        The picture, on rank 0.
     """
     gan, mixture = training.gan, training.image_set.mixture
     half = half_side(mixture.centers) if mixture is not None else 0.0
     logits = _logits_in_the_plane(training, half) if mixture is not None else None
     if not training.group.is_main:
-        return
+        return None
     training.run.refuse_removed()
     if gan.generator.classes:
         labels = torch.arange(min(gan.generator.classes, GRID_CLASSES)).repeat_interleave(GRID_COLUMNS)
@@ -194,6 +198,7 @@ def save_samples(training: Training, step: int) -> None:
         points = sample(gan.generator, POINTS, training.config.seed)
         picture = point_picture(points.numpy(), half, mixture.centers, logits)
     save_png(picture, training.run.sample(step), {"step": str(step)})
+    return picture
 
 
 def _logits_in_the_plane(training: Training, half: float) -> npt.NDArray[np.float32] | None:

@@ -24,7 +24,12 @@ ONE_CRITIC, SATURATED = 0.99, 0.999
 
 
 def diagnose(
-    gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int, context: StepContext | None = None
+    gan: GAN,
+    real_images: Tensor,
+    latents: Tensor,
+    batch_size: int,
+    context: StepContext | None = None,
+    logits: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Judges real and new fake images by every discriminator; all processes must call it.
 
@@ -36,6 +41,8 @@ def diagnose(
         latents: (B N, nz).
         batch_size: N.
         context: of the step, with the labels of networks with classes.
+        logits: gets those that this process's discriminators gave, on the device: ``real_logits/K`` and
+            ``fake_logits/K`` (up to B 1,024), K the discriminator's number.
 
     Returns:
         Means over the batches of all processes:
@@ -50,15 +57,24 @@ def diagnose(
     """
     context = context or StepContext()
     if gan.workers is None:
-        means = gan.group.mean(_means(gan, real_images, latents, batch_size, context))
+        own, *judged = _means(gan, real_images, latents, batch_size, context)
+        means = gan.group.mean(own)
     else:
         A = len(gan.workers)
         parts = zip(real_images.chunk(A), latents.chunk(A), context.split(A), strict=True)
-        of_workers = [
-            _means(worker, reals, z, batch_size // A, own_context)
-            for worker, (reals, z, own_context) in zip(gans_of_workers(gan), parts, strict=True)
-        ]
+        of_workers, reals_judged, fakes_judged = zip(
+            *(
+                _means(worker, reals, z, batch_size // A, own_context)
+                for worker, (reals, z, own_context) in zip(gans_of_workers(gan), parts, strict=True)
+            ),
+            strict=True,
+        )
         means = gan.group.mean([among_all(gan, each) for each in zip(*of_workers, strict=True)])
+        judged = [torch.cat(reals_judged), torch.cat(fakes_judged)]
+    if logits is not None:
+        for name, each in zip(("real_logits", "fake_logits"), judged, strict=True):
+            numbers = gan.workers or range(len(each))
+            logits |= {f"{name}/{k}": of_one for k, of_one in zip(numbers, each, strict=True)}
     found: dict[str, Any] = {
         name: [_finite(number) for number in values.tolist()]
         for name, values in zip(("real_signs", "separation", "gradient_norms", "agreement"), means, strict=True)
@@ -67,20 +83,23 @@ def diagnose(
     return found | {"agreement": found["agreement"][0] if compares else None}
 
 
-def _means(gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int, context: StepContext) -> list[Tensor]:
-    """What ``_measure`` finds, means over the batches."""
+def _means(
+    gan: GAN, real_images: Tensor, latents: Tensor, batch_size: int, context: StepContext
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """``_measure``'s figures, means over the batches, and the real and fake logits (K, B N) of all of them."""
     parts = real_images.split(batch_size), latents.split(batch_size)
     measured = []
     for reals, z, own in zip(*parts, context.split(len(parts[0])), strict=True):
         labels = (each[:MOST_IMAGES] if each is not None else None for each in (own.real_labels, own.fake_labels))
         measured.append(_measure(gan, reals[:MOST_IMAGES], z[:MOST_IMAGES], *labels))
-    return [torch.stack(each).mean(dim=0) for each in zip(*measured, strict=True)]
+    *figures, real, fake = zip(*measured, strict=True)
+    return [torch.stack(each).mean(dim=0) for each in figures], torch.cat(real, dim=1), torch.cat(fake, dim=1)
 
 
 def _measure(
     gan: GAN, real_images: Tensor, latents: Tensor, real_labels: Tensor | None, fake_labels: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The figures of one batch: (K), (K), (K) and (1)."""
+) -> tuple[Tensor, ...]:
+    """The figures of one batch, (K), (K), (K) and (1), and its real and fake logits, (K, N) each."""
     K, N, dtype = len(gan.discriminators), len(latents), real_images.dtype
     fake_images = generate_without_graph(gan, latents, fake_labels, own_buffers(gan.generator))
     with gan.autocast(), torch.no_grad():
@@ -98,7 +117,7 @@ def _measure(
     agreement = norms.new_zeros(1)
     if K > 1:
         agreement = (torch.corrcoef(fake).sum() - K)[None] / (K * (K - 1))
-    return real.sign().mean(dim=1), separation, norms, agreement
+    return real.sign().mean(dim=1), separation, norms, agreement, real, fake
 
 
 def _finite(number: float) -> float | None:

@@ -54,7 +54,7 @@ class PeriodicEvaluator:
         self._spec = EvaluationSpec(config.resolved_metrics, config.num_samples)
         self._instruments = set_up_evaluation(
             self._spec,
-            ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None),
+            ImageFinder(config.dataset, config.image_size, config.nc, config.data_dir or None, config.skip_damaged),
             device,
             group,
             features=config.features,

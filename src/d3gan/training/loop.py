@@ -5,17 +5,19 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from d3gan.config.train_config import PER_PROCESS_KEYS, TrainConfig
 from d3gan.devices import network_dtype, resolve_precision
 from d3gan.distributed.group import Group, hostname
 from d3gan.distributed.setup import naming_lost_contact, start
-from d3gan.errors import TrainingDivergedError
+from d3gan.errors import PeerLostError, TrainingDivergedError, first_line
 from d3gan.evaluation.metric_names import metrics_of, one_line
 from d3gan.memory import keep_memory
 from d3gan.runs.checkpoint import checkpoints
@@ -30,12 +32,12 @@ from d3gan.training.ema import MovingAverage, decay_of
 from d3gan.training.evaluation import PeriodicEvaluator
 from d3gan.training.inputs import StepInputs
 from d3gan.training.metrics import MetricsLog
-from d3gan.training.progress import Display, silent_display
+from d3gan.training.progress import Display, showing_messages, silent_display, terminal_display
 from d3gan.training.setup import build_gan, images_of, learning_rates
 from d3gan.training.signals import StopRequest, stop_requests
 from d3gan.training.state import Training
 from d3gan.training.step import StepContext
-from d3gan.training.tensorboard import NoEvents, TensorBoardEvents, open_events, require_tensorboard
+from d3gan.training.trackers import Tracking, open_trackers, require_packages
 from d3gan.version import __version__
 
 logger = logging.getLogger("d3gan")
@@ -57,27 +59,50 @@ class TrainResult:
     """Steps that earlier calls had done."""
 
 
+OnTick = Callable[[dict[str, Any]], object]
+"""Called with each line of metrics.jsonl."""
+
+
 def train(
     config: TrainConfig,
-    display: Callable[[int, int], AbstractContextManager[Display]] = silent_display,
+    display: Callable[[int, int], AbstractContextManager[Display]] | None = terminal_display,
+    *,
+    on_tick: OnTick | None = None,
+    raise_interrupt: bool = True,
 ) -> TrainResult:
     """Trains one run, from the start or from its last checkpoint, until its last step or a signal.
 
-    Started by torchrun, each process calls it and they train together; rank 0 alone shows and writes.
+    Started by torchrun, each process calls it and they train together; rank 0 alone shows, writes and calls
+    ``on_tick``. Outside the main thread Python gives no signals: there ``on_tick`` can stop a run.
 
     Args:
         config: what to train; everything is written to ``config.run_directory``.
-        display: given the last step and the first one, opens what shows the progress.
+        display: given the last step and the first one, opens what shows the progress; None shows nothing, and prints
+            no messages.
+        on_tick: called every ``log_every`` steps, and at the end, with the line that metrics.jsonl gets, as a dict of
+            its own. If it raises, the run is saved, at this step or with several processes at the next one, and the
+            error is raised: that is how it stops a run. The line of a session's last step may come again, in the
+            session that resumes the run.
+        raise_interrupt: after a signal has stopped the run and it is saved, raise KeyboardInterrupt. False: return,
+            with the signal in the result.
 
     Raises:
         ConfigError: a value does not fit this machine, these data, the other processes, or the run in the folder.
         ExternalError: data or files fail, or another process does.
         TrainingDivergedError: a loss or a weight became NaN or infinite.
+        KeyboardInterrupt: Ctrl-C or another signal stopped the run; the same call resumes it.
     """
     with start(config.device, config.timeout) as (group, device), naming_lost_contact(group):
         if not group.is_main:
-            display = silent_display
-        return _train(config, group, device, display)
+            display, on_tick = None, None
+        with showing_messages() if display is not None else nullcontext():
+            result = _train(config, group, device, display or silent_display, on_tick)
+    if raise_interrupt and result.interrupted_by is not None:
+        raise KeyboardInterrupt(
+            f"stopped by {result.interrupted_by.name} at step {result.step}; saved in {result.run}; the same call "
+            "resumes the run"
+        )
+    return result
 
 
 def _train(
@@ -85,6 +110,7 @@ def _train(
     group: Group,
     device: torch.device,
     display: Callable[[int, int], AbstractContextManager[Display]],
+    on_tick: OnTick | None,
 ) -> TrainResult:
     # What to compute with.
     with group.raise_on_all_ranks():
@@ -92,9 +118,8 @@ def _train(
         acceleration = resolve_acceleration(config, device, group.world_size)
         if device.type == "cpu":
             keep_memory()
-        if config.tensorboard:
-            require_tensorboard()
         if group.is_main:
+            require_packages(config.trackers)
             refuse_other_runs(config)  # before minutes go into fetching data
     group.require_equal(_versions(device) | _shared_facts(config) | {"precision": precision})
 
@@ -141,9 +166,12 @@ def _train(
             _algorithms(config.deterministic),
             stop_requests(group) as stop,
             display(last_step, step) as screen,
-            open_events(config.tensorboard and group.is_main, run, metrics_log.logged_step) as events,
+            open_trackers(
+                config.trackers if group.is_main else (), run, _settings(training), metrics_log.logged_step
+            ) as tracking,
         ):
             first_step, alarms = step, Alarms()
+            tick_error: BaseException | None = None
             real_images = latents = torch.empty(0)
             context = StepContext()
             metrics_log.stopwatch.restart()
@@ -155,22 +183,37 @@ def _train(
                 stopping = is_new and group.to_stop()
                 if is_new and (stopping or is_last or step % config.log_every == 0):
                     rates = learning_rates(config, step - 1, steps_in_run, training.batches_per_step)
-                    diagnostics = {}
+                    diagnostics, logits = {}, dict[str, torch.Tensor]() if tracking else None
                     if config.diagnostics:
-                        diagnostics = diagnose(gan, real_images, latents, config.batch_size, context)
+                        diagnostics = diagnose(gan, real_images, latents, config.batch_size, context, logits)
                         alarms.look_at(step, diagnostics)
                     line = metrics_log.log(step, *rates, diagnostics, last=step % config.log_every != 0)
                     screen.show(line)
-                    events.write(line)
+                    if tracking:
+                        with metrics_log.stopwatch.paused():
+                            tracking.metrics(line)
+                            tracking.logits(step, logits or {})
+                    if on_tick is not None and tick_error is None:
+                        with metrics_log.stopwatch.paused():
+                            try:
+                                on_tick(line)
+                            except BaseException as error:
+                                # The other processes hear of it in the next step, after which all of them save.
+                                tick_error, group.wants_stop = error, True
+                                stopping = stopping or group.world_size == 1
                 if step == 0 or (is_new and (is_last or _due(step, config.sample_every or inputs.steps_per_epoch))):
                     with metrics_log.stopwatch.paused():
-                        save_samples(training, step)
+                        picture = save_samples(training, step)
+                        if tracking and picture is not None:
+                            tracking.samples(step, np.asarray(picture.convert("RGB")))
                 is_best = evaluator is not None and not is_new and evaluator.best_is_unsaved(run, step)
                 put_off = False
                 if evaluator is not None and step > 0 and evaluator.is_due(run.evaluations, step, last_step):
                     with metrics_log.stopwatch.paused():
                         is_best, put_off = (
-                            (False, True) if stopping else _evaluate(evaluator, training, step, screen, events, stop)
+                            (False, True)
+                            if stopping
+                            else _evaluate(evaluator, training, step, screen, tracking, stop)
                         )
                     stopping = stopping or group.any_rank(bool(stop))
                 if is_best or (is_new and (stopping or is_last or _due(step, config.checkpoint))):
@@ -194,11 +237,30 @@ def _train(
                 screen.advance(step)
 
             unfinished = put_off or step < last_step
-            signals = group.all_gather(stop.signal) if stopping and unfinished else []
-            interrupted_by = next((number for number in signals if number is not None), None)
+            if not unfinished:
+                tracking.finish()
+            reasons = group.all_gather((stop.signal, _short(tick_error))) if stopping and unfinished else []
+            interrupted_by = next((number for number, _ in reasons if number is not None), None)
             if interrupted_by is not None:
                 stop.tell_launcher(interrupted_by)
+    if tick_error is not None:
+        raise tick_error
+    if error_of_main := next((text for _, text in reasons if text), None):
+        raise PeerLostError(f"rank 0: on_tick raised {error_of_main}; step {step} is saved")
     return TrainResult(run.path, step, last_step, interrupted_by, first_step)
+
+
+def _short(error: BaseException | None) -> str | None:
+    return f"{type(error).__name__} ({first_line(error)})" if error is not None else None
+
+
+def _settings(training: Training) -> dict[str, object]:
+    """The run's hyper-parameters for trackers: no paths of this machine."""
+    config = training.config
+    values = dataclasses.asdict(config) | dataclasses.asdict(config.recipe)
+    left_out = PER_PROCESS_KEYS | {"out", "track", "tensorboard"}
+    facts = {"dataset": training.image_set.name, "world_size": training.group.world_size}
+    return {key: value for key, value in values.items() if key not in left_out} | facts
 
 
 def _versions(device: torch.device) -> dict[str, object]:
@@ -295,7 +357,7 @@ def _evaluate(
     training: Training,
     step: int,
     screen: Display,
-    events: NoEvents | TensorBoardEvents,
+    tracking: Tracking,
     stop: StopRequest,
 ) -> tuple[bool, bool]:
     """Evaluates the generator, and writes and shows the metrics.
@@ -314,7 +376,7 @@ def _evaluate(
     is_best = group.is_main and evaluator.write(training.run.evaluations, line)
     if group.is_main:
         screen.note(f"step {step}: {one_line(line)}{', best so far' if is_best else ''}")
-        events.write({"step": step} | metrics_of(line))
+        tracking.evaluation(step, metrics_of(line))
     return bool(group.broadcast(is_best)), False
 
 
@@ -330,6 +392,7 @@ def _record_environment(
     earlier = read_environment(run)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     data = {"name": image_set.name, "split": image_set.split, "images": len(image_set.images)}
+    data |= {"damaged_left_out": image_set.left_out} if image_set.left_out else {}
     facts = {
         "device": str(device),
         "device_name": name,

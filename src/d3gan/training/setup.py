@@ -45,6 +45,7 @@ def images_of(config: TrainConfig) -> ImageSet:
         data_dir=config.data_dir or None,
         workers=config.workers,
         labels=config.conditional,
+        skip_damaged=config.skip_damaged,
     )
 
 
