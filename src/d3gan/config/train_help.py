@@ -3,7 +3,7 @@
 SOURCE_FLAGS = "config preset trust_features"
 
 GROUPS = {
-    "data": "dataset data_dir image_size nc conditional flips workers radius deviation",
+    "data": "dataset data_dir image_size nc conditional flips skip_damaged workers radius deviation",
     "model": "model network ngf ndf nz activation loss d2gan_alpha d2gan_beta ema ema_half_life ema_ramp_up",
     "discriminators": "discriminators pairing weighting softmax_lambda softmax_gradient softmax_challenge "
     "hypervolume_slack dropout_rate bandit_alpha bandit_kappa views microbatch_alpha duel_beta duel_alpha penalty "
@@ -11,7 +11,7 @@ GROUPS = {
     "training": "batch_size grad_accum_steps epochs max_steps lr lr_scaling beta1 beta2 lr_d beta1_d beta2_d d_steps "
     "schedule seed device precision deterministic compile cuda_graph sync_batchnorm timeout",
     "evaluation": "evaluate_every num_samples metrics reference features inception_weights generator protocol",
-    "output": "out checkpoint log_every sample_every diagnostics tensorboard",
+    "output": "out checkpoint log_every sample_every diagnostics track tensorboard",
 }
 
 USUAL = {
