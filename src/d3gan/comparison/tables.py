@@ -143,14 +143,14 @@ def _targets(paired: Sequence[PairedComparison]) -> Table:
 def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
     rows, word = [], shared_word(names.distance for names in metrics.values())
     for row, runs in _variants(conditions):
-        distance, training = metrics[runs[0].dataset].distance, [run.training for run in runs]
+        distance, ticks = metrics[runs[0].dataset].distance, [run.ticks for run in runs]
         for whose, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
             points = [losses_at_evaluations(run.training, run.evaluation, loss, distance) for run in runs]
             correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
             row[f"{whose} loss with {word}"] = correlation_interval(correlations) if correlations else None
-        weights = [band.values for band in bands_by_discriminator(training, "weight")]
+        weights = [band.values for band in bands_by_discriminator(ticks, "weight")]
         largest = [max(weight.mean for weight in each) for each in zip(*weights, strict=True)]
-        gaps = [gap.mean for gap in band_of(training, "gap").values]
+        gaps = [gap.mean for gap in band_of(ticks, "gap").values]
         for column, values in (("largest weight", largest), ("gap of the discriminators", gaps)):
             mean = math.fsum(values) / len(values) if values else 0.0
             row[column] = Cell(f"{mean:.2f}", mean) if weights else None
