@@ -62,19 +62,20 @@ def _over_axes(runs: Runs, metric: str, axes: Sequence[Axis], where: str, slug: 
     """A metric over each axis; axes that only stretch the first one have no figure, its label names them."""
     by_axis = {axis: _bands(runs, metric, axis.name) for axis in axes}
     by_axis = {axis: bands for axis, bands in by_axis.items() if any(len(band.x) > 1 for band in bands.values())}
+    if not by_axis:
+        return
+    first, *others = by_axis
+    stretched = {axis: times for axis in others if (times := _times(by_axis[first], by_axis[axis]))}
+    each = [
+        {"images": f"{n:g} real images", "seconds": f"{n:.2g} seconds", "flops": f"{with_prefix(n)}FLOP"}[axis.name]
+        for axis, n in stretched.items()
+    ]
+    labels = {first: f"{first.label} of {' and '.join(each)}" if each else first.label}
+    words = {first: ", ".join(axis.short for axis in (first, *stretched))}
     name = METRIC_LABELS[metric.partition("_")[0]]
-    first, words, label = next(iter(by_axis), None), [], ""
-    for axis in list(by_axis)[1:]:
-        if first is not None and (times := _times(by_axis[first], by_axis[axis])):
-            del by_axis[axis]
-            words.append(axis.short)
-            label += " and " if label else " of "
-            label += (
-                f"{with_prefix(times)}FLOP" if axis.name == "flops" else f"{times:g} {axis.label.split(' seen')[0]}"
-            )
-    for axis, bands in by_axis.items():
-        also = axis is first and words
-        mean = "geometric mean" if is_distance(metric) else "mean"
+    mean = "geometric mean" if is_distance(metric) else "mean"
+    for axis in (first, *(axis for axis in others if axis not in stretched)):
+        bands = by_axis[axis]
         caption = f"{metric_label(metric)}. {seeds_caption(bands.values(), mean)}"
         if axis.name == "seconds":
             caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
@@ -82,9 +83,9 @@ def _over_axes(runs: Runs, metric: str, axes: Sequence[Axis], where: str, slug: 
             f"{name.lower().replace(' ', '-')}-by-{axis.name}-{slug}",
             f"{name} by {axis.label}, {where}",
             caption,
-            (axis.label + label * bool(also), metric_label(metric)),
+            (labels.get(axis, axis.label), metric_label(metric)),
             functools.partial(_paint, bands, list(runs), metric, axis),
-            series=(f"{name} through training, {where}", ", ".join([axis.short, *words]) if also else axis.short),
+            series=(f"{name} through training, {where}", words.get(axis, axis.short)),
         )
 
 
