@@ -183,14 +183,15 @@ def test_tables_fit_or_say_that_they_scroll(show: Callable[..., Any], demo: Path
 
 
 def test_text_and_lines_of_figures_can_be_seen_on_a_phone_and_in_the_dark(
-    show: Callable[..., Any], demo: Path
+    show: Callable[..., Any], demo: Path, page: Path
 ) -> None:
-    browser = show(400, "dark", of=demo)
-    browser.execute_script(OPEN_ALL)
     sizes = """return [...document.querySelectorAll('.panel:not([hidden]) text')].map((each) => {
       const { a, b } = each.getScreenCTM();
       return parseFloat(getComputedStyle(each).fontSize) * Math.hypot(a, b); })"""
-    assert min(browser.execute_script(sizes)) > 9.5
+    for each in (demo, page):  # whose figures are 5 and 7 inches wide
+        browser = show(400, of=each)
+        browser.execute_script(OPEN_ALL)
+        assert min(browser.execute_script(sizes)) > 9.5
     lines = COLOURS.replace("style.fill : ", "style.stroke : ")
     curve = ".panel path[style*='stroke-width: 1.7']"
     for scheme, least in (("dark", 4.5), ("light", 2.0)):  # orange on white has 2.2, and markers besides
