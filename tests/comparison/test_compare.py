@@ -456,6 +456,9 @@ def test_there_is_no_figure_with_nothing_to_see(paths: list[Path]) -> None:
 
 def test_captions_promise_only_the_bands_that_there_are(paths: list[Path]) -> None:
     for runs in (paths[:2], paths):
+        for each in compare_runs(runs).tables:
+            if each.name in ("final", "reach"):
+                assert ("Student" in each.caption) == (len(runs) > 2), each.name
         for drawing in compare_runs(runs).drawings:
             promised = "interval" in drawing.caption and "no interval" not in drawing.caption
             axes = drawing.draw().axes[0]

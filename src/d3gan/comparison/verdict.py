@@ -59,7 +59,8 @@ def _line(same: Sequence[PairedComparison]) -> VerdictLine | None:
     if len(decisive) > 1:
         counts = {answers[each].lower(): directions.count(each) for each in (-1, 1, 0) if each in directions}
         parts = ", ".join(f"{word} in {count}" for word, count in counts.items())
-        sentence = f"{first.variant} against {first.baseline} under {len(decisive)} conditions: {parts}."
+        where = f"{len(decisive)} conditions: {parts}" if len(counts) > 1 else f"all {len(decisive)} conditions"
+        sentence = f"{first.variant} against {first.baseline} under {where}."
         return VerdictLine(answer, sentence)
     (each, ratio), word = decisive[0], shared_word([first.metric])
     mean, low, high, _n = ratio.interval
