@@ -51,15 +51,16 @@ def model_color(model: str, models: Sequence[str]) -> str:
 
 
 @contextmanager
-def styled_figure(height: float = HEIGHT, **options: Any) -> Iterator[Figure]:
-    """A new figure, 7 inches wide, in this package's style, which ends with the block.
+def styled_figure(height: float = HEIGHT, width: float = WIDTH, **options: Any) -> Iterator[Figure]:
+    """A new figure in this package's style, which ends with the block.
 
     Args:
         height: inches.
+        width: inches.
         options: passed to ``Figure``, such as ``layout``.
     """
     with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(WIDTH, height), **options)
+        yield Figure(figsize=(width, height), **options)
 
 
 def figure_of(axes: Axes) -> Figure:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from d3gan.comparison.compare import compare_runs, write_comparison
+from d3gan.comparison.curves import losses_at_evaluations
 from d3gan.comparison.results import Comparison, Table
 from d3gan.comparison.runs import read_runs
 from d3gan.config.ini import config_text
@@ -142,6 +144,33 @@ def test_a_pair_that_differs_in_more_answers_no_question(tmp_path: Path) -> None
             folder = tmp_path / f"{model}{'+lr=0.001' * bool(changes)}-{seed}"
             found.append(write_run(folder, falling(100 + seed, half), model=model, seed=seed, **changes))
     assert compare_runs(found).verdict.startswith("d3gan-controlled+lr=0.001 reaches FID")
+
+
+def test_each_pair_has_a_short_line(paths: list[Path], tmp_path: Path) -> None:
+    (line,) = compare_runs(paths).lines
+    assert line == ("Faster", "d3gan takes 0.75 (0.75 to 0.75) times as long as dcgan to the same FID.")
+    (line,) = compare_runs(paths[:2]).lines
+    assert line == ("Undecided (one seed)", "d3gan takes 0.75 times as long as dcgan to the same FID.")
+    assert not compare_runs(paths[:1]).lines
+    for seed in range(3):
+        for model, half in (("dcgan-controlled", 300), ("d3gan-controlled", 600)):
+            for dataset in ("mnist", "svhn"):
+                folder = tmp_path / f"{dataset}-{model}-{seed}"
+                half = 150 if dataset == "svhn" and model == "d3gan-controlled" else half
+                paths.append(write_run(folder, falling(100 + seed, half), model=model, seed=seed, dataset=dataset))
+    lines = compare_runs(paths).lines
+    assert [line.answer for line in lines] == ["Mixed", "Faster"], "the pair that answers the question comes first"
+    sentence = "d3gan-controlled against dcgan-controlled under 2 conditions: pays in 1, does not pay in 1."
+    assert lines[0].sentence == sentence
+    mnist = [path for path in paths if path.name.startswith("mnist")]
+    assert compare_runs(mnist).lines[0].answer == "Does not pay"
+
+
+def test_without_a_common_fid_the_line_is_of_equal_time(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "dcgan", lambda _: 100.0, model="dcgan")]
+    runs.append(write_run(tmp_path / "d3gan", lambda _: 50.0, model="d3gan"))
+    (line,) = compare_runs(runs).lines
+    assert line == ("Undecided (one seed)", "after equal time d3gan's FID is 0.50 times dcgan's.")
 
 
 def test_tables_hold_the_same(paths: list[Path]) -> None:
@@ -314,12 +343,11 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/comparison.json").read_text())["verdict"] == comparison.verdict
     names = {drawing.name for drawing in comparison.drawings}
     assert {path.stem for path in written if path.suffix == ".png"} == names
-    assert {
-        f"{metric}-by-{axis}-mnist-b64"
-        for metric in ("fid", "is")
-        for axis in ("iteration", "images", "seconds", "flops")
-    } <= names
-    assert {"time-to-fid", "time-to-fid-ratios", "equal-cost-ratios", "throughput-by-batch-size-mnist"} <= names
+    # As many iterations are as many images, and the Inception Score says nothing of digits: tables have both.
+    assert {name for name in names if "-by-" in name} == {
+        f"fid-by-{x}-mnist-b64" for x in ("iteration", "seconds", "flops")
+    }
+    assert {"time-to-fid", "time-to-fid-ratios", "equal-cost-ratios"} <= names
     kinds = {
         "loss-generator",
         "loss-discriminators",
@@ -336,6 +364,135 @@ def test_everything_is_written(paths: list[Path], tmp_path: Path) -> None:
     for path in written:
         again = tmp_path / "again" / path.relative_to(tmp_path / "out")
         assert again.read_bytes() == path.read_bytes(), "the same runs make the same files"
+
+
+def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Path:
+    """A run whose metrics are others."""
+    file = RunDirectory(path).metrics
+    lines = change([json.loads(line) for line in file.read_text().splitlines()])
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def figure(comparison: Comparison, name: str) -> Any:
+    return next(drawing for drawing in comparison.drawings if drawing.name == name).draw().axes[0]
+
+
+def test_a_figure_says_which_axes_it_stands_for(paths: list[Path]) -> None:
+    comparison = compare_runs(paths)
+    series = [(each.name, each.axis) for each in comparison.drawings if each.series]
+    assert series == [
+        ("fid-by-iteration-mnist-b64", "iterations, images"),
+        ("fid-by-seconds-mnist-b64", "seconds"),
+        ("fid-by-flops-mnist-b64", "FLOPs"),
+    ]
+    assert figure(comparison, "fid-by-iteration-mnist-b64").get_xlabel() == "iterations of 64 real images"
+    dcgan = compare_runs(paths[::2])
+    # Of one model seconds and operations only stretch the axis.
+    assert [each.axis for each in dcgan.drawings if each.series] == ["iterations, images, seconds, FLOPs"]
+
+
+def test_variants_of_unequal_batches_keep_the_axis_of_images(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", falling(100, 300), model="dcgan")
+    more = write_run(tmp_path / "more", falling(100, 200), model="dcgan", d_steps=2)
+    file = RunDirectory(more).evaluations
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line | {"images_seen": 2 * line["images_seen"]}) + "\n" for line in lines))
+    assert "fid-by-images-mnist-b64" in {drawing.name for drawing in compare_runs([one, more]).drawings}
+
+
+@pytest.mark.parametrize(("dataset", "drawn"), [("mnist", False), ("svhn", False), ("cifar10", True)])
+def test_the_inception_score_is_drawn_where_it_says_something(dataset: str, drawn: bool, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", falling(100, 300), dataset=dataset)
+    comparison = compare_runs([run])
+    assert any(drawing.name.startswith("is-by-") for drawing in comparison.drawings) == drawn
+    assert "IS (inception)" in table(comparison, "final")[0], "the table has it all the same"
+    file = RunDirectory(run).evaluations
+    file.write_text(file.read_text().replace("inception", "efficientnet-lite0"))
+    assert not any(drawing.name.startswith("is-by-") for drawing in compare_runs([run]).drawings)
+
+
+def test_a_last_tick_of_fewer_steps_draws_no_spike(paths: list[Path]) -> None:
+    """Eleven steps after the last whole tick have a loss of their own, which is no step of the curve."""
+
+    def longer(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        last = lines[-1] | {"step": 1011, "generator_loss": 500.0, "weights": [1.0, 0.0]}
+        return [*lines, last | {"real_losses": [90.0, 0.0], "training_seconds": 500.0}]
+
+    rewritten(paths[1], longer)
+    comparison = compare_runs(paths[:2])
+    for name in ("loss-generator", "loss-discriminators", "gap-of-discriminators", "weights"):
+        axes = figure(comparison, f"{name}-mnist-b64")
+        assert max(max(line.get_xdata()) for line in axes.get_lines()) <= 1000, name
+    assert figure(comparison, "loss-generator-mnist-b64").get_ylim()[1] < 20
+    # What it adds up to is in the tables.
+    d3gan = next(row for row in table(comparison, "final") if row["variant"] == "d3gan")
+    assert d3gan["seconds of training"] == "500"
+    assert (
+        next(row for row in table(comparison, "behaviour") if row["variant"] == "d3gan")["largest weight"] == "0.80"
+    )
+
+
+def test_a_short_tick_weighs_less_in_the_loss_before_an_evaluation() -> None:
+    training = {"iteration": np.array([50.0, 100.0, 110.0]), "generator_loss": np.array([1.0, 2.0, 8.0])}
+    evaluation = {"iteration": np.array([50.0, 110.0]), FID: np.array([9.0, 3.0])}
+    assert losses_at_evaluations(training, evaluation, "generator_loss", FID) == ([1.0, 3.0], [9.0, 3.0])
+
+
+def test_there_is_no_figure_with_nothing_to_see(paths: list[Path]) -> None:
+    for path in paths[:2]:
+        rewritten(path, lambda lines: lines[:1])
+        file = RunDirectory(path).evaluations
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    names = {drawing.name for drawing in compare_runs(paths[:2]).drawings}
+    assert names == {"equal-cost-ratios"}, "a run of one tick has no curve"
+    names = {drawing.name for drawing in compare_runs(paths[2:]).drawings}
+    assert not any(name.startswith("throughput") for name in names), "one batch size is in the table"
+    for path in paths[3::2]:
+        rewritten(path, lambda lines: [line | {"weights": [0.5, 0.5]} for line in lines])
+    assert "weights-mnist-b64" in names
+    assert "weights-mnist-b64" not in {drawing.name for drawing in compare_runs(paths[2:]).drawings}
+
+
+def test_captions_promise_only_the_bands_that_there_are(paths: list[Path]) -> None:
+    for runs in (paths[:2], paths):
+        for each in compare_runs(runs).tables:
+            if each.name in ("final", "reach"):
+                assert ("Student" in each.caption) == (len(runs) > 2), each.name
+        for drawing in compare_runs(runs).drawings:
+            promised = "interval" in drawing.caption and "no interval" not in drawing.caption
+            axes = drawing.draw().axes[0]
+            intervals = [line for line in axes.get_lines() if line.get_linewidth() == 2.2]
+            has_bands = bool(axes.collections or intervals)
+            assert promised == has_bands, drawing.name
+
+
+def test_the_better_side_of_ratios_is_named_and_labels_are_short(paths: list[Path]) -> None:
+    for name, words in (("equal-cost-ratios", "better"), ("time-to-fid-ratios", "sooner")):
+        axes = figure(compare_runs(paths), name)
+        assert (axes.get_title(loc="left"), axes.get_title(loc="right")) == (
+            f"← variant {words}",
+            f"baseline {words} →",
+        )
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["iterations", "seconds", "FLOPs"]
+        assert [text.get_text() for text in axes.texts] == ["d3gan / dcgan"]
+
+
+def test_runs_have_one_order_everywhere(paths: list[Path], tmp_path: Path) -> None:
+    paths.append(write_run(tmp_path / "controlled", falling(100, 200), model="dcgan-controlled", seed=0))
+    comparison = compare_runs(paths[::-1])
+    order = list(dict.fromkeys(run.variant for run in comparison.runs))
+    assert order == ["dcgan", "dcgan-controlled", "d3gan"]
+    assert [row["variant"] for row in table(comparison, "final")] == order
+    legend = figure(comparison, "fid-by-seconds-mnist-b64").get_legend_handles_labels()[1]
+    assert legend == order
+    colors = {}
+    for name in ("fid-by-seconds", "weights"):  # dcgan has no weights, and d3gan keeps its color
+        line = next(
+            line for line in figure(comparison, f"{name}-mnist-b64").get_lines() if "d3gan" in line.get_label()
+        )
+        colors[line.get_color()] = name
+    assert len(colors) == 1
 
 
 def test_data_sets_may_be_measured_against_other_references(paths: list[Path], tmp_path: Path) -> None:
@@ -367,6 +524,7 @@ def test_batch_sizes_are_drawn_together(paths: list[Path], tmp_path: Path) -> No
     drawing = next(d for d in comparison.drawings if d.name == "fid-by-iteration-mnist-dcgan-batch-sizes")
     labels = drawing.draw().axes[0].get_legend_handles_labels()[1]
     assert labels == ["batch size 64", "batch size 256"]
+    assert "throughput-by-batch-size-mnist" in {drawing.name for drawing in comparison.drawings}
 
 
 def test_published_curves_are_drawn_with_ours(tmp_path: Path) -> None:

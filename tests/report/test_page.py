@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from d3gan.comparison.results import Cell, Comparison, Drawing, Table
+from d3gan.comparison.results import Cell, Comparison, Drawing, Table, VerdictLine
 from d3gan.report import page as report_page
 from d3gan.report import sample_viewer
 from d3gan.report.embedded_images import read_animations
@@ -91,6 +91,28 @@ def test_it_says_what_was_found_and_what_was_run(page: str, comparison: Comparis
         assert f"{run.evaluations[-1][FID]:.2f}" in text
     assert "2.13.0+cpu" in text
     assert "FID (efficientnet-lite0, train)" in text
+
+
+def test_lines_stand_for_the_verdict_and_the_rest_is_folded(comparison: Comparison) -> None:
+    lines = [VerdictLine(f"Pays {i}", f"sentence {i}") for i in range(report_page.MOST_LINES + 2)]
+    text = " ".join(Parsed(page_of(dataclasses.replace(comparison, lines=lines))).text.split())
+    places = [text.index(words) for words in ("Pays 0: sentence 0", "Pays 1:", "2 more pairs", "Pays 2:", "Samples")]
+    assert places == sorted(places)
+    assert text.count(comparison.verdict) == 1
+    assert text.index(comparison.verdict) > text.index("More figures")
+
+
+def test_what_all_rows_share_is_no_column(comparison: Comparison) -> None:
+    columns = ["data set", "variant", "FID"]
+    rows = [[Cell("mnist"), Cell(name), Cell(f"{fid} (1 to 9)", fid)] for name, fid in (("a", 2.0), ("b", 3.0))]
+    table = Table("final", "Final metrics", "At the last evaluation.", columns, rows)
+    page = page_of(dataclasses.replace(comparison, tables=[table]))
+    table_text = page[page.index('id="table-final"') : page.index("</table>")]
+    assert re.findall(r"<th [^>]*>([^<]*)</th>", table_text) == ["variant", "FID"]
+    assert "2.0 <span>(1 to 9)</span>" in table_text, "an interval may stand below its mean"
+    assert "In all rows: data set mnist. At the last evaluation." in Parsed(page).text
+    one = page_of(dataclasses.replace(comparison, tables=[table._replace(rows=rows[:1])]))
+    assert ">data set</th>" in one
 
 
 def test_nothing_is_fetched(page: str) -> None:

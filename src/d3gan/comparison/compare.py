@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d3gan.comparison.curves import AXES, band_of
-from d3gan.comparison.grouping import Condition, check_against, conditions_of, metrics_by_dataset
+from d3gan.comparison.grouping import Condition, check_against, conditions_of, in_order, metrics_by_dataset
 from d3gan.comparison.paired import compare_pair
 from d3gan.comparison.plots_paired import paired_drawings
 from d3gan.comparison.plots_quality import quality_drawings
@@ -16,7 +16,7 @@ from d3gan.comparison.remarks import remarks_on, remarks_on_left_out
 from d3gan.comparison.results import Cell, Comparison
 from d3gan.comparison.runs import Run, read_runs
 from d3gan.comparison.tables import tables_of
-from d3gan.comparison.verdict import verdict_of
+from d3gan.comparison.verdict import verdict_lines, verdict_of
 from d3gan.config.train_config import TrainConfig
 from d3gan.files import disk_errors, write_text
 from d3gan.plotting import save
@@ -40,7 +40,7 @@ def compare_runs(
         ConfigError: a path holds no run, ``against`` is none of the variants, or ``scaling`` holds no scaling.json.
         ExternalError: a run cannot be read.
     """
-    runs = read_runs(paths, base)
+    runs = in_order(read_runs(paths, base))
     conditions, metrics = conditions_of(runs), metrics_by_dataset(runs)
     against = check_against(conditions, against)
     paired = [
@@ -81,7 +81,7 @@ def compare_runs(
             for table in tables
         },
     }
-    return Comparison(runs, verdict, drawings, tables, document, remarks)
+    return Comparison(runs, verdict, drawings, tables, document, remarks, verdict_lines(paired), against)
 
 
 def _variant(runs: Mapping[int, Run], metrics: Sequence[str]) -> dict[str, Any]:

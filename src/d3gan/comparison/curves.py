@@ -83,12 +83,15 @@ def over_seeds(metric: str, values: Sequence[float]) -> Interval:
 def losses_at_evaluations(
     training: Columns, evaluation: Columns, loss: str, metric: str
 ) -> tuple[list[float], list[float]]:
-    """For each evaluation of a run the mean loss since the evaluation before, and the metric."""
+    """For each evaluation of a run the mean loss of all steps since the evaluation before, and the metric."""
     logged, evaluated = curve_of(training, loss), curve_of(evaluation, metric)
+    # A line is a mean over the steps since the one before; the last one may have fewer.
+    counts = np.diff(logged.steps, prepend=0).tolist()
     ends = np.searchsorted(logged.steps, [0, *evaluated.steps], side="right").tolist()
     means, values = [], []
     for (start, end), value in zip(itertools.pairwise(ends), evaluated.values, strict=True):
         if end > start:
-            means.append(math.fsum(logged.values[start:end]) / (end - start))
+            sums = (count * loss for count, loss in zip(counts[start:end], logged.values[start:end], strict=True))
+            means.append(math.fsum(sums) / sum(counts[start:end]))
             values.append(value)
     return means, values

@@ -86,16 +86,30 @@ class Condition:
         return sorted(pairs, key=lambda pair: not self.differ_in_discriminators_alone(*pair))
 
 
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs as every table, legend and row of samples shows them: variants with the fewest discriminators first."""
+    return sorted(
+        runs,
+        key=lambda run: (
+            run.dataset,
+            run.batch_size or run.global_batch_size,
+            run.config.recipe.discriminators,
+            run.variant,
+            run.config.seed,
+        ),
+    )
+
+
 def conditions_of(runs: Sequence[Run]) -> list[Condition]:
     """Sorts runs into conditions; of two runs of a variant with one seed the longer one counts."""
     groups: dict[tuple[str, int], dict[str, dict[int, Run]]] = {}
-    for run in sorted(runs, key=lambda run: (run.config.recipe.discriminators, run.variant, run.config.seed)):
+    for run in in_order(runs):
         variants = groups.setdefault((run.dataset, run.batch_size or run.global_batch_size), {})
         seeds = variants.setdefault(run.variant, {})
         other = seeds.get(run.config.seed)
         if other is None or run.last_step > other.last_step:
             seeds[run.config.seed] = run
-    return [Condition(*key, variants) for key, variants in sorted(groups.items())]
+    return [Condition(*key, variants) for key, variants in groups.items()]
 
 
 def check_against(conditions: Sequence[Condition], against: str) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from d3gan.comparison.curves import AXES, Axis, Band, band_of, is_distance
-from d3gan.comparison.formatting import seeds_text
+from d3gan.comparison.formatting import with_prefix
 from d3gan.comparison.grouping import Condition, MetricNames
-from d3gan.comparison.plot_axes import draw_bands, drawing, scale_x
+from d3gan.comparison.plot_axes import draw_bands, drawing, scale_x, seeds_caption
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.runs import Run
 from d3gan.evaluation.metric_names import METRIC_LABELS, PUBLISHED_FID, metric_label
@@ -19,27 +20,37 @@ from d3gan.plotting import GREY, log_y_axis, plain_number
 
 # Beyond this ratio of the largest to the smallest mean the vertical axis is logarithmic.
 _LARGEST_RATIO_LINEAR = 8.0
+# Published data sets of digits, which ImageNet has no classes for.
+_DIGITS = frozenset({"mnist", "stacked-mnist", "svhn"})
 Runs = Mapping[str, Sequence[Run]]
 """Line of a figure -> the runs that it averages."""
 
 
 def quality_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
-    """A figure for each condition, metric and axis, and one of all batch sizes for each variant with several."""
+    """Figures for each condition, metric and axis, and of all batch sizes for each variant with several."""
     by_batch_size: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
     for condition in conditions:
         runs = {name: list(by_seed.values()) for name, by_seed in condition.variants.items()}
         for metric in metrics[condition.dataset].all:
-            for axis in AXES:
-                yield from _by_axis(runs, metric, axis, condition.name, condition.slug)
+            if _says_something(metric, condition.dataset):
+                yield from _over_axes(runs, metric, AXES, condition.name, condition.slug)
         yield from _as_published(condition, runs)
         for variant, averaged in runs.items():
             sizes = by_batch_size.setdefault((condition.dataset, condition.dataset_slug, variant), {})
             sizes[f"batch size {condition.batch_size}"] = averaged
     for (dataset, slug, variant), sizes in by_batch_size.items():
         if (distance := metrics[dataset].distance) and len(sizes) > 1:
-            for axis in (AXES[0], AXES[2]):
-                file = f"{slug}-{variant.replace(':', '-')}-batch-sizes"
-                yield from _by_axis(sizes, distance, axis, f"{variant}, {dataset}", file)
+            file = f"{slug}-{variant.replace(':', '-')}-batch-sizes"
+            yield from _over_axes(sizes, distance, (AXES[0], AXES[2]), f"{variant}, {dataset}", file)
+
+
+def _says_something(metric: str, dataset: str) -> bool:
+    """Whether a metric tells better images from worse: the Inception Score does of what ImageNet's classes are like.
+
+    It does not of digits, nor with another network than Inception (docs/evaluation.md, "Typical values"); its values
+    are in the tables.
+    """
+    return not metric.startswith("is_") or (metric == "is_inception" and dataset not in _DIGITS)
 
 
 def _bands(runs: Runs, metric: str, axis: str) -> dict[str, Band]:
@@ -47,28 +58,48 @@ def _bands(runs: Runs, metric: str, axis: str) -> dict[str, Band]:
     return {name: band for name, band in bands.items() if band.steps}
 
 
-def _by_axis(runs: Runs, metric: str, axis: Axis, where: str, slug: str) -> Iterator[Drawing]:
-    bands = _bands(runs, metric, axis.name)
-    if not bands:
+def _over_axes(runs: Runs, metric: str, axes: Sequence[Axis], where: str, slug: str) -> Iterator[Drawing]:
+    """A metric over each axis; axes that only stretch the first one have no figure, its label names them."""
+    by_axis = {axis: _bands(runs, metric, axis.name) for axis in axes}
+    by_axis = {axis: bands for axis, bands in by_axis.items() if any(len(band.x) > 1 for band in bands.values())}
+    if not by_axis:
         return
+    first, *others = by_axis
+    stretched = {axis: times for axis in others if (times := _times(by_axis[first], by_axis[axis]))}
+    each = [
+        {"images": f"{n:g} real images", "seconds": f"{n:.2g} seconds", "flops": f"{with_prefix(n)}FLOP"}[axis.name]
+        for axis, n in stretched.items()
+    ]
+    labels = {first: f"{first.label} of {' and '.join(each)}" if each else first.label}
+    words = {first: ", ".join(axis.short for axis in (first, *stretched))}
     name = METRIC_LABELS[metric.partition("_")[0]]
-    seeds = sorted({band.values[0].n for band in bands.values()})
-    count = seeds_text(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    intervals = "95 % Student intervals as bands" if seeds[-1] > 1 else "one seed has no interval"
-    caption = f"{metric_label(metric)}: {'geometric ' * is_distance(metric)}mean of {count}, {intervals}."
-    if axis.name == "seconds":
-        caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
-    yield drawing(
-        f"{name.lower().replace(' ', '-')}-by-{axis.name}-{slug}",
-        f"{name} by {axis.label}, {where}",
-        caption,
-        (axis.label, metric_label(metric)),
-        functools.partial(_paint, bands, metric, axis),
-    )
+    mean = "geometric mean" if is_distance(metric) else "mean"
+    for axis in (first, *(axis for axis in others if axis not in stretched)):
+        bands = by_axis[axis]
+        caption = f"{metric_label(metric)}. {seeds_caption(bands.values(), mean)}"
+        if axis.name == "seconds":
+            caption += " Seconds of training alone, without evaluations, as measured on the machine of the runs."
+        yield drawing(
+            f"{name.lower().replace(' ', '-')}-by-{axis.name}-{slug}",
+            f"{name} by {axis.label}, {where}",
+            caption,
+            (labels.get(axis, axis.label), metric_label(metric)),
+            functools.partial(_paint, bands, list(runs), metric, axis),
+            series=(f"{name} through training, {where}", words.get(axis, axis.short)),
+        )
 
 
-def _paint(bands: Mapping[str, Band], metric: str, axis: Axis, axes: Axes) -> None:
-    draw_bands(axes, bands)
+def _times(bands: Mapping[str, Band], others: Mapping[str, Band]) -> float | None:
+    """By what all curves over one axis are stretched over another one; None where it is not the same for all."""
+    if {name: band.steps for name, band in bands.items()} != {name: band.steps for name, band in others.items()}:
+        return None
+    pairs = [pair for name, band in bands.items() for pair in zip(band.x, others[name].x, strict=True)]
+    ratios = [b / a for a, b in pairs if a > 0]
+    return ratios[0] if ratios and all(math.isclose(ratio, ratios[0], rel_tol=1e-9) for ratio in ratios) else None
+
+
+def _paint(bands: Mapping[str, Band], names: Sequence[str], metric: str, axis: Axis, axes: Axes) -> None:
+    draw_bands(axes, bands, names)
     scale_x(axes, large=axis.name in ("images", "flops"))
     means = [value.mean for band in bands.values() for value in band.values]
     _scale_y(axes, min(means), max(means), distance=is_distance(metric))
@@ -108,12 +139,16 @@ def _as_published(condition: Condition, runs: Runs) -> Iterator[Drawing]:
         f"FID as the published programs computed it, {condition.name}",
         f"{metric_label(PUBLISHED_FID)}: comparable with their logs alone.{in_grey}",
         (AXES[0].label, metric_label(PUBLISHED_FID)),
-        functools.partial(_paint_published, bands, same, steps_per_epoch),
+        functools.partial(_paint_published, bands, list(runs), same, steps_per_epoch),
     )
 
 
 def _paint_published(
-    bands: Mapping[str, Band], logs: Sequence[Mapping[str, Any]], steps_per_epoch: float, axes: Axes
+    bands: Mapping[str, Band],
+    names: Sequence[str],
+    logs: Sequence[Mapping[str, Any]],
+    steps_per_epoch: float,
+    axes: Axes,
 ) -> None:
     end = max(max(band.x[-1] for band in bands.values()), 10 * steps_per_epoch)
     for log in logs:
@@ -122,6 +157,6 @@ def _paint_published(
             x = [each for n in range(len(values)) if (each := steps_per_epoch * (n + 1)) <= end]
             label = f"published {log['model']}" if i == 0 else "_"
             axes.plot(x, values[: len(x)], color=GREY, ls=dashes, lw=0.9, alpha=0.7, label=label)
-    draw_bands(axes, bands)
+    draw_bands(axes, bands, names)
     scale_x(axes)
     axes.set_yscale("log")

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 
 from d3gan.comparison.curves import Band, band_of, bands_by_discriminator, losses_at_evaluations
 from d3gan.comparison.grouping import Condition, MetricNames
-from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, style_of
+from d3gan.comparison.plot_axes import DASHES, draw_bands, drawing, scale_x, seeds_caption, style_of
 from d3gan.comparison.results import Drawing
 from d3gan.comparison.statistics import Interval, ratio_interval
 from d3gan.errors import ConfigError, first_line
@@ -26,9 +27,9 @@ _LOSSES = {
     "gap": (
         "gap-of-discriminators",
         "How unequal the discriminators are",
-        "(largest - smallest) / mean paired loss",
+        "gap / mean paired loss",
     ),
-    "agreement": ("agreement", "Agreement of the discriminators", "mean correlation of two discriminators' logits"),
+    "agreement": ("agreement", "Agreement of the discriminators", "mean correlation of logits"),
     "ada_p": ("augmentation-probability", "Probability of ADA's operations", "p"),
     "ada_r": ("augmentation-signs", "What ADA's probability follows", "r, mean sign of D(augmented x)"),
 }
@@ -38,7 +39,7 @@ _BY_DISCRIMINATOR = {
         "weights",
         "Weights of the discriminators",
         "Each discriminator's weight in the generator's loss, mean over the steps between two logged lines and over "
-        "the seeds. Where one discriminator is chosen per step, it is the share of the steps.",
+        "the seeds; D0 is the first one. Where one discriminator is chosen per step, it is the share of the steps.",
         "mean weight",
     ),
     "separation": (
@@ -61,62 +62,75 @@ _BY_DISCRIMINATOR = {
 def training_drawings(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Iterator[Drawing]:
     """Losses by iteration, their relation to the quality, the weights, and how unequal the discriminators are."""
     for condition in conditions:
-        runs = {name: [run.training for run in by_seed.values()] for name, by_seed in condition.variants.items()}
+        runs = {name: [run.ticks for run in by_seed.values()] for name, by_seed in condition.variants.items()}
         for metric, (slug, title, label) in _LOSSES.items():
-            if bands := {name: band for name, columns in runs.items() if (band := band_of(columns, metric)).steps}:
+            bands = {name: band_of(columns, metric) for name, columns in runs.items()}
+            if bands := {name: band for name, band in bands.items() if len(band.steps) > 1}:
                 yield drawing(
                     f"{slug}-{condition.slug}",
                     f"{title} by iteration, {condition.name}",
-                    "Mean over the seeds at each logged step, with 95 % Student intervals as bands.",
+                    f"At each logged step the mean since the one before. {seeds_caption(bands.values())}",
                     ("iterations", label),
-                    functools.partial(_paint_losses, bands),
+                    functools.partial(_paint_losses, bands, list(runs)),
                 )
-        if distance := metrics[condition.dataset].distance:
+        distance = metrics[condition.dataset].distance
+        points = {
+            name: [
+                losses_at_evaluations(run.training, run.evaluation, "generator_loss", distance)
+                for run in seeds.values()
+            ]
+            for name, seeds in condition.variants.items()
+        }
+        if max(len(x) for curves in points.values() for x, _ in curves) > 2:  # two points always lie on a line
             word = shared_word([distance])
             yield drawing(
                 f"correlation-of-loss-and-{word.lower().replace(' ', '-')}-{condition.slug}",
                 f"Generator loss and {word}, {condition.name}",
-                f"{metric_label(distance)} of each evaluation over the mean generator loss since the one before, all "
-                "seeds. If the loss told how good the samples are, the points would lie on a rising line.",
+                f"{metric_label(distance)} of each evaluation over the mean generator loss since the one before, of "
+                "every seed. If the loss told how good the samples are, the points would lie on a rising line.",
                 ("generator loss", metric_label(distance)),
-                functools.partial(_paint_correlation, condition, distance),
+                functools.partial(_paint_correlation, points),
             )
         for column, (slug, title, caption, label) in _BY_DISCRIMINATOR.items():
             found = {name: bands_by_discriminator(columns, column) for name, columns in runs.items()}
-            if found := {name: bands for name, bands in found.items() if bands}:
+            found = {name: bands for name, bands in found.items() if bands and len(bands[0].steps) > 1}
+            if found and not (column == "weight" and all(map(_are_equal, found.values()))):
                 yield drawing(
                     f"{slug}-{condition.slug}",
                     f"{title}, {condition.name}",
                     caption,
                     ("iterations", label),
-                    functools.partial(_paint_discriminators, found, column),
+                    functools.partial(_paint_discriminators, found, list(runs), column),
                 )
 
 
-def _paint_losses(bands: Mapping[str, Band], axes: Axes) -> None:
-    draw_bands(axes, bands, most_markers=0)
+def _are_equal(bands: Sequence[Band]) -> bool:
+    """Whether all discriminators have the same weight all the time, as under the rule ``mean``."""
+    return all(math.isclose(value.mean, 1 / len(bands)) for band in bands for value in band.values)
+
+
+def _paint_losses(bands: Mapping[str, Band], names: Sequence[str], axes: Axes) -> None:
+    draw_bands(axes, bands, names, most_markers=0)
     scale_x(axes)
     means = [value.mean for band in bands.values() for value in band.values]
     axes.set_ylim(min(0.0, 1.15 * min(means)), max(0.0, 1.15 * max(means)) or None)
 
 
-def _paint_correlation(condition: Condition, distance: str, axes: Axes) -> None:
-    for name, runs in condition.variants.items():
-        files = [(run.training, run.evaluation) for run in runs.values()]
-        points = [losses_at_evaluations(*each, "generator_loss", distance) for each in files]
-        x, y = (list(itertools.chain(*side)) for side in zip(*points, strict=True))
-        style = style_of(name, list(condition.variants)) | {"ls": ""}
+def _paint_correlation(points: Mapping[str, Sequence[tuple[list[float], list[float]]]], axes: Axes) -> None:
+    for name, curves in points.items():
+        x, y = (list(itertools.chain(*side)) for side in zip(*curves, strict=True))
+        style = style_of(name, list(points)) | {"ls": ""}
         axes.plot(x, y, ms=4, alpha=0.7, label=name, **style)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(plain_number)
     axes.yaxis.set_minor_formatter(plain_number)
 
 
-def _paint_discriminators(found: Mapping[str, list[Band]], column: str, axes: Axes) -> None:
+def _paint_discriminators(found: Mapping[str, list[Band]], names: Sequence[str], column: str, axes: Axes) -> None:
     for name, bands in found.items():
         for k, band in enumerate(bands):
-            style = style_of(name, list(found)) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
-            label = f"{name}, discriminator {k}" if len(bands) > 1 else name
+            style = style_of(name, names) | {"marker": "", "ls": DASHES[k % len(DASHES)]}
+            label = f"{name}, D{k}" if len(bands) > 1 else name
             axes.plot(band.x, [value.mean for value in band.values], label=label, **style)
         if column == "weight":
             axes.axhline(1 / len(bands), color=BLACK, ls=":", lw=1.0)
@@ -126,7 +140,7 @@ def _paint_discriminators(found: Mapping[str, list[Band]], column: str, axes: Ax
 
 
 def throughput_drawings(conditions: Sequence[Condition]) -> Iterator[Drawing]:
-    """Images per second by batch size, a figure for each data set."""
+    """Images per second by batch size, a figure for each data set of which a variant has several."""
     by_dataset: dict[str, dict[str, list[tuple[int, Interval]]]] = {}
     for condition in conditions:
         for name, runs in condition.variants.items():
@@ -135,11 +149,15 @@ def throughput_drawings(conditions: Sequence[Condition]) -> Iterator[Drawing]:
                 points.append((condition.batch_size, ratio_interval(rates)))
     slugs = {condition.dataset: condition.dataset_slug for condition in conditions}
     for dataset, variants in by_dataset.items():
+        if all(len(points) == 1 for points in variants.values()):
+            continue  # the final table has the rates
+        several = any(value.n > 1 for points in variants.values() for _, value in points)
+        over = "over the seeds, with 95 % Student intervals" if several else "of one seed"
         yield drawing(
             f"throughput-by-batch-size-{slugs[dataset]}",
             f"Throughput by batch size, {dataset}",
-            "Real images per second while training: median over a run's logged lines, geometric mean over the seeds "
-            "with 95 % Student interval. Runs that shared the machine slowed each other down.",
+            f"Real images per second while training: median over a run's logged lines, geometric mean {over}. Runs "
+            "that shared the machine slowed each other down.",
             ("batch size", "images per second"),
             functools.partial(_paint_throughput, variants),
         )

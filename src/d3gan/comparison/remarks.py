@@ -36,7 +36,7 @@ def remarks_on(condition: Condition, distance: str) -> list[str]:
         parts = (f"{name} {' and '.join(f'{step:,}' for step in steps)}" for name, steps in ends.items())
         texts.append(f"runs are of different length in iterations: {', '.join(parts)}")
     fewest = min(map(len, condition.variants.values()))
-    if fewest < 3:
+    if fewest == 2:  # of a single seed the verdict says that it decides nothing
         texts.append(f"a variant has only {seeds_text(fewest)}; intervals need several")
     for what, values in _circumstances(runs).items():
         if len(values) > 1:

@@ -23,6 +23,19 @@ class Drawing(NamedTuple):
     """What it shows, how many seeds, which interval, which extractor; one to three sentences."""
     draw: Callable[[], "Figure"]
     """Text and axes in pure black on a transparent ground, so that a page may recolour them for the dark."""
+    series: str = ""
+    """Title that figures share which show the same over different axes: a page shows one of them, with a switch."""
+    axis: str = ""
+    """Of a series, what distinguishes this figure, in a word or two: seconds."""
+
+
+class VerdictLine(NamedTuple):
+    """What a pair of variants shows, in one short line."""
+
+    answer: str
+    """Pays, Does not pay, Faster, Slower, Better, Worse, Mixed or Undecided."""
+    sentence: str
+    """The names of both, and the ratio with its interval that decides."""
 
 
 class Cell(NamedTuple):
@@ -56,3 +69,7 @@ class Comparison:
     """comparison.json: everything as numbers."""
     remarks: Sequence[str] = ()
     """What a reader must know: failed runs, unequal extractors, few seeds, runs of another length or device."""
+    lines: Sequence[VerdictLine] = ()
+    """The verdict in a line for each pair, the most important pair first; empty: there is no pair."""
+    against: str = ""
+    """The baseline that was asked for; empty: each variant has its own."""

@@ -47,6 +47,12 @@ class Run:
         return training_columns(self.metrics, self.config)
 
     @cached_property
+    def ticks(self) -> Columns:
+        """``training`` without a last line of fewer steps than ``log_every``, whose means vary more."""
+        is_short = len(self.metrics) > 1 and self.metrics[-1]["step"] % self.config.log_every != 0
+        return {name: values[:-1] for name, values in self.training.items()} if is_short else self.training
+
+    @cached_property
     def evaluation(self) -> Columns:
         """evaluations.jsonl; see ``columns_of``."""
         return columns_of(self.evaluations, self.config)

@@ -16,6 +16,7 @@ from d3gan.comparison.statistics import Interval, PairedRatio, correlation_inter
 from d3gan.evaluation.metric_names import metric_label, shared_word
 
 _INTERVALS = "Means over the seeds with 95 % Student intervals; geometric means for distances, times and rates."
+_NO_INTERVALS = "One seed, which has no interval."
 
 
 def tables_of(
@@ -100,7 +101,9 @@ def _final(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) 
         )
     by_dataset = [f" {dataset}: {', '.join(map(metric_label, names.all))}." for dataset, names in metrics.items()]
     several = any(len(labels) > 1 for labels in by_word.values())
-    caption = f"At the last evaluation.{''.join(by_dataset) if several else ''} {_INTERVALS}"
+    seeds = max(len(runs) for each in conditions for runs in each.variants.values())
+    intervals = _INTERVALS if seeds > 1 else _NO_INTERVALS
+    caption = f"At the last evaluation.{''.join(by_dataset) if several else ''} {intervals}"
     return _table("final", "Final metrics", caption, rows)
 
 
@@ -135,7 +138,7 @@ def _targets(paired: Sequence[PairedComparison]) -> Table:
     caption = (
         f"Where each variant first reaches a {word}; between evaluations its logarithm is a straight line. The "
         f"smallest {word} of a pair is the best one that all of its runs reach; values at which a run starts are "
-        f"left out. {_INTERVALS}"
+        f"left out. {_INTERVALS if any(len(each.seeds) > 1 for each in paired) else _NO_INTERVALS}"
     )
     return _table("reach", f"Time to a given {word}", caption, rows)
 
@@ -143,14 +146,14 @@ def _targets(paired: Sequence[PairedComparison]) -> Table:
 def _losses(conditions: Sequence[Condition], metrics: Mapping[str, MetricNames]) -> Table:
     rows, word = [], shared_word(names.distance for names in metrics.values())
     for row, runs in _variants(conditions):
-        distance, training = metrics[runs[0].dataset].distance, [run.training for run in runs]
+        distance, ticks = metrics[runs[0].dataset].distance, [run.ticks for run in runs]
         for whose, loss in (("generator's", "generator_loss"), ("discriminators'", "discriminator_loss")):
             points = [losses_at_evaluations(run.training, run.evaluation, loss, distance) for run in runs]
             correlations = [c for x, y in points if (c := rank_correlation(x, y)) is not None]
             row[f"{whose} loss with {word}"] = correlation_interval(correlations) if correlations else None
-        weights = [band.values for band in bands_by_discriminator(training, "weight")]
+        weights = [band.values for band in bands_by_discriminator(ticks, "weight")]
         largest = [max(weight.mean for weight in each) for each in zip(*weights, strict=True)]
-        gaps = [gap.mean for gap in band_of(training, "gap").values]
+        gaps = [gap.mean for gap in band_of(ticks, "gap").values]
         for column, values in (("largest weight", largest), ("gap of the discriminators", gaps)):
             mean = math.fsum(values) / len(values) if values else 0.0
             row[column] = Cell(f"{mean:.2f}", mean) if weights else None

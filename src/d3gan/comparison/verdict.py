@@ -1,10 +1,11 @@
-"""Whether the second discriminator pays, in one or two sentences."""
+"""Whether the second discriminator pays, in a line for each pair, and in one or two sentences."""
 
 from collections.abc import Sequence
 
 from d3gan.comparison.formatting import digits, ratio_text, seeds_text
 from d3gan.comparison.paired import PairedComparison
-from d3gan.comparison.statistics import Interval
+from d3gan.comparison.results import VerdictLine
+from d3gan.comparison.statistics import Interval, PairedRatio
 from d3gan.evaluation.metric_names import metric_label, shared_word
 
 _MOST_PAIRS = 2
@@ -21,10 +22,57 @@ def verdict_of(comparisons: Sequence[PairedComparison]) -> str:
     """
     if not comparisons:
         return "There is nothing to compare yet: it takes two variants with evaluations, on one data set and seed."
+    return " ".join(_of_pair(same) for same in _by_pair(comparisons)[:_MOST_PAIRS])
+
+
+def verdict_lines(comparisons: Sequence[PairedComparison]) -> list[VerdictLine]:
+    """A line for each pair: by the time to the hardest target, else by the metric after as many seconds.
+
+    Args:
+        comparisons: those of the most important pairs first.
+    """
+    return [line for same in _by_pair(comparisons) if (line := _line(same)) is not None]
+
+
+def _by_pair(comparisons: Sequence[PairedComparison]) -> list[list[PairedComparison]]:
+    """The comparisons of each pair, under all its conditions."""
     pairs: dict[tuple[str, str], list[PairedComparison]] = {}
     for each in comparisons:
         pairs.setdefault((each.variant, each.baseline), []).append(each)
-    return " ".join(_of_pair(same) for same in list(pairs.values())[:_MOST_PAIRS])
+    return list(pairs.values())
+
+
+def _line(same: Sequence[PairedComparison]) -> VerdictLine | None:
+    """A pair in one line; None where no ratio decides."""
+    first = same[0]
+    decisive = [(each, ratio) for each in same if (ratio := _decisive(each))]
+    if not decisive:
+        return None
+    directions = [direction(ratio.interval) for _, ratio in decisive]
+    alone = first.condition.differ_in_discriminators_alone(first.variant, first.baseline)
+    by_time = all(each.targets for each, _ in decisive)
+    good, bad = ("Faster", "Slower") if by_time else ("Better", "Worse")
+    answers = {-1: "Pays" if alone else good, 0: "Undecided", 1: "Does not pay" if alone else bad}
+    answer = answers[directions[0]] if len(set(directions)) == 1 else "Mixed"
+    if max(ratio.interval.n for _, ratio in decisive) == 1:
+        answer += " (one seed)"
+    if len(decisive) > 1:
+        counts = {answers[each].lower(): directions.count(each) for each in (-1, 1, 0) if each in directions}
+        parts = ", ".join(f"{word} in {count}" for word, count in counts.items())
+        where = f"{len(decisive)} conditions: {parts}" if len(counts) > 1 else f"all {len(decisive)} conditions"
+        sentence = f"{first.variant} against {first.baseline} under {where}."
+        return VerdictLine(answer, sentence)
+    (each, ratio), word = decisive[0], shared_word([first.metric])
+    mean, low, high, _n = ratio.interval
+    times = f"{mean:.2f} times" if low is None else f"{mean:.2f} ({low:.2f} to {high:.2f}) times"
+    if each.targets:
+        return VerdictLine(answer, f"{each.variant} takes {times} as long as {each.baseline} to the same {word}.")
+    return VerdictLine(answer, f"after equal time {each.variant}'s {word} is {times} {each.baseline}'s.")
+
+
+def _decisive(paired: PairedComparison) -> PairedRatio | None:
+    """The ratio that decides: of the seconds to the hardest target, else of the metric after as many seconds."""
+    return paired.time_ratio if paired.targets else paired.equal.get("seconds")
 
 
 def direction(interval: Interval) -> int:
@@ -50,7 +98,7 @@ def _of_pair(same: Sequence[PairedComparison]) -> str:
 
 def _answer(same: Sequence[PairedComparison]) -> str:
     """Whether more discriminators pay."""
-    decisive = [each.time_ratio if each.targets else each.equal.get("seconds") for each in same]
+    decisive = [_decisive(each) for each in same]
     directions = [direction(ratio.interval) if ratio else 0 for ratio in decisive]
     pays, costs, undecided = directions.count(-1), directions.count(1), directions.count(0)
     ours, theirs = (same[0].condition.recipe(name).discriminators for name in (same[0].variant, same[0].baseline))

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import matplotlib
 
+from d3gan.plotting import BLUE, SKY, YELLOW
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -22,8 +24,11 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _FONT = re.compile(r"(font(?:-family)?: *[^;]*?)'?(?:DejaVu Sans|sans-serif)'?[^;]*")
 _DRAWN = {"g", "path", "use", "text", "tspan", "defs", "clipPath", "rect", "image", "linearGradient", "stop"}
 _PAPER = "var(--paper, #ffffff)"
-SMALLEST_SHARE = 0.58
-"""Share of a figure's own width; a narrower window scrolls. A figure of 7 inches then fills a phone's 400 px."""
+# Colors that are faint on the page's light or dark ground, and the page's variables for them.
+_FAINT = {BLUE.lower(): "--blue", SKY.lower(): "--sky", YELLOW.lower(): "--yellow"}
+SMALLEST_SHARE = 0.81
+"""Share of a figure's own width; a narrower window scrolls. A figure of 5 inches then fills a phone's 400 px, and
+text of 9 points has 10 of them."""
 # What matplotlib's <style> sets for all elements; in the page it would apply to everything.
 _INHERITED = {"fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt"}
 
@@ -32,7 +37,8 @@ def inline_svg(figure: "Figure", prefix: str, title: str, description: str) -> s
     """A figure as an ``<svg>`` element for the body of an HTML page.
 
     Text and axes take the page's color (``currentColor``), greys a share of it, white the page's background
-    (``--paper``); other colors stay. The element has no size of its own, only a viewBox.
+    (``--paper``); other colors stay, those that
+    would be faint as a variable (``--blue``). The element has no size of its own, only a viewBox.
 
     Args:
         figure: drawn in black on a transparent background.
@@ -118,6 +124,8 @@ def _style(text: str) -> str:
     pairs = (part.partition(":") for part in _FONT.sub(r"\1'DejaVu Sans', Verdana, sans-serif", text).split(";"))
     style = {key.strip(): value.strip() for key, _, value in pairs if value}
     for key in ("fill", "stroke"):
+        if variable := _FAINT.get(style.get(key, "")):
+            style[key] = f"var({variable}, {style[key]})"
         color = _COLOR.fullmatch(style.get(key, ""))
         if color is None or len(set(color.groups())) > 1:
             continue

@@ -16,10 +16,10 @@ from markupsafe import Markup
 from d3gan import __version__
 from d3gan.comparison.results import Cell, Comparison, Drawing, Table
 from d3gan.comparison.runs import Run
-from d3gan.evaluation.metric_names import METRIC_LABELS
+from d3gan.evaluation.metric_names import METRIC_LABELS, metric_label
 from d3gan.report.embedded_images import Animation
 from d3gan.report.inline_svg import inline_svg
-from d3gan.report.reproduce import repeats, shared_environment
+from d3gan.report.reproduce import repeat_of, repeats, shared_environment
 from d3gan.report.run_tables import differences_table, runs_table, shared_keys
 from d3gan.report.sample_viewer import sample_viewer
 
@@ -29,6 +29,10 @@ LARGEST_PAGE = 10_000_000
 """Bytes. Browsers, mail programs and code-hosting sites show pages up to this size; a larger page gets a warning."""
 LARGEST_ANIMATION = 4_000_000
 """Bytes in the page, 3/4 of them as a file. Larger animations are left out."""
+
+
+MOST_LINES = 2
+"""Of the verdict, above the samples; further pairs are folded."""
 
 
 class Chapter(NamedTuple):
@@ -43,7 +47,7 @@ class Chapter(NamedTuple):
 _CHAPTERS = (
     Chapter(
         "Quality through training",
-        "How good the images are as training proceeds, counted in iterations, images, seconds and FLOPs.",
+        "How good the images are as training proceeds.",
         frozenset({*METRIC_LABELS, "high", "reverse"}),
     ),
     Chapter(
@@ -68,7 +72,7 @@ _CHAPTERS = (
         "Images per second, and how they scale with the number of processes.",
         frozenset({"throughput", "speed", "speedup", "scaling", "epoch", "utilization", "batch"}),
     ),
-    Chapter("More figures", "Figures that belong to none of the chapters above.", frozenset()),
+    Chapter("Others", "Figures that belong to none of the chapters above.", frozenset()),
 )
 
 
@@ -116,19 +120,28 @@ def _values(comparison: Comparison) -> dict[str, Any]:
     style, theme, script = ((templates / name).read_text(encoding="utf-8").strip() for name in names)
     script = f"{theme}\n{script}"
     differences = differences_table(runs)
+    figures = _figures(comparison.drawings)
+    # Not folded: the metric that the runs are compared by, and the next answer: ratios, or else a loss.
+    quality, others = ([each for each in figures if (each["chapter"] == 0) == first] for first in (True, False))
+    curves = quality[:1] + others[:1]
     return {
         "version": __version__,
         "date": f"{datetime.now(UTC):%-d %B %Y}",
         "title": _question(runs),
         "subject": f"{_listed(run.variant for run in runs)} on {_listed(run.dataset for run in runs)}",
         "verdict": comparison.verdict,
-        "about": _about(runs),
-        "chapters": _chapters(comparison.drawings),
-        "tables": [_table(table) for table in comparison.tables],
+        "lines": comparison.lines,
+        "most_lines": MOST_LINES,
+        "about": _about(comparison),
+        "curves": curves,
+        "chapters": _chapters([figure for figure in figures if figure not in curves]),
+        "final": next((_table(table) for table in comparison.tables if table.name == "final"), None),
+        "tables": [_table(table) for table in comparison.tables if table.name != "final"],
         "runs": _table(runs_table(runs)),
         "differences": _table(differences) if len(differences.rows) > 1 else None,
         "shared": shared_keys(runs),
         "environment": shared_environment(runs),
+        "repeat": repeat_of(comparison),
         "repeats": repeats(runs),
         "document": finite(comparison.document),
         # Files of this package: with the figures, the only text that is not escaped.
@@ -164,8 +177,9 @@ def _listed(words: Iterable[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _about(runs: Sequence[Run]) -> str:
-    """The runs in one line: how many, their batch sizes, seeds and evaluations."""
+def _about(comparison: Comparison) -> str:
+    """The runs in one line: how many, their batch sizes, seeds and evaluations, and what they are compared by."""
+    runs = comparison.runs
     sizes, seeds = ({getattr(run.config, key) for run in runs} for key in ("batch_size", "seed"))
     evaluations = sum(len(run.evaluations) for run in runs)
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
@@ -174,32 +188,57 @@ def _about(runs: Sequence[Run]) -> str:
         f"batch size {_listed(sorted(sizes))}",
         f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {_listed(seeds)}",
         f"{evaluations:,} evaluations" if evaluations else "never evaluated",
+        *dict.fromkeys(metric_label(each["metric"]) for each in comparison.document.get("paired", ())),
     ]
     return " · ".join(parts)
 
 
-def _chapters(drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
-    """The figures by the question they answer."""
-    chapters: list[dict[str, Any]] = [
-        {"title": chapter.title, "lead": chapter.lead, "drawings": []} for chapter in _CHAPTERS
-    ]
+def _figures(drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
+    """The figures in order; those of a series are panels of one, of which the page shows one at a time."""
+    figures: dict[str, dict[str, Any]] = {}
     for number, drawing in enumerate(drawings, 1):
-        word = re.split(r"[^a-z]", drawing.name, maxsplit=1)[0]
-        chapter = next((i for i, chapter in enumerate(_CHAPTERS) if word in chapter.words), -1)
         svg = inline_svg(drawing.draw(), f"figure-{number}-", drawing.title, drawing.caption)
-        chapters[chapter]["drawings"].append(drawing._asdict() | {"svg": Markup(svg)})  # noqa: S704 (escaped by inline_svg)
-    return [chapter for chapter in chapters if chapter["drawings"]]
+        panel = {"name": drawing.name, "axis": drawing.axis, "title": drawing.title, "caption": drawing.caption}
+        word = re.split(r"[^a-z]", drawing.name, maxsplit=1)[0]
+        chapter = next((i for i, chapter in enumerate(_CHAPTERS) if word in chapter.words), len(_CHAPTERS) - 1)
+        figure = figures.setdefault(
+            drawing.series or drawing.name,
+            {"id": number, "chapter": chapter, "title": drawing.series or drawing.title, "panels": []},
+        )
+        figure["panels"].append(panel | {"svg": Markup(svg)})  # noqa: S704 (escaped by inline_svg)
+    return list(figures.values())
+
+
+def _chapters(figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The figures by the question they answer."""
+    chapters = [
+        {"title": chapter.title, "lead": chapter.lead, "figures": [each for each in figures if each["chapter"] == i]}
+        for i, chapter in enumerate(_CHAPTERS)
+    ]
+    return [chapter for chapter in chapters if chapter["figures"]]
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """A table with the values to sort by; a column that holds a number is aligned to the right."""
-    rows = [[Cell(cell.text, finite(cell.value)) for cell in row] for row in table.rows]
-    columns = [
-        {"text": text, "numeric": any(row[i].value is not None for row in rows)}
-        for i, text in enumerate(table.columns)
+    """A table with the values to sort by; what all rows share is in the caption, and no column.
+
+    A column that holds a number is aligned to the right; an interval may stand below its mean.
+    """
+    texts = [{row[i].text for row in table.rows} for i in range(len(table.columns))]
+    columns = [i for i, each in enumerate(texts) if len(each) > 1 or len(table.rows) == 1] or [0]
+    shared = [f"{table.columns[i]} {texts[i].pop()}" for i in range(len(texts)) if i not in columns and texts[i]]
+    caption = f"In all rows: {', '.join(shared)}. {table.caption}" if shared else table.caption
+    rows = [[_cell(row[i]) for i in columns] for row in table.rows]
+    headings = [
+        {"text": table.columns[i], "numeric": any(row[i].value is not None for row in table.rows)} for i in columns
     ]
     name = re.sub(r"[^a-z0-9]+", "-", table.name.lower())
-    return {"id": name, "title": table.title, "caption": table.caption, "columns": columns, "rows": rows}
+    return {"id": name, "title": table.title, "caption": caption, "columns": headings, "rows": rows}
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    """A cell with its text in two parts, between which a line may end: a number, and its interval in brackets."""
+    first, bracket, rest = cell.text.partition(" (") if cell.value is not None else (cell.text, "", "")
+    return {"text": first, "interval": f"({rest}" if bracket else "", "value": finite(cell.value)}
 
 
 def finite(value: Any) -> Any:

@@ -1,16 +1,21 @@
-"""How to repeat each run: its command, its config and its environment."""
+"""How to repeat the comparison, and each run: its command, its config and its environment."""
 
 import dataclasses
+import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from d3gan.comparison.results import Comparison
 from d3gan.comparison.runs import Run
+from d3gan.comparison.variants import parse_variant, variant_config
 from d3gan.config.ini import config_text
 from d3gan.config.train_config import TrainConfig
+from d3gan.errors import ConfigError
 from d3gan.report.run_tables import names_of
 
-_NOT_COPIED = {"out"}
+# The keys for which `d3gan compare` has lists, and the folder.
+_OF_SWEEPS = {"model", "dataset", "batch_size", "seed", "out"}
 _ENVIRONMENT = {
     "d3gan": "d3gan",
     "torch": "PyTorch",
@@ -59,6 +64,57 @@ def repeats(runs: Sequence[Run]) -> list[Repeat]:
     ]
 
 
+def repeat_of(comparison: Comparison) -> list[list[str]]:
+    """The commands that train and compare all the runs again, each as quoted words; empty for a single run.
+
+    One command if the runs are those of a sweep: ``d3gan compare``. Else one for each run, and ``d3gan report``.
+    """
+    runs = comparison.runs
+    if len(runs) < 2:
+        return []
+    against = [f"--against={comparison.against}"] if comparison.against else []
+    try:
+        words = _sweep_words(runs)
+    except ConfigError:  # a variant that is none, or values that only together with a model's make sense
+        words = []
+    if words:
+        return [[shlex.quote(word) for word in [*words, *against, "--out=again"]]]
+    report = ["d3gan", "report", "again", *against]
+    return [*map(words_of, runs), [shlex.quote(word) for word in report]]
+
+
+def _sweep_words(runs: Sequence[Run]) -> list[str]:
+    """The words of a ``d3gan compare`` that trains runs of these configs and no others; empty if there is none.
+
+    Raises:
+        ConfigError: there is none either.
+    """
+    changes = {run.variant: parse_variant(run.variant)[1] for run in runs}
+    datasets, batch_sizes, seeds = (
+        list(dict.fromkeys(getattr(run.config, key) for run in runs)) for key in ("dataset", "batch_size", "seed")
+    )
+    shared: dict[str, Any] = {"dataset": datasets[0], "batch_size": batch_sizes[0]}
+    for field in dataclasses.fields(TrainConfig):
+        values = {getattr(run.config, field.name) for run in runs if field.name not in changes[run.variant]}
+        if field.name not in _OF_SWEEPS and len(values) == 1:
+            shared[field.name] = values.pop()
+    base = TrainConfig(**shared)
+    sweep = [
+        variant_config(dataclasses.replace(base, dataset=dataset, batch_size=size, seed=seed), variant)
+        for dataset, size, seed, variant in itertools.product(datasets, batch_sizes, seeds, changes)
+    ]
+    configs = [dataclasses.replace(run.config, out="") for run in runs]
+    if len(sweep) != len(configs) or not all(config in configs for config in sweep):
+        return []
+    # `d3gan compare` starts runs of one process, evaluates and samples all, and divides lists at commas.
+    if not (base.evaluate_every and base.sample_every) or any(map(_launch_flags, runs)) or "," in "".join(datasets):
+        return []
+    words = ["d3gan", "compare", "--models", *changes, "--seeds", *map(str, seeds)]
+    words += ["--datasets", *datasets] if len(datasets) > 1 else [f"--dataset={datasets[0]}"]
+    words += ["--batch-sizes", *map(str, batch_sizes)] if len(batch_sizes) > 1 else [f"--batch-size={batch_sizes[0]}"]
+    return [*words, *_flags(base, _OF_SWEEPS)]
+
+
 def _unshared_environment(run: Run, shared: Mapping[str, str]) -> dict[str, str]:
     """Label -> the texts of the run's sessions, without those that all runs share."""
     texts_by_label: dict[str, list[str]] = {}
@@ -88,17 +144,23 @@ def words_of(run: Run) -> list[str]:
 
     The command in environment.json would not do: it may name a config file, or start a whole sweep.
     """
-    words = ["d3gan", "train", *_launch_flags(run)]
+    words = ["d3gan", "train", *_launch_flags(run), *_flags(run.config, {"out"}), f"--out=again/{run.name}"]
+    return [shlex.quote(word) for word in words]
+
+
+def _flags(config: TrainConfig, left_out: Collection[str]) -> list[str]:
+    """A flag for each key that is not the default."""
+    words = []
     for field in dataclasses.fields(TrainConfig):
-        value = getattr(run.config, field.name)
-        if field.name in _NOT_COPIED or (value == field.default and type(value) is type(field.default)):
+        value = getattr(config, field.name)
+        if field.name in left_out or (value == field.default and type(value) is type(field.default)):
             continue
         flag = field.name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words.append(f"--{flag}={value}")
-    return [shlex.quote(word) for word in [*words, f"--out=again/{run.name}"]]
+    return words
 
 
 def _launch_flags(run: Run) -> list[str]:

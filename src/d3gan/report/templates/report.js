@@ -66,12 +66,12 @@
   function downloads() {
     for (const button of all("button.svg")) {
       button.addEventListener("click", () => {
-        const svg = button.closest("figure").querySelector("svg").cloneNode(true);
+        const svg = button.closest(".panel").querySelector("svg").cloneNode(true);
         const { width, height } = svg.viewBox.baseVal;
         svg.removeAttribute("style");
         svg.setAttribute("width", `${width}pt`);
         svg.setAttribute("height", `${height}pt`);
-        const text = new XMLSerializer().serializeToString(svg).replaceAll("var(--paper, #ffffff)", "#ffffff");
+        const text = new XMLSerializer().serializeToString(svg).replace(/var\(--\w+, (#\w+)\)/g, "$1");
         download(text, "image/svg+xml", `${button.dataset.name}.svg`);
       });
     }
@@ -116,6 +116,43 @@
     }
   }
 
+  // Of a figure over several axes one is shown; without this script the others are folded.
+  function switches() {
+    for (const figure of all("figure[data-switch]")) {
+      const panels = all(".panel", figure);
+      const folded = figure.querySelector("details.axes");
+      folded.replaceWith(...panels.slice(1));
+      const show = () => {
+        const shown = Number(figure.querySelector("input:checked").value);
+        panels.forEach((panel, i) => { panel.hidden = i !== shown; });
+      };
+      figure.addEventListener("change", show);
+      show(); // on reload, a browser may restore an earlier choice
+    }
+  }
+
+  // Says of what is wider than the page that it scrolls.
+  function hints() {
+    const observer = new ResizeObserver((entries) => {
+      for (const { target } of entries) {
+        const hint = target.nextElementSibling;
+        if (hint?.matches(".wide")) hint.hidden = target.scrollWidth <= target.clientWidth + 1;
+      }
+    });
+    for (const box of all(".box")) observer.observe(box);
+  }
+
+  // Opens the fold that a link leads into; newer browsers do so by themselves.
+  function folds() {
+    const open = (hash) => {
+      const target = hash.length > 1 && document.getElementById(decodeURIComponent(hash.slice(1)));
+      if (!target) return;
+      for (let each = target.closest("details"); each; each = each.parentElement.closest("details")) each.open = true;
+    };
+    for (const link of all('a[href^="#"]')) link.addEventListener("click", () => open(link.hash));
+    open(location.hash);
+  }
+
   // Prints folded parts too.
   function printing() {
     let folded = [];
@@ -128,6 +165,6 @@
 
   addEventListener("DOMContentLoaded", () => {
     for (const each of all(".js")) each.hidden = false;
-    for (const part of [sliders, tables, downloads, copies, animations, printing]) part();
+    for (const part of [sliders, tables, switches, hints, folds, downloads, copies, animations, printing]) part();
   });
 })();
