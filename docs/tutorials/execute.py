@@ -1,0 +1,78 @@
+"""Runs the notebooks of this folder from their first cell to the last, and keeps what they print and draw.
+
+python docs/tutorials/execute.py                                # all, in place: `make tutorials`
+python docs/tutorials/execute.py 4-measure.ipynb --out FOLDER   # one; the notebook with its outputs goes to FOLDER
+
+Each notebook runs in an empty folder of its own, as its reader's would.
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+SECONDS_PER_CELL = 600
+
+
+def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with its outputs, without what differs from one run to the next.
+
+    Args:
+        path: of the notebook.
+        folder: in which it runs.
+
+    Raises:
+        CellExecutionError: a cell raised an exception, or a program that it called failed.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    # `!d3gan` is the program of this environment, and its failure the cell's.
+    programs = str(Path(sys.executable).parent)
+    os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
+    NotebookClient(notebook, timeout=SECONDS_PER_CELL, resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in map(_kept, cell.outputs) if each is not None]
+    return notebook
+
+
+def _kept(output: Any) -> Any:
+    """An output without paths of this machine and what a progress bar wrote over; None: nothing is left of it."""
+    if output.output_type == "stream":
+        lines = [line.rpartition("\r")[2] for line in output.text.replace("\r\n", "\n").splitlines()]
+        text = "\n".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines if line.strip())
+        output.text = re.sub(r"/\S*/(?=runs/)", "", text) + "\n"
+        return output if text else None
+    if "data" in output:
+        kinds = ("image/png", "image/webp", "text/plain")
+        output.data = {kind: output.data[kind] for kind in kinds if kind in output.data}
+        if set(output.data) - {"text/plain"}:
+            output.data.pop("text/plain", None)
+        return output if output.data else None
+    return output
+
+
+def main() -> None:
+    """Executes the notebooks that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", default=sorted(path.name for path in HERE.glob("*.ipynb")))
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    for name in arguments.notebooks:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = execute(HERE / name, Path(folder))
+        nbformat.write(notebook, arguments.out / name)
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
