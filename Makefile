@@ -1,6 +1,7 @@
 # make demo   install into .venv, train DCGAN, D3GAN and their controlled pair on MNIST, compare them on a page
 # make test   install into .venv, run the tests, one process per core (others: make test-slow, test-wheel, test-avx2)
 # make soak   an hour of damaged files for every reader (docs/reliability.md); SOAK="--count 1000 --seed 1" is shorter
+# make docs   the documentation site, in site/ (while you write: make docs-serve); make test-docs tests it and the tutorials
 # make check  ruff, ruff format --check, mypy, the order of the rooms
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ RUN = $(VENV)/bin/python -m
 # An editable install: change a line of src/d3gan, run again, see what it does.
 INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-avx2 test-slow test-wheel soak check clean
+.PHONY: demo test test-avx2 test-slow test-wheel test-docs docs docs-serve tutorials soak check clean
 
 # Two runs at a time: in this order both finish at about the same time.
 demo: $(VENV)/.demo
@@ -30,6 +31,24 @@ test-slow: $(VENV)/.test
 
 test-wheel: $(VENV)/.package
 	$(RUN) pytest -m wheel
+
+# A notice of mkdocs-material about another program is left out.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs
+
+docs: $(VENV)/.docs
+	$(MKDOCS) build --strict --quiet
+	@echo "open site/index.html"
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve
+
+# Every page in a browser, every link, every notebook from its first cell to its last.
+test-docs: $(VENV)/.docs
+	$(RUN) pytest tests/docs --durations=8
+
+# Runs all notebooks and keeps what they print and draw.
+tutorials: $(VENV)/.docs
+	$(VENV)/bin/python docs/theme/execute_tutorials.py
 
 SOAK ?= --count 1000000 --seed 0 --keep soak-findings
 
@@ -55,9 +74,13 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test,check]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.test
+	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
 $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.test
 	$(INSTALL) --editable '.[test,package]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

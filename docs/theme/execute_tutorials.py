@@ -1,7 +1,7 @@
-"""Runs the notebooks of this folder from their first cell to the last, and keeps what they print and draw.
+"""Runs the notebooks of docs/tutorials from their first cell to the last, and keeps what they print and draw.
 
-python docs/tutorials/execute.py                                # all, in place: `make tutorials`
-python docs/tutorials/execute.py 4-measure.ipynb --out FOLDER   # one; the notebook with its outputs goes to FOLDER
+    python docs/theme/execute_tutorials.py                     # all, in place: `make tutorials`
+    python docs/theme/execute_tutorials.py 4-measure.ipynb --out FOLDER   # one; with its outputs it goes to FOLDER
 
 Each notebook runs in an empty folder of its own, as its reader's would.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-HERE = Path(__file__).parent
+TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SECONDS_PER_CELL = 600
 
 
@@ -36,7 +36,11 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     # `!d3gan` is the program of this environment, and its failure the cell's.
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
-    NotebookClient(notebook, timeout=SECONDS_PER_CELL, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=SECONDS_PER_CELL,
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -62,14 +66,21 @@ def _kept(output: Any) -> Any:
 
 def main() -> None:
     """Executes the notebooks that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", default=sorted(path.name for path in HERE.glob("*.ipynb")))
-    parser.add_argument("--out", type=Path, default=HERE)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "notebooks",
+        nargs="*",
+        default=sorted(path.name for path in TUTORIALS.glob("*.ipynb")),
+    )
+    parser.add_argument("--out", type=Path, default=TUTORIALS)
     arguments = parser.parse_args()
     for name in arguments.notebooks:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            notebook = execute(HERE / name, Path(folder))
+            notebook = execute(TUTORIALS / name, Path(folder))
         nbformat.write(notebook, arguments.out / name)
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
