@@ -32,7 +32,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     Raises:
         CellExecutionError: a cell raised an exception, or a program that it called failed.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     # `!d3gan` is the program of this environment, and its failure the cell's.
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
@@ -81,7 +81,7 @@ def main() -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             notebook = execute(TUTORIALS / name, Path(folder))
-        nbformat.write(notebook, arguments.out / name)
+        nbformat.write(notebook, arguments.out / name)  # type: ignore[no-untyped-call]
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
