@@ -52,7 +52,9 @@ def _kept(output: Any) -> Any:
     """An output without paths of this machine and what a progress bar wrote over; None: nothing is left of it."""
     if output.output_type == "stream":
         lines = [line.rpartition("\r")[2] for line in output.text.replace("\r\n", "\n").splitlines()]
-        text = "\n".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines if line.strip())
+        text = "\n".join(
+            re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines if line.strip() and "━" not in line
+        )
         output.text = re.sub(r"/\S*/(?=runs/)", "", text) + "\n"
         return output if text else None
     if "data" in output:
