@@ -36,6 +36,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     # `!d3gan` is the program of this environment, and its failure the cell's.
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
+    os.environ["TERM"] = "dumb"  # so that they draw no progress bar
     NotebookClient(
         notebook,
         timeout=SECONDS_PER_CELL,
@@ -51,11 +52,9 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
 def _kept(output: Any) -> Any:
     """An output without paths of this machine and what a progress bar wrote over; None: nothing is left of it."""
     if output.output_type == "stream":
-        lines = [line.rpartition("\r")[2] for line in output.text.replace("\r\n", "\n").splitlines()]
-        text = "\n".join(
-            re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines if line.strip() and "━" not in line
-        )
-        output.text = re.sub(r"/\S*/(?=runs/)", "", text) + "\n"
+        lines = [line.rpartition("\r")[2].rstrip() for line in output.text.replace("\r\n", "\n").splitlines()]
+        text = "\n".join(re.sub(r"/\S*/(?=(runs|prepared)/)", "", line) for line in lines if line and "━" not in line)
+        output.text = text + "\n"
         return output if text else None
     if "data" in output:
         kinds = ("image/png", "image/webp", "text/plain")
