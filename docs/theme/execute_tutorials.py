@@ -30,13 +30,13 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
         folder: in which it runs.
 
     Raises:
-        CellExecutionError: a cell raised an exception, or a program that it called failed.
+        CellExecutionError: a cell raised an exception.
     """
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    # `!d3gan` is the program of this environment, and its failure the cell's.
+    # `!d3gan` is the program of this environment.
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
-    os.environ["TERM"] = "dumb"  # so that they draw no progress bar
+    os.environ["TTY_COMPATIBLE"] = "0"  # rich's word for: print lines, draw no bars
     NotebookClient(
         notebook,
         timeout=SECONDS_PER_CELL,
@@ -52,8 +52,9 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
 def _kept(output: Any) -> Any:
     """An output without paths of this machine and what a progress bar wrote over; None: nothing is left of it."""
     if output.output_type == "stream":
-        lines = [line.rpartition("\r")[2].rstrip() for line in output.text.replace("\r\n", "\n").splitlines()]
-        text = "\n".join(re.sub(r"/\S*/(?=(runs|prepared)/)", "", line) for line in lines if line and "━" not in line)
+        printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.text).replace("\r\n", "\n").splitlines()
+        lines = [re.sub(r"/\S*/(?=(runs|prepared)/)", "", line.rpartition("\r")[2].rstrip()) for line in printed]
+        text = "\n".join(line for line in lines if line and "━" not in line)
         output.text = text + "\n"
         return output if text else None
     if "data" in output:
