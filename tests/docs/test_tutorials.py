@@ -50,7 +50,7 @@ def test_each_picture_says_in_words_what_it_shows(name: str) -> None:
         )
     ]
     assert [
-        line for line in drawing if not (line.startswith("# ") and line.endswith((".", "?")) and len(line) > 20)
+        line for line in drawing if not (line.startswith("# ") and line.endswith((".", "?")) and len(line) > 15)
     ] == []
 
 
