@@ -5,6 +5,8 @@
 # make test-avx2  the tests that depend on rounding, as on a processor without AVX-512
 # make check      ruff, ruff format --check, mypy, the order of the rooms
 # make soak       two hours of damaged files, kills, full disks and interrupts (docs/reliability.md)
+# make docs       the documentation site, in site/ (while you write: make docs-serve)
+# make test-docs  the site in a browser, and the tutorials
 # make clean      remove .venv and the caches
 
 PYTHON ?= python3
@@ -18,7 +20,7 @@ INSTALL = $(RUN) pip install --quiet --constraint constraints.txt
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-.PHONY: demo test test-avx2 test-slow test-wheel soak check clean
+.PHONY: demo test test-avx2 test-slow test-wheel test-docs docs docs-serve tutorials soak check clean
 
 # Two runs at a time: in this order both finish at about the same time.
 demo: $(VENV)/.demo
@@ -39,6 +41,24 @@ test-slow: $(VENV)/.test
 
 test-wheel: $(VENV)/.package
 	$(RUN) pytest -m wheel
+
+# A notice of mkdocs-material about another program is left out.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs
+
+docs: $(VENV)/.docs
+	$(MKDOCS) build --strict --quiet
+	@echo "open site/index.html"
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve
+
+# Every page in a browser, every link, every notebook from its first cell to its last.
+test-docs: $(VENV)/.docs
+	$(RUN) pytest tests/docs --durations=8
+
+# Runs all notebooks and keeps what they print and draw.
+tutorials: $(VENV)/.docs
+	$(VENV)/bin/python docs/theme/execute_tutorials.py
 
 SOAK ?= --count 1000000 --seed 0 --keep soak-findings
 
@@ -65,9 +85,13 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test,check]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.test
+	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
 $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.test
 	$(INSTALL) --editable '.[test,package]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
