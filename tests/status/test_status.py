@@ -118,6 +118,7 @@ def test_a_run_in_progress_in_one_line(runs: Path) -> None:
     # 16 steps of 4 images by the rate of its lines, and the evaluations of steps 8, 12, 16, 20 and 22.
     assert status.seconds_left is not None
     assert status.seconds_left > 15
+    assert not read_status(runs / "deep" / "done").seconds_left
     status = dataclasses.replace(status, seconds_left=75.0)
     assert progress_text(status) == "step 6 of 22 (27 %)"
     assert news_text(status) == "0:01:15 left, FID (x, y) 51.00, 1,234 images/s"

@@ -88,15 +88,17 @@ def read_status(path: Path) -> Status:
     rates = [line["images_per_second"] for line in lines if _is_number(line.get("images_per_second"))]
     rate = statistics.median(rates) if rates else None
     data = sessions[-1].get("data") if sessions else None
+    state = _state(run, config, step, last_step, evaluations)
+    left = _seconds_left(config, lines, evaluations, last_step, rate) if state != "finished" else 0.0
     return Status(
         path,
-        _state(run, config, step, last_step, evaluations),
+        state,
         config=config,
         dataset=str(data.get("name") or "") if isinstance(data, dict) else config.dataset_name,
         step=step,
         last_step=last_step,
         images_per_second=rate,
-        seconds_left=_seconds_left(config, lines, evaluations, last_step, rate),
+        seconds_left=left,
         **_figures(evaluations),
         changed=changed,
         session=sessions[-1] if sessions else None,
