@@ -40,6 +40,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     NotebookClient(
         notebook,
         timeout=SECONDS_PER_CELL,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     ).execute()
     for cell in notebook.cells:
