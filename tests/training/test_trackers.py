@@ -1,6 +1,7 @@
 """What TensorBoard, W&B and MLflow get of a run; the last two are small stand-ins here."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_wandb_gets_curves_pictures_histograms_settings_and_results(tracked: Tin
     for step, path in run.sample_grids():
         np.testing.assert_array_equal(told.logged[step]["samples"][1], np.asarray(Image.open(path)))
     assert (told.config["weighting"], told.config["lr"], told.config["dataset"]) == ("argmax", 0.0002, "pictures0")
-    assert not any(str(run.path.parent) in str(value) for value in told.config.values()), "no paths"
+    assert not any(os.sep in str(value) for value in told.config.values()), "no paths"
     assert (told.words["dir"], told.words["name"], told.exit_code) == (str(run.path), "run", 0)
 
 

@@ -255,12 +255,13 @@ def _short(error: BaseException | None) -> str | None:
 
 
 def _settings(training: Training) -> dict[str, object]:
-    """The run's hyper-parameters for trackers: no paths of this machine."""
+    """The run's hyper-parameters for trackers; of paths of this machine only the last name."""
     config = training.config
     values = dataclasses.asdict(config) | dataclasses.asdict(config.recipe)
     left_out = PER_PROCESS_KEYS | {"out", "track", "tensorboard"}
     facts = {"dataset": training.image_set.name, "world_size": training.group.world_size}
-    return {key: value for key, value in values.items() if key not in left_out} | facts
+    values = {key: value for key, value in values.items() if key not in left_out}
+    return {key: Path(v).name if isinstance(v, str) and os.sep in v else v for key, v in values.items()} | facts
 
 
 def _versions(device: torch.device) -> dict[str, object]:
