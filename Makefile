@@ -5,7 +5,9 @@
 # make test-avx2  the tests that depend on rounding, as on a processor without AVX-512
 # make check      ruff, ruff format --check, mypy, the order of the rooms
 # make soak       two hours of damaged files, kills, full disks and interrupts (docs/reliability.md)
-# make docs       the documentation site, in site/ (while you write: make docs-serve)
+# make docs       build the documentation site, in site/
+# make docs-serve show the site while you write
+# make tutorials  run the notebooks of docs/tutorials and keep their outputs
 # make test-docs  the site in a browser, and the tutorials
 # make clean      remove .venv and the caches
 

@@ -60,9 +60,9 @@ def workers(launcher: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
     return found
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
-    """Until ``what`` is true."""
+def wait_for(what: Callable[[], object], seconds: float = 200.0) -> None:
+    """Until ``what`` is true; long, since others may be working on the machine."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.001)
+        time.sleep(0.005)
