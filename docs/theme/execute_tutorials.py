@@ -43,6 +43,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     ).execute()
+    notebook.metadata.language_info = {"name": "python"}  # not this machine's version
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -51,20 +52,26 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def _kept(output: Any) -> Any:
-    """An output without paths of this machine and what a progress bar wrote over; None: nothing is left of it."""
+    """An output as the site shows it; None: nothing is left of it."""
     if output.output_type == "stream":
-        printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.text).replace("\r\n", "\n").splitlines()
-        lines = [re.sub(r"/\S*/(?=(runs|prepared)/)", "", line.rpartition("\r")[2].rstrip()) for line in printed]
-        text = "\n".join(line for line in lines if line and "━" not in line)
-        output.text = text + "\n"
-        return output if text else None
+        output.text = _plain(output.text)
+        return output if output.text else None
     if "data" in output:
         kinds = ("image/png", "image/webp", "text/plain")
         output.data = {kind: output.data[kind] for kind in kinds if kind in output.data}
         if set(output.data) - {"text/plain"}:
             output.data.pop("text/plain", None)
-        return output if output.data else None
+        elif "text/plain" in output.data:
+            output.data["text/plain"] = _plain(output.data["text/plain"])
+        return output if any(output.data.values()) else None
     return output
+
+
+def _plain(text: str) -> str:
+    """Text without colors, progress bars, what they wrote over, and paths of this machine."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n").splitlines()
+    lines = [re.sub(r"/\S*/(?=(runs|prepared)/)", "", line.rpartition("\r")[2].rstrip()) for line in lines]
+    return "".join(f"{line}\n" for line in lines if line and "━" not in line)
 
 
 def main() -> None:
