@@ -12,6 +12,7 @@ import pytest
 
 from d3gan.comparison.compare import compare_runs, write_comparison
 from d3gan.comparison.curves import losses_at_evaluations
+from d3gan.comparison.formatting import short_names, wrapped
 from d3gan.comparison.results import Comparison, Table
 from d3gan.comparison.runs import read_runs
 from d3gan.config.ini import config_text
@@ -171,6 +172,23 @@ def test_without_a_common_fid_the_line_is_of_equal_time(tmp_path: Path) -> None:
     runs.append(write_run(tmp_path / "d3gan", lambda _: 50.0, model="d3gan"))
     (line,) = compare_runs(runs).lines
     assert line == ("Undecided (one seed)", "after equal time d3gan's FID is 0.50 times dcgan's.")
+
+
+def test_without_common_seconds_the_line_is_of_equal_iterations(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "dcgan", lambda _: 100.0, model="dcgan")]
+    runs.append(write_run(tmp_path / "d3gan", lambda _: 50.0, seconds_per_step=20, model="d3gan"))
+    (line,) = compare_runs(runs).lines
+    assert line == ("Undecided (one seed)", "after equal iterations d3gan's FID is 0.50 times dcgan's.")
+
+
+def test_figures_name_variants_by_what_tells_them_apart() -> None:
+    own, swapped = "d3gan+pairing=own+weighting=mean", "d3gan+pairing=swapped+weighting=mean"
+    assert short_names([own, swapped]) == {own: "pairing=own", swapped: "pairing=swapped"}
+    assert short_names(["dcgan", "dcgan+lr=0.1"]) == {"dcgan": "dcgan", "dcgan+lr=0.1": "dcgan+lr=0.1"}
+    assert short_names([own, "gman+weighting=mean"]) == {own: "d3gan+pairing=own", "gman+weighting=mean": "gman"}
+    assert short_names([own]) == {own: own}
+    assert wrapped(own, 20) == "d3gan+pairing=own\n+weighting=mean"
+    assert wrapped("short", 3) == "short"
 
 
 def test_tables_hold_the_same(paths: list[Path]) -> None:

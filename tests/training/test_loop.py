@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from d3gan import TrainConfig, load_generator, train
+from d3gan.cli import main
 from d3gan.errors import ConfigError, ExternalError, TrainingDivergedError
 from d3gan.runs.checkpoint import checkpoints, load_checkpoint
 from d3gan.runs.directory import RunDirectory, checkpoint_path
@@ -292,6 +293,14 @@ def test_another_config_or_other_data_are_refused_and_nothing_is_touched(
         train(tiny("letters"))
     with pytest.raises(ConfigError, match="is a file"):
         train(tiny("letters/dear.txt"))
+
+
+def test_epochs_that_end_a_run_before_max_steps_are_told(tiny: Tiny, said: list[str], capsys: Any) -> None:
+    run = train(tiny(max_steps=30)).run
+    (told,) = (line for line in said if "max_steps = 30" in line)
+    assert told == "epochs = 2 ends the run at step 22, before max_steps = 30; give --epochs 3 for all of them"
+    assert main(["info", str(run)]) == 0
+    assert "--epochs N" in capsys.readouterr().out
 
 
 def test_a_kill_before_the_config_was_whole_leaves_a_folder_that_can_be_used(tiny: Tiny, tmp_path: Path) -> None:

@@ -140,7 +140,11 @@ def test_runs_come_and_go(tmp_path: Path) -> None:
     assert [run.name for run in folder.runs] == ["a", "b"]
     shutil.rmtree(tmp_path / "runs" / "a")
     assert looked(folder).name == "b"
+    write_run(tmp_path / "sweep" / "runs" / "c", grids=1)
+    folder.look()
+    assert [run.name for run in folder.runs] == ["b", "c"], "at any depth, as `d3gan runs` lists them"
     shutil.rmtree(tmp_path / "runs")
+    shutil.rmtree(tmp_path / "sweep")
     folder.look()
     assert folder.runs == []
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     for drawing in comparison.drawings:
         figure = drawing.draw()
         if not figure.texts:  # those of `d3gan scale` have a title
-            figure.suptitle(drawing.title, fontsize=11, parse_math=False)
+            figure.suptitle(textwrap.fill(drawing.title, 50), fontsize=11, parse_math=False)
         for ending in (".svg", ".png"):
             paths.append(figures / f"{drawing.name}{ending}")
             save(figure, paths[-1])

@@ -1,5 +1,8 @@
 """Numbers and intervals as text, the same in tables, captions and the verdict."""
 
+import re
+from collections.abc import Sequence
+
 from d3gan.comparison.statistics import Interval, PairedRatio
 
 _PREFIXES = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15), ("E", 1e18))
@@ -31,6 +34,30 @@ def ratio_text(ratio: PairedRatio) -> str:
     """``0.81 (95 %: 0.76 to 0.87)``."""
     mean, low, high, _n = ratio.interval
     return f"{mean:.2f}" if low is None or high is None else f"{mean:.2f} (95 %: {low:.2f} to {high:.2f})"
+
+
+def short_names(variants: Sequence[str]) -> dict[str, str]:
+    """Variants by what tells them apart: without the changes that all have, and without a model that all have.
+
+    ``d3gan+pairing=own+weighting=mean`` and ``d3gan+pairing=swapped+weighting=mean`` are ``pairing=own`` and
+    ``pairing=swapped``. Where one would be left without a name, all keep the model.
+    """
+    parts = {variant: variant.split("+") for variant in variants}
+    shared = set.intersection(*(set(each[1:]) for each in parts.values())) if len(parts) > 1 else set()
+    rest = {name: [each for each in changes if each not in shared] for name, (_, *changes) in parts.items()}
+    one_model = len(parts) > 1 and len({model for model, *_ in parts.values()}) == 1 and all(rest.values())
+    return {name: "+".join(rest[name] if one_model else [parts[name][0], *rest[name]]) for name in parts}
+
+
+def wrapped(name: str, width: int) -> str:
+    """A long variant's name in lines of at most ``width`` letters, where it can be cut before a ``+`` or a ``/``."""
+    lines = [""]
+    for part in re.split(r"(?=\+| / )", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append(part.lstrip())
+        else:
+            lines[-1] += part
+    return "\n".join(lines)
 
 
 def p_text(p: float | None) -> str:

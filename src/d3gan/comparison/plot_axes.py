@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from d3gan.comparison.curves import Band
-from d3gan.comparison.formatting import seeds_text
+from d3gan.comparison.formatting import seeds_text, wrapped
 from d3gan.comparison.results import Drawing
 from d3gan.plotting import MARKERS, model_color, plain_number, styled_figure
 
@@ -34,6 +34,7 @@ def drawing(
             axes.set_ylabel(labels[1], parse_math=False)
             paint(axes)
             handles, names = axes.get_legend_handles_labels()
+            names = [wrapped(name, 44) for name in names]
             if len(names) > 1:
                 legend = figure.legend(
                     handles, names, loc="outside lower center", ncols=min(_columns(names), len(names))
@@ -47,7 +48,7 @@ def drawing(
 
 def _columns(names: Sequence[str]) -> int:
     """Columns of a legend that fit below the axes: about 60 letters, 8 of them for each line's sample and gaps."""
-    return max(1, min(3, 60 // (max(map(len, names)) + 8)))
+    return max(1, min(3, 60 // (max(len(line) for name in names for line in name.split("\n")) + 8)))
 
 
 def style_of(name: str, names: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from d3gan.comparison.curves import AXES
-from d3gan.comparison.formatting import digits
+from d3gan.comparison.formatting import digits, short_names, wrapped
 from d3gan.comparison.paired import PairedComparison
 from d3gan.comparison.plot_axes import drawing, scale_x, style_of
 from d3gan.comparison.results import Drawing
@@ -19,6 +19,7 @@ from d3gan.plotting import BLACK, BLUE, VERMILLION, plain_number
 
 _ROW = 0.26  # inches of height per row of intervals, and per heading
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100)
+_LETTERS = 56  # of a heading, beside the narrowest labels
 Rows = Mapping[str, Mapping[str, Interval]]
 """Heading -> label of a row below it -> interval."""
 
@@ -32,7 +33,8 @@ def paired_drawings(paired: Sequence[PairedComparison]) -> Iterator[Drawing]:
     times: dict[str, dict[str, Interval]] = {}
     reached: dict[str, dict[str, Interval]] = {}
     for each in paired:
-        heading = f"{each.variant} / {each.baseline}{f', {each.condition.slug}' * several}"
+        short = short_names([each.variant, each.baseline])
+        heading = f"{short[each.variant]} / {short[each.baseline]}{f', {each.condition.slug}' * several}"
         if ratios := _by_axis(each.equal):
             equal[heading] = ratios
         if each.targets and (ratios := _by_axis(each.targets[0].ratios)):
@@ -82,7 +84,11 @@ def _by_axis(ratios: Mapping[str, PairedRatio]) -> dict[str, Interval]:
 
 
 def _height(rows: Rows) -> float:
-    return 0.85 + _ROW * sum(1 + len(each) for each in rows.values())
+    return 0.85 + _ROW * sum(len(_heading_lines(heading)) + len(each) for heading, each in rows.items())
+
+
+def _heading_lines(heading: str) -> list[str]:
+    return wrapped(heading, _LETTERS).split("\n")
 
 
 def _paint_ratios(rows: Rows, word: str, axes: Axes) -> None:
@@ -121,7 +127,9 @@ def _draw_intervals(axes: Axes, rows: Rows, shade: Callable[[str, Interval], str
     labels = []  # y and label of each row
     y = 0
     for heading, intervals in rows.items():
-        axes.text(0.01, y, heading, transform=axes.get_yaxis_transform(), va="center", parse_math=False)
+        for i, line in enumerate(_heading_lines(heading)):
+            y += i > 0
+            axes.text(0.01, y, line, transform=axes.get_yaxis_transform(), va="center", parse_math=False)
         for label, value in intervals.items():
             y += 1
             color = shade(label, value)
@@ -130,6 +138,7 @@ def _draw_intervals(axes: Axes, rows: Rows, shade: Callable[[str, Interval], str
             axes.plot([value.mean], [y], "o", color=color, label="_")
             labels.append((y, label))
         y += 1
-    axes.set_yticks([y for y, _ in labels], [label for _, label in labels], parse_math=False)
+    short = short_names(list(dict.fromkeys(label for _, label in labels)))
+    axes.set_yticks([y for y, _ in labels], [wrapped(short[label], 24) for _, label in labels], parse_math=False)
     axes.set_ylim(y - 0.5, -0.6)
     axes.grid(visible=False, axis="y")

@@ -43,11 +43,11 @@ def _by_pair(comparisons: Sequence[PairedComparison]) -> list[list[PairedCompari
 
 
 def _line(same: Sequence[PairedComparison]) -> VerdictLine | None:
-    """A pair in one line; None where no ratio decides."""
+    """A pair in one line; None where there is no ratio."""
     first = same[0]
     decisive = [(each, ratio) for each in same if (ratio := _decisive(each))]
     if not decisive:
-        return None
+        return _line_by_iteration(same)
     directions = [direction(ratio.interval) for _, ratio in decisive]
     alone = first.condition.differ_in_discriminators_alone(first.variant, first.baseline)
     by_time = all(each.targets for each, _ in decisive)
@@ -68,6 +68,24 @@ def _line(same: Sequence[PairedComparison]) -> VerdictLine | None:
     if each.targets:
         return VerdictLine(answer, f"{each.variant} takes {times} as long as {each.baseline} to the same {word}.")
     return VerdictLine(answer, f"after equal time {each.variant}'s {word} is {times} {each.baseline}'s.")
+
+
+def _line_by_iteration(same: Sequence[PairedComparison]) -> VerdictLine | None:
+    """A pair whose runs have no seconds in common at which all were evaluated: what that says of cost is nothing."""
+    by_iteration = [(each, ratio) for each in same if (ratio := each.equal.get("iteration"))]
+    if not by_iteration:
+        return None
+    directions = {direction(ratio.interval) for _, ratio in by_iteration}
+    answer = {-1: "Better", 0: "Undecided", 1: "Worse"}[directions.pop()] if len(directions) == 1 else "Mixed"
+    (each, ratio), count = by_iteration[0], len(by_iteration)
+    if count > 1:
+        sentence = f"{each.variant} against {each.baseline} after equal iterations, under {count} conditions."
+        return VerdictLine(answer, sentence)
+    mean, low, high, n = ratio.interval
+    answer += " (one seed)" if n == 1 else ""
+    times = f"{mean:.2f} times" if low is None else f"{mean:.2f} ({low:.2f} to {high:.2f}) times"
+    word = shared_word([each.metric])
+    return VerdictLine(answer, f"after equal iterations {each.variant}'s {word} is {times} {each.baseline}'s.")
 
 
 def _decisive(paired: PairedComparison) -> PairedRatio | None:
@@ -132,8 +150,8 @@ def _of_one(paired: PairedComparison) -> str:
     elif equal:
         parts.append(
             f"{variant}'s {label} is {ratio_text(equal)} times {baseline}'s at equal iterations "
-            f"({where}, {seeds}{_undecided(equal.interval)}), and no {word} is reached by all runs that none of "
-            "them starts with"
+            f"({where}, {seeds}{_undecided(equal.interval)}); the time to a given {word} cannot be compared, since "
+            f"no {word} below those at the start is reached by all runs"
         )
     return "; ".join(parts) + "."
 

@@ -20,7 +20,7 @@ USUAL = {
     "dataset": "a name (`d3gan data list`), a folder or a .zip",
     "image_size": "side of the images in pixels",
     "conditional": "train on the images' labels too",
-    "augment": "for few images: ada",
+    "augment": "color,translation,cutout, or ada",
     "model": "the GAN (`d3gan models`)",
     "network": "dcgan, sndcgan, resnet or r3gan",
     "ngf": "width of the generator",

@@ -58,7 +58,8 @@ class Batches:
         if len(images) < step_size:
             together = f", {step_size} with all {world_size} processes" if world_size > 1 else ""
             raise ConfigError(
-                f"batch_size = {batch_size}{together}: must be at most {len(images)}, the number of training images"
+                f"batch_size = {batch_size}{together}: must be at most {len(images)}, the number of training images; "
+                f"give a smaller --batch-size"
             )
         self.steps_per_epoch = len(images) // step_size  # also with K shards, each of which gives a K-th part of both
         self._images = images

@@ -168,7 +168,7 @@ def _question(runs: Sequence[Run]) -> str:
     """The question that the page answers, its title."""
     if len({run.config.recipe.discriminators for run in runs}) > 1:
         return "Does the second discriminator pay?"
-    return "How good are the images?"
+    return "How good are the samples?"
 
 
 def _listed(words: Iterable[Any]) -> str:

@@ -50,7 +50,8 @@ def info_text(run: Status) -> str:
         lines.append("go on    it is being trained now")
     elif run.state == "finished":
         lines.append(f"go on    d3gan sample {shlex.quote(str(run.path))}")
-        more = "--max-steps" if config.max_steps else "--epochs" if "epochs" in config.free_keys else ""
+        by_steps = bool(config.max_steps) and run.last_step == config.max_steps
+        more = "--max-steps" if by_steps else "--epochs" if "epochs" in config.free_keys else ""
         lines += [f"longer   {shlex.join(resume_words(run))} {more} N"] if more else []
     else:
         lines.append(f"go on    {shlex.join(resume_words(run))}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -156,6 +157,12 @@ def _train(
         where = f"{inputs.steps_per_epoch} per epoch; run directory {run.path}"
         if step < last_step:
             logger.info(f"steps {step} to {last_step}, {where}")
+            if steps_in_run < config.max_steps:
+                epochs = math.ceil(config.max_steps / inputs.steps_per_epoch)
+                logger.warning(
+                    f"epochs = {config.epochs} ends the run at step {last_step}, before max_steps = "
+                    f"{config.max_steps}; give --epochs {epochs} for all of them"
+                )
             first_line = min((step // config.log_every + 1) * config.log_every, last_step)
             logger.info(f"progress and time left: from step {first_line} on")
         else:

@@ -15,11 +15,12 @@ from d3gan.config.ini import load_config
 from d3gan.config.train_config import TrainConfig
 from d3gan.errors import ConfigError, ExternalError
 from d3gan.evaluation.metric_names import PUBLISHED_FID, metrics_of
-from d3gan.runs.directory import RunDirectory, runs_in
+from d3gan.runs.directory import RunDirectory
 from d3gan.runs.environment import read_environment
 from d3gan.runs.jsonl import FollowedLines
 from d3gan.runs.opening import locked_files
 from d3gan.runs.progress import progress_of, seconds_left
+from d3gan.status.read import find_runs
 
 MOST_LINES = 800
 """Lines of a file that are remembered; of more, every second one, every fourth, …, and always the last."""
@@ -254,7 +255,7 @@ def _regular(file: BinaryIO) -> bytes:
 
 
 class WatchedFolder:
-    """The runs in a folder, or the one that it is.
+    """The runs below a folder, at any depth, or the one that it is.
 
     Args:
         path: of the folder; it need not hold a run yet.
@@ -271,7 +272,7 @@ class WatchedFolder:
     def look(self) -> None:
         """Finds the runs that are there now, and reads what changed in them."""
         try:
-            paths = runs_in(self.path)
+            paths = [path for path in find_runs(str(self.path)) if RunDirectory(path).is_ours()]
         except (ConfigError, ExternalError, OSError):  # there is none yet, or it is gone
             paths = []
         self._known = {path: self._known.get(path) or WatchedRun(path) for path in paths}
