@@ -26,12 +26,23 @@ def verdict_of(comparisons: Sequence[PairedComparison]) -> str:
 
 
 def verdict_lines(comparisons: Sequence[PairedComparison]) -> list[VerdictLine]:
-    """A line for each pair: by the time to the hardest target, else by the metric after as many seconds.
+    """A line for each pair: by the time to the hardest target, else by the metric at equal seconds or iterations.
+
+    Where a pair has different numbers of discriminators and differs in more, the line says so.
 
     Args:
         comparisons: those of the most important pairs first.
     """
-    return [line for same in _by_pair(comparisons) if (line := _line(same)) is not None]
+    lines = []
+    for same in _by_pair(comparisons):
+        if (line := _line(same)) is None:
+            continue
+        first = same[0]
+        counts = {first.condition.recipe(name).discriminators for name in (first.variant, first.baseline)}
+        alone = first.condition.differ_in_discriminators_alone(first.variant, first.baseline)
+        more = " They differ in more than discriminators." if len(counts) > 1 and not alone else ""
+        lines.append(line._replace(sentence=line.sentence + more))
+    return lines
 
 
 def _by_pair(comparisons: Sequence[PairedComparison]) -> list[list[PairedComparison]]:

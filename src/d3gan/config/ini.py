@@ -69,7 +69,8 @@ def _typed(section: Mapping[str, str], source: str) -> dict[str, Any]:
     for key, text in section.items():
         name = ALIASES.get(key, key).replace("-", "_")
         if name not in hints:
-            raise ConfigError(f"{source}: unknown key {key!r}{nearest(name, hints)}; allowed: {', '.join(hints)}")
+            way_out = nearest(name, hints) + "; all keys: d3gan train --help-all"
+            raise ConfigError(f"{source}: unknown key {key!r}{way_out}")
         if name in values:
             raise ConfigError(f"{source}: {key!r} is given twice (it is read as {name!r})")
         try:

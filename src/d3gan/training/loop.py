@@ -164,7 +164,8 @@ def _train(
                     f"{config.max_steps}; give --epochs {epochs} for all of them"
                 )
             first_line = min((step // config.log_every + 1) * config.log_every, last_step)
-            logger.info(f"progress and time left: from step {first_line} on")
+            if first_line < last_step:
+                logger.info(f"progress and time left: from step {first_line} on")
         else:
             logger.info(f"all {last_step} steps are done, {where}")
 
