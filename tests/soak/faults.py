@@ -254,7 +254,7 @@ def interrupts(findings: Findings, every: int, seed: int) -> str:
     with scratch() as (sources, folder):
         short = flags(settings_of(tiny_run(sources, folder / "run")))
         subprocess.run(program("train", *short), check=True, capture_output=True)
-        run, pictures, network = folder / "run", sources / "pictures", sources / "network.pt"
+        run, pictures, network = folder / "run" / "run", sources / "pictures", sources / "network.pt"
         longer = {**settings_of(tiny_run(sources, folder / "long")), "max_steps": 100_000, "epochs": 100_000}
         wide = longer | {"out": folder / "two", "batch_size": 2, "workers_per_node": 2}
         sweep = longer | {"models": "dcgan,d3gan", "seeds": 0, "at_once": 2, "out": folder / "sweep"}
@@ -270,6 +270,10 @@ def interrupts(findings: Findings, every: int, seed: int) -> str:
             ["sample", run, "--animate", "--out", folder / "film.webp"],
             ["export", run, "--format", "onnx", "--out", folder / "g.onnx"],
             ["report", run, "--out", folder / "page.html"],
+            ["watch", folder],
+            ["info", run],
+            ["runs", folder],
+            ["export", run, "--format", "hub", "--out", folder / "hub"],
             ["data", "list"],
             ["models"],
             ["presets"],
@@ -299,7 +303,9 @@ def findings_of_one(findings: Findings, words: list[str], wait: float, again: fl
         output = process.communicate()[0]
         findings.add(f"{what}: still there after two minutes\n{output[-1500:]}")
         return
-    # Before Python has set up anything, an interrupt ends it by the signal itself.
+    # Before Python has read a line of ours, an interrupt ends it by the signal, or with a traceback of its own.
+    if "Fatal Python error: init" in output or ("Traceback" in output and f"{os.sep}d3gan{os.sep}" not in output):
+        return
     if process.returncode not in (0, 130, -signal.SIGINT):
         findings.add(f"{what}: exit code {process.returncode}\n{output[-1500:]}")
     if process.returncode != -signal.SIGINT and ("Traceback" in output or "please report" in output):
