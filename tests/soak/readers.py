@@ -375,6 +375,7 @@ def readers() -> dict[str, Reader]:
             "scaling.json",
             [json.dumps(document((1, 2), (64,))).encode()],
             lambda path: scaling_drawings(str(path.parent)),
+            memory=2 * MEMORY,  # it draws, and matplotlib's fonts stay
         ),
         "dataset.json": Reader("dataset.json", [_LABELS], _read_labels),
         "metrics.jsonl": Reader("metrics.jsonl", [_LINES], _read_metrics),

@@ -295,6 +295,16 @@ def test_another_config_or_other_data_are_refused_and_nothing_is_touched(
         train(tiny("letters/dear.txt"))
 
 
+def test_a_kill_after_the_last_save_leaves_no_third_checkpoint(tiny: Tiny) -> None:
+    run = train(tiny()).run
+    folder = run / "checkpoints"
+    before = sorted(path.name for path in folder.iterdir())
+    shutil.copy(folder / "step-00000020.pt", folder / "step-00000015.pt")
+    (folder / "step-00000022.pt.tmp").write_bytes(b"half")
+    train(tiny())
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_epochs_that_end_a_run_before_max_steps_are_told(tiny: Tiny, said: list[str], capsys: Any) -> None:
     run = train(tiny(max_steps=30)).run
     (told,) = (line for line in said if "max_steps = 30" in line)

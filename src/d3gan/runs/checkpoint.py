@@ -47,13 +47,22 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     path = checkpoint_path(folder, step)
     write_checkpoint(path, step, state)
+    remove_old(folder, path)
+    return path
+
+
+def remove_old(folder: Path, newest: Path) -> None:
+    """Deletes all checkpoints but the newest and the one before, and what a killed process left of one.
+
+    Raises:
+        ExternalError: the folder is read-only.
+    """
     with disk_errors(folder):
-        for old in [p for p in checkpoints(folder) if p != path][: -(KEPT - 1)]:
+        for old in [p for p in checkpoints(folder) if p != newest][: -(KEPT - 1)]:
             old.unlink(missing_ok=True)
-        for leftover in folder.glob("*.pt.tmp"):  # of a process that was killed while it wrote
+        for leftover in folder.glob("*.pt.tmp"):
             if leftover.is_file():
                 leftover.unlink(missing_ok=True)
-    return path
 
 
 def write_checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:

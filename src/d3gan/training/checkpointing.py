@@ -13,7 +13,13 @@ from PIL import Image
 from d3gan.errors import ConfigError, TrainingDivergedError, first_line
 from d3gan.images import image_grid, save_png
 from d3gan.models.base import GeneratorNetwork
-from d3gan.runs.checkpoint import DamagedCheckpointError, latest_checkpoint, save_checkpoint, write_checkpoint
+from d3gan.runs.checkpoint import (
+    DamagedCheckpointError,
+    latest_checkpoint,
+    remove_old,
+    save_checkpoint,
+    write_checkpoint,
+)
 from d3gan.runs.generator_file import save_generator
 from d3gan.sampling.generate import GRID_CLASSES, GRID_COLUMNS, sample
 from d3gan.sampling.point_picture import POINTS, half_side, plane, point_picture
@@ -124,6 +130,7 @@ def resume(training: Training) -> int:
     if latest is not None:
         # A crash between writing the two leaves generators older than the checkpoint; a finished run would keep them.
         _save_generators(training, int(state["step"]))
+        remove_old(training.run.checkpoints, latest[0])  # which a kill after the last save may have left
         logger.info(f"resuming from {latest[0]}")
     return int(state["step"])
 
