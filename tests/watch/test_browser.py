@@ -113,7 +113,7 @@ def test_a_run_that_trains_is_killed_resumes_and_becomes_its_report(
     assert text(browser, "[data-part=status]") == "One run: finished."
     assert f"{step + 30:,} of {step + 30:,}" in text(browser, ".card dd")
     browser.find_element("css selector", ".state a").click()
-    wait_for(lambda: "How good are the images?" in text(browser, "h1"), "no report")
+    wait_for(lambda: "How good are the samples?" in text(browser, "h1"), "no report")
     assert text(browser, ".kind") == "d3gan report"
 
 
