@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from d3gan import TrainConfig
+from tests.chromium import open_chromium
 from tests.evaluation.networks import TinyNetwork
 
 IMAGES = 44
@@ -64,6 +65,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(folder / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser; tests that need it are skipped where there is none."""
+    with open_chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The documentation site: its pages name the public interface, link to what exists, and open in a browser."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from urllib.parse import unquote
 import pytest
 
 import d3gan
+from tests.chromium import open_chromium
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 
 
 def test_the_api_page_has_every_public_name() -> None:
@@ -84,23 +83,9 @@ def test_the_api_page_shows_what_the_docstrings_say(site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium or chromedriver is not installed: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
-        options.add_argument(f"--{word}")
-    # Whatever a page asked of another host would fail, and be logged.
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield opened
-    opened.quit()
+    # Whatever a page asked of another host fails, and is logged.
+    with open_chromium(tmp_path_factory.mktemp("profile"), "host-resolver-rules=MAP * ~NOTFOUND") as opened:
+        yield opened
 
 
 def show(browser: Any, width: int, scheme: str) -> None:

@@ -3,7 +3,6 @@
 import base64
 import io
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,16 +29,8 @@ from d3gan.sampling.point_picture import GRID, half_side, plane
 from d3gan.training.setup import build_gan
 from tests.conftest import tiny_settings
 
-pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")
 pytest.importorskip("onnxscript")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = [
-    pytest.mark.network,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="chromium or chromedriver is not installed: apt-get install chromium chromium-driver",
-    ),
-]
+pytestmark = pytest.mark.network
 SEED = 3
 KINDS: dict[str, dict[str, Any]] = {
     "images": dict(model="dcgan", nc=1),
@@ -91,24 +82,6 @@ def exported(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list
 def pages(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     images, points = exported([runs["images"], runs["points"]], tmp_path_factory)
     return {"images": images, "points": points}
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    # Chromium's sandbox does not start as root, nor in most containers; the page is our own.
-    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run")
-    for word in (*flags, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    browser.set_script_timeout(100)
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

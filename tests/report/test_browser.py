@@ -1,7 +1,6 @@
 """The page as a browser shows it: Debian's Chromium, without a window."""
 
 import base64
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ from d3gan.report.page import page_of
 from tests.report.axe import axe_core, faults
 from tests.report.synthetic import compared, write_animation, write_run
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="chromium or chromedriver is not installed: apt-get install chromium chromium-driver",
-)
 HOSTILE_FOLDER = "<img src=x onerror=alert(1)><script>alert(1)<"
 
 
@@ -46,26 +39,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = page_of(compare_runs(paths), read_animations([folder]))
     (folder / "report.html").write_text(page, encoding="utf-8")
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    profile = tmp_path_factory.mktemp("profile")
-    # Chromium's sandbox does not start as root, nor in most containers; the page is our own.
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
-        options.add_argument(f"--{word}")
-    downloads = {"download.default_directory": str(profile), "download.prompt_for_download": False}
-    options.add_experimental_option("prefs", downloads)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    browser.downloads = profile  # type: ignore[attr-defined]
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

@@ -15,31 +15,6 @@ from d3gan.watch.server import PageServer
 from tests.conftest import tiny_settings
 from tests.report.synthetic import write_run
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install 'd3gan[test]'")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="chromium or chromedriver is not installed: apt-get install chromium chromium-driver",
-)
-WORDS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    profile = f"user-data-dir={tmp_path_factory.mktemp('profile')}"
-    # Chromium's sandbox does not start as root, nor in most containers; the page is our own.
-    for word in (*WORDS.split(), "disable-component-update", "disable-dev-shm-usage", profile):
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield browser
-    browser.quit()
-
 
 @pytest.fixture
 def watch(chromium: Any) -> Iterator[Callable[[Path], Any]]:
