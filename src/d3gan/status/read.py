@@ -17,7 +17,7 @@ from d3gan.runs.directory import RunDirectory, checkpoint_path
 from d3gan.runs.environment import read_environment
 from d3gan.runs.jsonl import last_lines
 from d3gan.runs.opening import is_taken
-from d3gan.runs.progress import progress_of
+from d3gan.runs.progress import progress_of, seconds_left
 
 State = Literal["finished", "running", "stopped", "new", "empty", "damaged", "foreign"]
 # What tells a folder that some training wrote from any other.
@@ -148,14 +148,15 @@ def _seconds_left(
     rate: float | None,
 ) -> float | None:
     """Seconds until the last step: the images at this rate, and the evaluations as long as the last one took."""
-    if not rate or last_step is None or not _is_number(lines[-1].get("images_seen")):
+    if not rate or last_step is None:
         return None
-    step = int(lines[-1]["step"])
-    seconds = float(max(0, last_step - step) * lines[-1]["images_seen"] / step / rate)
+    seconds = seconds_left(lines[-1] | {"images_per_second": rate}, last_step)
+    if seconds is None:
+        return None
     each = evaluations[-1].get("evaluation_seconds") if evaluations else None
     if config.evaluate_every and _is_number(each):
         due = math.ceil(last_step / config.evaluate_every)
-        seconds += max(0, due - step // config.evaluate_every) * each
+        seconds += max(0, due - int(lines[-1]["step"]) // config.evaluate_every) * each
     return seconds
 
 
